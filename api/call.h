@@ -1,0 +1,47 @@
+/* One invocation of an operation, whatever surface it came by. A handler ends it by exactly one
+ * call_reply, call_fail or stream; it may do so later. The call lives until then, even if the
+ * caller has gone (replies then go nowhere), so a handler's completion may always use it. Loop
+ * thread. */
+#pragma once
+
+#include "api/json_write.h"
+#include "supervisord/supervisor.h"
+
+struct call;
+
+struct supervisor *call_supervisor(const struct call *call);
+const struct principal *call_principal(const struct call *call);
+const char *call_request_id(const struct call *call);
+
+/* Takes the JSON text in result (one object). */
+void call_reply(struct call *call, struct buf *result);
+void call_fail(struct call *call, const struct hearth_failure *failure);
+/* A header of the reply, where the surface has such (Location, ETag); copied. */
+void call_header(struct call *call, const char *name, const char *value);
+
+/* fn(arg) once if the caller goes away before the end: the handler then cancels what nobody waits
+ * for, and still ends the call. NULL unsets. */
+void call_on_gone(struct call *call, void (*fn)(void *arg), void *arg);
+
+/* Memory that lives as long as the call (aborts never: NULL when out of memory, the handler then
+ * fails the call). */
+void *call_allocate(struct call *call, size_t size);
+
+/* REST only (call_can_stream): a streamed reply. */
+bool call_can_stream(const struct call *call);
+/* The media type among offered (NULL-terminated) that the caller likes best; NULL where it takes
+ * none of them. */
+const char *call_accepts(const struct call *call, const char *const *offered);
+const char *call_header_in(const struct call *call,
+                           const char *name); /* Range, If-Match; NULL if absent */
+void call_stream_begin(struct call *call, int status, const char *content_type, int64_t length,
+                       void (*on_writable)(void *arg), void *arg);
+bool call_stream_send(struct call *call, const void *data, size_t length);
+void call_stream_end(struct call *call, bool ok);
+
+/* OPERATION_RAW_BODY over REST: the handler is called at the head and then reads the body. on_data
+ * may pause. */
+bool call_has_raw_body(const struct call *call);
+void call_read_body(struct call *call, void (*on_data)(void *arg, const void *data, size_t length),
+                    void (*on_end)(void *arg), void *arg);
+void call_pause_body(struct call *call, bool paused);

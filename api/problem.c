@@ -1,0 +1,53 @@
+#include "api/problem.h"
+
+static const struct {
+    int status;
+    const char *title;
+} kinds[HEARTH_ERROR_MAX] = {
+    [-HEARTH_EINVALID] = {422, "Invalid argument"},
+    [-HEARTH_EMALFORMED] = {400, "Malformed request"},
+    [-HEARTH_EUNAUTHENTICATED] = {401, "Not authenticated"},
+    [-HEARTH_EFORBIDDEN] = {403, "Forbidden"},
+    [-HEARTH_ENOTFOUND] = {404, "Not found"},
+    [-HEARTH_ECONFLICT] = {409, "Conflict"},
+    [-HEARTH_ETOOLARGE] = {413, "Too large"},
+    [-HEARTH_EMEDIATYPE] = {415, "Unsupported media type"},
+    [-HEARTH_EQUOTA] = {429, "Quota exceeded"},
+    [-HEARTH_EUNSUPPORTED] = {422, "Not supported here"},
+    [-HEARTH_EUNAVAILABLE] = {503, "Unavailable"},
+    [-HEARTH_ETIMEDOUT] = {504, "Timed out"},
+    [-HEARTH_ENOSPACE] = {507, "Insufficient storage"},
+    [-HEARTH_ECANCELLED] = {499, "Cancelled"},
+    [-HEARTH_ENOMEMORY] = {503, "Out of memory"},
+    [-HEARTH_EIO] = {500, "Input/output error"},
+    [-HEARTH_EINTERNAL] = {500, "Internal error"},
+};
+
+static int kind_index(const struct hearth_failure *failure)
+{
+    int index = -(int)failure->error;
+    return index > 0 && index < HEARTH_ERROR_MAX ? index : -HEARTH_EINTERNAL;
+}
+
+int problem_status(const struct hearth_failure *failure)
+{
+    return kinds[kind_index(failure)].status;
+}
+
+void problem_write(struct json_writer *json, const char *key, const struct hearth_failure *failure,
+                   const char *request_id)
+{
+    char type[96];
+    snprintf(type, sizeof type, "/problems/%s", failure->code);
+    json_object_begin(json, key);
+    json_string(json, "type", type);
+    json_string(json, "title", kinds[kind_index(failure)].title);
+    json_integer(json, "status", problem_status(failure));
+    json_string(json, "detail", failure->detail);
+    json_string(json, "code", failure->code);
+    json_string(json, "field", failure->field[0] ? failure->field : NULL);
+    json_string(json, "hint", failure->hint[0] ? failure->hint : NULL);
+    json_string(json, "request_id", request_id);
+    json_boolean(json, "retryable", failure->retryable);
+    json_object_end(json);
+}

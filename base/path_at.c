@@ -1,0 +1,188 @@
+#include "base/path_at.h"
+
+#include "base/cleanup.h"
+#include "base/id.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+int path_open_beneath(int dir_fd, const char *path, int flags, mode_t mode)
+{
+    struct open_how how = {
+        .flags = (unsigned long long)(flags | O_CLOEXEC),
+        .mode = (flags & (O_CREAT | __O_TMPFILE)) ? mode : 0,
+        .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS,
+    };
+    for (;;) {
+        long fd = syscall(SYS_openat2, dir_fd, *path ? path : ".", &how, sizeof how);
+        if (fd >= 0)
+            return (int)fd;
+        /* EAGAIN: a rename raced with the walk; the kernel asks to be asked again. */
+        if (errno != EINTR && errno != EAGAIN)
+            return -errno;
+    }
+}
+
+int path_open_parent(int dir_fd, const char *path, const char **ret_name)
+{
+    const char *slash = strrchr(path, '/');
+    const char *name = slash ? slash + 1 : path;
+    if (!*name || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
+        return -EINVAL;
+    char parent[4096] = ".";
+    if (slash) {
+        size_t length = (size_t)(slash - path);
+        if (length >= sizeof parent)
+            return -ENAMETOOLONG;
+        memcpy(parent, path, length);
+        parent[length] = '\0';
+    }
+    int fd = path_open_beneath(dir_fd, parent, O_DIRECTORY | O_PATH, 0);
+    if (fd >= 0)
+        *ret_name = name;
+    return fd;
+}
+
+int path_make_directories(int dir_fd, const char *path, mode_t mode)
+{
+    char partial[4096];
+    size_t length = strlen(path);
+    if (length >= sizeof partial)
+        return -ENAMETOOLONG;
+    for (size_t end = 1; end <= length; end++) {
+        if (path[end] != '/' && path[end] != '\0')
+            continue;
+        memcpy(partial, path, end);
+        partial[end] = '\0';
+        auto_close int existing = path_open_beneath(dir_fd, partial, O_DIRECTORY | O_PATH, 0);
+        if (existing >= 0)
+            continue;
+        if (existing != -ENOENT)
+            return existing;
+        const char *name;
+        auto_close int parent = path_open_parent(dir_fd, partial, &name);
+        if (parent < 0)
+            return parent == -EINVAL && partial[end - 1] == '/' ? 0 : parent;
+        if (mkdirat(parent, name, mode) < 0 && errno != EEXIST)
+            return -errno;
+    }
+    return 0;
+}
+
+static int remove_children(int fd, dev_t device, int depth);
+
+static int remove_entry(int parent, const char *name, dev_t device, int depth)
+{
+    if (unlinkat(parent, name, 0) == 0 || errno == ENOENT)
+        return 0;
+    if (errno != EISDIR && errno != EPERM)
+        return -errno;
+    int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return errno == ENOENT ? 0 : -errno;
+    struct stat status;
+    int result = fstat(fd, &status) < 0    ? -errno
+                 : status.st_dev != device ? -EXDEV
+                                           : remove_children(fd, device, depth + 1);
+    if (result)
+        return result;
+    return unlinkat(parent, name, AT_REMOVEDIR) < 0 && errno != ENOENT ? -errno : 0;
+}
+
+/* Takes fd. */
+static int remove_children(int fd, dev_t device, int depth)
+{
+    if (depth > 1024) { /* deeper than any tree that we let in */
+        close(fd);
+        return -ELOOP;
+    }
+    auto_closedir DIR *dir = fdopendir(fd);
+    if (!dir) {
+        close(fd);
+        return -errno;
+    }
+    struct dirent *entry;
+    int result = 0;
+    while ((errno = 0, entry = readdir(dir)))
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
+            int error = remove_entry(dirfd(dir), entry->d_name, device, depth);
+            if (error && !result)
+                result = error;
+        }
+    return result;
+}
+
+int path_remove_tree(int dir_fd, const char *path)
+{
+    const char *name;
+    auto_close int parent = path_open_parent(dir_fd, path, &name);
+    if (parent < 0)
+        return parent == -ENOENT ? 0 : parent;
+    struct stat status;
+    if (fstatat(parent, name, &status, AT_SYMLINK_NOFOLLOW) < 0)
+        return errno == ENOENT ? 0 : -errno;
+    return remove_entry(parent, name, status.st_dev, 0);
+}
+
+ssize_t path_read_small(int dir_fd, const char *path, char *out, size_t size)
+{
+    auto_close int fd = openat(dir_fd, path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    if (fd < 0)
+        return -errno;
+    size_t used = 0;
+    while (used < size - 1) {
+        ssize_t got = read(fd, out + used, size - 1 - used);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return -errno;
+        if (got == 0)
+            break;
+        used += (size_t)got;
+    }
+    out[used] = '\0';
+    return (ssize_t)used;
+}
+
+static int write_all(int fd, const char *data, size_t length)
+{
+    while (length) {
+        ssize_t put = write(fd, data, length);
+        if (put < 0 && errno == EINTR)
+            continue;
+        if (put < 0)
+            return -errno;
+        data += put;
+        length -= (size_t)put;
+    }
+    return 0;
+}
+
+int path_write_durable(int dir_fd, const char *path, const void *data, size_t length, mode_t mode)
+{
+    char temporary[4200], suffix[9], directory[4096] = ".";
+    id_random_text(suffix, sizeof suffix - 1);
+    if (snprintf(temporary, sizeof temporary, "%s.%s", path, suffix) >= (int)sizeof temporary)
+        return -ENAMETOOLONG;
+    const char *slash = strrchr(path, '/');
+    if (slash)
+        snprintf(directory, sizeof directory, "%.*s", (int)(slash == path ? 1 : slash - path),
+                 path);
+    auto_close int fd = openat(dir_fd, temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+    if (fd < 0)
+        return -errno;
+    int error = write_all(fd, data, length);
+    if (!error && (fsync(fd) < 0 || renameat(dir_fd, temporary, dir_fd, path) < 0))
+        error = -errno;
+    if (error) {
+        unlinkat(dir_fd, temporary, 0);
+        return error;
+    }
+    auto_close int parent = openat(dir_fd, directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return parent < 0 || fsync(parent) < 0 ? -errno : 0;
+}

@@ -1,0 +1,33 @@
+/* File access below a directory that somebody else may be changing: every open goes through
+ * openat2(2) with RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS, so that no name, `..` or symlink leaves
+ * the directory, not even one that is swapped in between. What is checked is the descriptor that
+ * was opened, never a name. Any thread. */
+#pragma once
+
+#include <stddef.h>
+#include <sys/types.h>
+
+/* Opens path (relative, "" or "." is the directory itself) below dir_fd; O_CLOEXEC is added. Gives
+ * a descriptor, or a negative errno: EXDEV where the path leaves the directory, ELOOP for a magic
+ * link. */
+int path_open_beneath(int dir_fd, const char *path, int flags, mode_t mode);
+
+/* Makes path and what is missing above it, as directories with this mode. 0 or a negative errno. */
+int path_make_directories(int dir_fd, const char *path, mode_t mode);
+
+/* Opens the directory that holds the last component of path and gives that component's name as a
+ * pointer into path. Fails with -EINVAL where the last component is empty, "." or "..". */
+int path_open_parent(int dir_fd, const char *path, const char **ret_name);
+
+/* Removes what path names below dir_fd with all below it, without following a symlink and without
+ * crossing into another file system. 0 or a negative errno; a name that is not there is no error.
+ */
+int path_remove_tree(int dir_fd, const char *path);
+
+/* Reads a small file whole (at most size - 1 bytes) into out with a NUL. Gives its length or a
+ * negative errno. */
+ssize_t path_read_small(int dir_fd, const char *path, char *out, size_t size);
+
+/* Writes a file atomically and durably: a temporary name in the same directory, fsync, rename,
+ * fsync of the directory. 0 or a negative errno. */
+int path_write_durable(int dir_fd, const char *path, const void *data, size_t length, mode_t mode);

@@ -1,0 +1,2 @@
+/* to be written */
+typedef int translation_unit_is_not_empty;

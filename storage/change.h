@@ -1,0 +1,48 @@
+/* Rows to be written together: built on the loop, applied in order as one submission by the writer.
+ * Every call copies what it is given. A change that ran out of memory while it was built fails as a
+ * whole when committed. */
+#pragma once
+
+#include "storage/rows.h"
+#include "storage/writer.h"
+
+struct change;
+
+struct change *
+change_new(void); /* never NULL: a change that could not be made fails at its commit */
+
+void change_put_tenant(struct change *change, const struct row_tenant *row);
+void change_put_token(struct change *change, const struct row_token *row);
+void change_revoke_token(struct change *change, const char *token_id, int64_t revoked_at);
+
+/* put = insert or replace by key, labels and all. */
+void change_put_workspace(struct change *change, const struct row_workspace *row);
+void change_delete_workspace(struct change *change, const char *workspace_id);
+/* The one column that moves with every use. */
+void change_touch_workspace(struct change *change, const char *workspace_id,
+                            int64_t last_activity_at, uint64_t command_count);
+
+void change_put_guest(struct change *change, const struct row_guest *row);
+void change_delete_guest(struct change *change, const char *guest_id);
+
+void change_put_operation(struct change *change, const struct row_operation *row);
+void change_delete_operation(struct change *change, const char *operation_id);
+
+void change_put_upload(struct change *change, const struct row_upload *row);
+void change_delete_upload(struct change *change, const char *upload_id);
+
+void change_put_idempotency(struct change *change, const struct row_idempotency *row);
+void change_prune_idempotency(struct change *change, int64_t before);
+
+void change_add_audit(struct change *change, const struct row_audit *row);
+
+/* History database only. */
+void change_put_exec(struct change *change, const struct row_exec *row);
+void change_clear_execs(struct change *change, const char *workspace_id);
+/* Keeps the newest `keep` entries of a workspace. */
+void change_prune_execs(struct change *change, const char *workspace_id, unsigned keep);
+void change_add_event(struct change *change, const struct row_event *row);
+
+/* Takes change. done as writer_submit; NULL allowed. */
+void change_commit(struct change *change, struct writer *writer, writer_done done, void *arg);
+void change_free(struct change *change);

@@ -1,0 +1,170 @@
+/* What is stored, a struct for each kind of row (rows_KIND.c reads and writes it). Strings in a row
+ * that is written are borrowed; strings in a row that a visitor gets live only for the call. NULL
+ * is SQL NULL. Times are wall-clock microseconds, 0 for never. Every row of a tenant names it, and
+ * every query but start-up's asks for it. */
+#pragma once
+
+#include "storage/db.h"
+
+#include <stddef.h>
+
+struct row_label {
+    const char *key;
+    const char *value;
+};
+
+struct row_tenant {
+    const char *tenant_id; /* "admin" is made at the first start */
+    const char *name;
+    int64_t created_at;
+    uint32_t max_workspaces, max_running_execs;
+    uint64_t max_mem_mib;
+    int64_t retention_us;
+    const char *host_roots; /* newline-separated absolute paths, "" for none */
+};
+
+enum token_rights { RIGHT_READ = 1, RIGHT_OPERATE = 2, RIGHT_ADMIN = 4 };
+
+struct row_token {
+    const char *token_id; /* the public part */
+    const char *tenant_id;
+    unsigned char hash[32]; /* SHA-256 of the secret part */
+    unsigned rights;        /* enum token_rights, or-ed */
+    const char *note;
+    int64_t created_at, expires_at, revoked_at;
+};
+
+struct row_workspace {
+    const char *workspace_id, *tenant_id;
+    const char *kind; /* "workspace" or "vm" (one-shot) */
+    const char *name; /* NULL: none */
+    const struct row_label *labels;
+    size_t label_count;
+    const char *environment, *environment_version;
+    uint32_t vcpu_count, mem_mib, disk_mib;
+    int64_t ttl_us;
+    const char *network_policy;
+    const char *isolation; /* demanded: NULL, "vm", "container" */
+    bool allow_host_compat;
+    int64_t created_at, last_activity_at;
+    const char *state; /* creating, started, stopped, failed, deleting */
+    const char *failure_code, *failure_detail;
+    const char *guest_id; /* NULL: none yet */
+    const char *seed_mode, *seed_path, *seed_destination;
+    uint64_t seed_entry_count, seed_bytes;
+    uint64_t command_count, exec_sequence;
+    uint32_t reset_count;
+    int64_t last_reset_at;
+};
+
+/* A sandbox: of a workspace, or waiting in the pool (workspace_id NULL). */
+struct row_guest {
+    const char *guest_id; /* "gu_…" */
+    const char *workspace_id, *tenant_id;
+    const char *driver;
+    const char *environment_version;
+    const char *driver_state; /* the driver's own words, by which it finds the guest again */
+    int64_t created_at;
+};
+
+/* A journalled operation (create, delete, …): what a crash leaves to finish or undo. */
+struct row_operation {
+    const char *operation_id;
+    const char *tenant_id, *subject_id, *kind;
+    const char *request; /* the kind's own words */
+    uint32_t step;       /* steps begun so far */
+    bool undoing;
+    int64_t created_at;
+};
+
+struct row_upload {
+    const char *upload_id, *tenant_id;
+    uint64_t size_bytes, entry_count, content_bytes;
+    const char *sha256; /* hex */
+    const char *compression;
+    int64_t created_at, last_used_at;
+};
+
+struct row_idempotency {
+    const char *tenant_id, *key;
+    unsigned char fingerprint[32]; /* of operation and canonical input */
+    int status;
+    const char *content_type;
+    const void *body;
+    size_t body_length;
+    int64_t created_at;
+};
+
+struct row_audit {
+    int64_t at;
+    const char *tenant_id, *token_id, *request_id;
+    const char *operation, *subject_id;
+    const char *outcome; /* "ok" or a problem's code */
+};
+
+struct row_exec {
+    const char *exec_id, *workspace_id, *tenant_id;
+    uint64_t sequence;
+    const char *command, *cwd;
+    const char *state; /* running, exited, failed, lost */
+    const char *execution_mode;
+    const char *problem; /* why it failed or was lost */
+    bool started, timed_out, cancelled, drained, truncated, signalled;
+    int exit_code, signal;
+    int64_t started_at, ended_at;
+    int64_t duration_us;
+    const void *stdout_data, *stderr_data; /* head and tail, redacted */
+    size_t stdout_length, stderr_length;
+    uint64_t stdout_bytes, stderr_bytes; /* how much there was */
+};
+
+struct row_event {
+    uint64_t sequence; /* given by the database when added */
+    int64_t at;
+    const char *tenant_id, *kind, *workspace_id;
+    const char *data; /* JSON */
+};
+
+/* Visitors return 0 to go on, a negative error to stop with it. */
+typedef int (*row_tenant_visit)(void *arg, const struct row_tenant *row);
+typedef int (*row_token_visit)(void *arg, const struct row_token *row);
+typedef int (*row_workspace_visit)(void *arg, const struct row_workspace *row);
+typedef int (*row_guest_visit)(void *arg, const struct row_guest *row);
+typedef int (*row_operation_visit)(void *arg, const struct row_operation *row);
+typedef int (*row_upload_visit)(void *arg, const struct row_upload *row);
+typedef int (*row_idempotency_visit)(void *arg, const struct row_idempotency *row);
+typedef int (*row_audit_visit)(void *arg, const struct row_audit *row);
+typedef int (*row_exec_visit)(void *arg, const struct row_exec *row);
+typedef int (*row_event_visit)(void *arg, const struct row_event *row);
+
+/* Start-up: everything, oldest first. */
+int rows_each_tenant(struct db *db, row_tenant_visit visit, void *arg,
+                     struct hearth_failure *failure) must_check;
+int rows_each_token(struct db *db, row_token_visit visit, void *arg,
+                    struct hearth_failure *failure) must_check;
+int rows_each_workspace(struct db *db, row_workspace_visit visit, void *arg,
+                        struct hearth_failure *failure) must_check;
+int rows_each_guest(struct db *db, row_guest_visit visit, void *arg,
+                    struct hearth_failure *failure) must_check;
+int rows_each_operation(struct db *db, row_operation_visit visit, void *arg,
+                        struct hearth_failure *failure) must_check;
+int rows_each_upload(struct db *db, row_upload_visit visit, void *arg,
+                     struct hearth_failure *failure) must_check;
+
+/* Look-ups on a reading connection. Where nothing is found visit is not called and 0 is returned.
+ */
+int rows_find_idempotency(struct db *db, const char *tenant_id, const char *key,
+                          row_idempotency_visit visit, void *arg,
+                          struct hearth_failure *failure) must_check;
+int rows_find_exec(struct db *db, const char *workspace_id, const char *exec_id,
+                   row_exec_visit visit, void *arg, struct hearth_failure *failure) must_check;
+/* A workspace's history, oldest first, sequence > after, at most limit rows. */
+int rows_page_execs(struct db *db, const char *workspace_id, uint64_t after, unsigned limit,
+                    row_exec_visit visit, void *arg, struct hearth_failure *failure) must_check;
+/* Rows still marked running, at start-up. */
+int rows_each_running_exec(struct db *db, row_exec_visit visit, void *arg,
+                           struct hearth_failure *failure) must_check;
+int rows_page_events(struct db *db, const char *tenant_id, uint64_t after, unsigned limit,
+                     row_event_visit visit, void *arg, struct hearth_failure *failure) must_check;
+int rows_page_audit(struct db *db, const char *tenant_id, int64_t before, unsigned limit,
+                    row_audit_visit visit, void *arg, struct hearth_failure *failure) must_check;

@@ -1,0 +1,135 @@
+/* What a kind of guest must be able to do, for microVMs (qemu) and containers (oci) alike. The
+ * supervisor owns struct guest; a driver keeps what it needs behind guest->driver_data. Every call
+ * that takes a completion calls it exactly once, from the loop, never before it returns. Guests
+ * outlive the daemon: nothing here ties their life to it. A driver knows no SQLite and no HTTP;
+ * what must survive a restart is in guest->driver_state, text the supervisor stores. */
+#pragma once
+
+#include "base/pidref.h"
+#include "supervisord/loop.h"
+#include "supervisord/worker.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct driver;
+struct guest;
+
+enum network_policy {
+    NETWORK_OFF,
+    NETWORK_EGRESS,
+    NETWORK_PUBLISHED_PORTS,
+    NETWORK_EGRESS_AND_PUBLISHED_PORTS,
+};
+
+/* What every driver is given when it is made. All borrowed for the driver's life. */
+struct driver_config {
+    struct loop *loop;
+    struct worker_pool *workers;
+    const char
+        *state_dir; /* durable, ours alone: guests' disks live in state_dir/guests/GUEST_ID */
+    const char
+        *runtime_dir;       /* sockets and pid files: runtime_dir/guests/GUEST_ID; may be a tmpfs */
+    const char *agent_path; /* the static hearth-agent */
+    const char *transport;  /* "auto", "vsock", "serial" */
+    uid_t uid_base;         /* as root: first uid of the ranges given to guests */
+};
+
+/* What a guest is to be. Strings are borrowed until prepare's completion. */
+struct guest_spec {
+    const char *environment_version; /* content digest, hex */
+    const char *tree_path;           /* the environment as a directory, read-only, shared */
+    const char *image_path;          /* the environment as an ext4 image, NULL if not built */
+    uint32_t vcpu_count, mem_mib, disk_mib;
+    uint32_t pids_max;
+    enum network_policy network;
+    const char *hostname;
+};
+
+/* What became true of a guest, for STATUS. Strings are static. */
+struct guest_facts {
+    const char *isolation;      /* "vm" or "container" */
+    const char *execution_mode; /* guest_vsock, guest_serial, guest_unix */
+    const char *vm_accelerator; /* "kvm", "tcg" or NULL */
+    const char *runtime;        /* "crun 1.8.1", "QEMU 7.2" … */
+    bool rootless, memory_limited, pids_limited, cpu_limited, disk_limited;
+    bool user_namespace, seccomp, network_namespace;
+};
+
+struct guest {
+    char guest_id[24]; /* "gu_" + 16 */
+    struct driver *driver;
+    void *driver_data;
+    char *driver_state; /* owned; changed only in prepare and start */
+    struct pidref
+        process; /* PIDREF_NONE while not running: the container's init or the QEMU process */
+    struct guest_facts facts;
+    uint32_t index; /* unique among this daemon's guests, small: picks its uid range */
+    /* Set by the supervisor: the guest's process has ended without being asked to. detail is
+     * bounded text (serial log's tail, runtime's error), borrowed for the call. */
+    void (*on_died)(struct guest *guest, const char *detail);
+};
+
+typedef void (*guest_done)(void *arg, int error, const struct hearth_failure *failure);
+/* fd is a connected byte stream to the agent, given to the callee; -1 on error. */
+typedef void (*guest_connected)(void *arg, int fd, const struct hearth_failure *failure);
+
+struct driver_probe {
+    bool usable;
+    char version[96];  /* "crun 1.8.1 (cgroup v1, root)" */
+    char reason[256];  /* why not, or what is weaker here; one sentence */
+    char install[128]; /* packages that would help: "apt-get install crun" */
+    int64_t took_us;
+};
+typedef void (*driver_probed)(void *arg, const struct driver_probe *probe);
+
+struct driver_operations {
+    const char *name;
+    /* Finds out by doing, with a deadline, whether guests can run here. */
+    void (*probe)(struct driver *driver, driver_probed done, void *arg);
+    /* Makes disk and directories; nothing runs yet. Undone by destroy. */
+    void (*prepare)(struct driver *driver, struct guest *guest, const struct guest_spec *spec,
+                    guest_done done, void *arg);
+    /* Boots a prepared or stopped guest. Done when connect may be called (the agent may still be on
+     * its way up). */
+    void (*start)(struct driver *driver, struct guest *guest, const struct guest_spec *spec,
+                  guest_done done, void *arg);
+    /* One more connection to the agent; may take until timeout_ms. */
+    void (*connect)(struct driver *driver, struct guest *guest, unsigned timeout_ms,
+                    guest_connected done, void *arg);
+    /* Waits for the orderly end that the agent was asked for, then kills what is left. The disk
+     * stays. on_died is not called. */
+    void (*stop)(struct driver *driver, struct guest *guest, unsigned timeout_ms, guest_done done,
+                 void *arg);
+    /* Kills at once whatever runs and removes every trace: processes, cgroups, mounts, sockets,
+     * directories. May be called in any state and again after a crash; a guest that was never there
+     * is no error. */
+    void (*destroy)(struct driver *driver, struct guest *guest, guest_done done, void *arg);
+    /* Changes limits of a running guest (a claim from the pool). NULL where it cannot: such guests
+     * are not pooled. */
+    void (*resize)(struct driver *driver, struct guest *guest, const struct guest_spec *spec,
+                   guest_done done, void *arg);
+    /* After a daemon restart: finds the guest from guest_id, index and driver_state. Fills process
+     * and facts. HEARTH_ENOTFOUND `guest_gone`: it does not run any more (its disk may be there).
+     * Never kills. */
+    void (*adopt)(struct driver *driver, struct guest *guest, guest_done done, void *arg);
+    /* Start-up: names every guest of which a trace is left, wherever the driver would leave one, so
+     * that what no row knows can be destroyed. */
+    void (*each_trace)(struct driver *driver, void (*visit)(void *arg, const char *guest_id),
+                       void *arg);
+    /* Frees the driver and driver_data of no guest; guests go on running. */
+    void (*free)(struct driver *driver);
+    /* Frees driver_data of a guest without touching what runs. */
+    void (*forget)(struct driver *driver, struct guest *guest);
+};
+
+struct driver {
+    const struct driver_operations *operations;
+};
+
+/* Makers; a driver that cannot run here is still made, its probe says so. */
+int oci_driver_new(struct driver **ret_driver, const struct driver_config *config,
+                   struct hearth_failure *failure);
+int qemu_driver_new(struct driver **ret_driver, const struct driver_config *config,
+                    struct hearth_failure *failure);

@@ -1,0 +1,94 @@
+/* Environments: the read-only systems that guests start from (debian:12, debian:12-base,
+ * debian:12-build, imports). Each is content-addressed in the image directory and kept as a tree
+ * (and as an ext4 image where a driver asks):
+ *
+ *   IMAGE_DIR/environments/NAME.json     name → version, with what it was made of
+ *   IMAGE_DIR/versions/DIGEST/tree       the root directory (files owned by root, or by the user
+ * where rootless) IMAGE_DIR/versions/DIGEST/manifest   one line a package or file: what the digest
+ * is of IMAGE_DIR/cache/                     downloaded packages; a killed build goes on from here
+ *   IMAGE_DIR/lock                       held while something is built (one build at a time, over
+ * all daemons)
+ *
+ * The directory may be shared, read-only, by many daemons; builds need it writable. Loop thread;
+ * the work is done by child programs (mmdebstrap, tar, hearth-archive) and workers. */
+#pragma once
+
+#include "supervisord/loop.h"
+#include "supervisord/worker.h"
+
+#include <stddef.h>
+
+struct environments;
+
+struct environment {
+    const char *name;    /* "debian:12" */
+    const char *version; /* hex digest, 64 characters; NULL while it is known but not built */
+    const char *description;
+    const char *tree_path;  /* NULL while not built */
+    const char *image_path; /* NULL while there is none */
+    uint64_t size_bytes;
+    int64_t built_at;
+    bool builtin; /* one that `pull` can build */
+    bool building;
+    const char *source; /* "debian packages", "oci layout", … */
+};
+
+int environments_new(struct environments **ret_environments, struct loop *loop,
+                     struct worker_pool *workers, const char *image_dir,
+                     struct hearth_failure *failure);
+void environments_free(struct environments *environments);
+
+/* Re-reads what other processes may have added; cheap. Gives the environment or NULL; borrowed
+ * until the next call into this module. */
+const struct environment *environment_find(struct environments *environments, const char *name);
+/* The same by version, for workspaces made earlier. */
+const struct environment *environment_find_version(struct environments *environments,
+                                                   const char *version);
+void environment_each(struct environments *environments,
+                      int (*visit)(void *arg, const struct environment *environment), void *arg);
+
+/* Long work with progress. `stage` is a short word, done/total are in its unit (total 0: unknown).
+ */
+struct environment_progress {
+    const char *stage; /* "waiting", "downloading", "unpacking", "configuring", "hashing", "done" */
+    const char *detail;
+    uint64_t done, total;
+};
+typedef void (*environment_on_progress)(void *arg, const struct environment_progress *progress);
+typedef void (*environment_done)(void *arg, int error, const struct hearth_failure *failure,
+                                 const struct environment *environment);
+
+struct environment_job;
+
+/* Builds name (a builtin) unless it is there and force is off; joins a build of it that is under
+ * way. Gives a job, borrowed until done; HEARTH_ENOTFOUND `unknown_environment`. */
+int environment_pull(struct environment_job **ret_job, struct environments *environments,
+                     const char *name, bool force, environment_on_progress on_progress,
+                     environment_done done, void *arg, struct hearth_failure *failure);
+
+enum environment_format {
+    ENVIRONMENT_ROOTFS_TAR,
+    ENVIRONMENT_OCI_LAYOUT,
+    ENVIRONMENT_DOCKER_ARCHIVE
+};
+
+/* Makes an environment called name of the file at path (a tar; an OCI layout as a tar or a
+ * directory). */
+int environment_import(struct environment_job **ret_job, struct environments *environments,
+                       const char *name, enum environment_format format, const char *path,
+                       environment_on_progress on_progress, environment_done done, void *arg,
+                       struct hearth_failure *failure);
+/* Stops listening; the job itself goes on if another listens, else it is ended. done is not called.
+ */
+void environment_job_leave(struct environment_job *job, void *arg);
+
+/* Removes versions that no name and no visited version refers to. done tells the bytes freed
+ * through detail. */
+void environment_prune(struct environments *environments, const char *const *versions_in_use,
+                       size_t count,
+                       void (*done)(void *arg, int error, const struct hearth_failure *failure,
+                                    uint64_t removed, uint64_t bytes_freed),
+                       void *arg);
+
+/* "debian:12" and such: [a-z0-9][a-z0-9._-]{0,63}(:[A-Za-z0-9][A-Za-z0-9._-]{0,63})? */
+bool environment_name_valid(const char *name);

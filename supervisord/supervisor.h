@@ -1,0 +1,49 @@
+/* hearthd's middle: everything there is one of. Made by main, used by api/ through the headers
+ * beside this one. */
+#pragma once
+
+#include "supervisord/config.h"
+#include "supervisord/environment.h"
+#include "supervisord/exec.h"
+#include "supervisord/files.h"
+#include "supervisord/tenant.h"
+#include "supervisord/upload.h"
+#include "supervisord/workspace.h"
+
+struct supervisor;
+struct db;
+struct writer;
+
+struct loop *supervisor_loop(struct supervisor *supervisor);
+struct environments *supervisor_environments(struct supervisor *supervisor);
+struct uploads *supervisor_uploads(struct supervisor *supervisor);
+struct writer *supervisor_writer(struct supervisor *supervisor);  /* state database */
+struct writer *supervisor_history(struct supervisor *supervisor); /* history database */
+/* The loop's reading connections. */
+struct db *supervisor_state_reader(struct supervisor *supervisor);
+struct db *supervisor_history_reader(struct supervisor *supervisor);
+const struct config *supervisor_config(struct supervisor *supervisor);
+
+/* One audit row (storage/rows.h), for changes that are made outside workspace.h: uploads, tenants,
+ * refusals. */
+void supervisor_audit(struct supervisor *supervisor, const struct principal *principal,
+                      const char *request_id, const char *operation, const char *subject_id,
+                      const char *outcome);
+
+/* For /readyz, /metrics, doctor. */
+struct supervisor_health {
+    bool recovered; /* adoption is done */
+    bool storage_ok;
+    bool draining;
+    const char *driver; /* the chosen one, "none" */
+    uint32_t workspaces[WORKSPACE_STATE_MAX];
+    uint32_t guests, pooled_guests, running_execs, links_up;
+    uint64_t execs_total, execs_failed, creates_total, creates_failed, deletes_total, adopted_total,
+        links_lost_total;
+};
+void supervisor_get_health(struct supervisor *supervisor, struct supervisor_health *ret_health);
+/* Each driver's last probe; names are static. */
+void supervisor_each_driver(struct supervisor *supervisor,
+                            void (*visit)(void *arg, const char *name, bool chosen,
+                                          const struct driver_probe *probe),
+                            void *arg);

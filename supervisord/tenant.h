@@ -1,0 +1,71 @@
+/* Tenants, tokens and quotas. A token reads `hth_<public id>_<secret>`: the public part finds the
+ * row, the secret's SHA-256 is compared in constant time. Kept in memory, written through the state
+ * writer. Loop thread. */
+#pragma once
+
+#include "base/failure.h"
+#include "base/list.h"
+#include "storage/rows.h"
+
+struct supervisor;
+
+struct tenant {
+    char tenant_id[64];
+    char *name;
+    int64_t created_at;
+    uint32_t max_workspaces, max_running_execs;
+    uint64_t max_mem_mib;
+    int64_t retention_us;
+    char *host_roots;
+    /* In use now. */
+    uint32_t workspace_count, running_execs;
+    uint64_t mem_mib;
+    struct list link;       // supervisor::tenants
+    struct list workspaces; // workspace::link, last_activity_at descending
+};
+
+/* Who asks. Copied by value; the tenant lives as long as the supervisor. */
+struct principal {
+    struct tenant *tenant;
+    unsigned rights;   /* enum token_rights */
+    char token_id[32]; /* "local" for the daemon's own user on the Unix socket */
+};
+
+#define TENANT_TOKEN_SIZE 96
+
+/* HEARTH_EUNAUTHENTICATED `unauthenticated`, the same for every reason. Sub-microsecond: no
+ * database. */
+int tenant_authenticate(struct supervisor *supervisor, const char *token,
+                        struct principal *ret_principal, struct hearth_failure *failure);
+/* The peer of the Unix socket: the daemon's own user (and root) is admin; others need a token. */
+int tenant_authenticate_peer(struct supervisor *supervisor, uid_t uid,
+                             struct principal *ret_principal, struct hearth_failure *failure);
+
+struct tenant *tenant_find(struct supervisor *supervisor, const char *name_or_id);
+
+typedef void (*tenant_done)(void *arg, int error, const struct hearth_failure *failure,
+                            struct tenant *tenant,
+                            const char *token /* once, never stored; NULL where none was made */,
+                            const char *token_id);
+
+struct tenant_spec {
+    const char *name;                           /* [a-z0-9][a-z0-9-]{0,62} */
+    uint32_t max_workspaces, max_running_execs; /* 0: the default */
+    uint64_t max_mem_mib;
+    const char *host_roots;
+};
+void tenant_create(struct supervisor *supervisor, const struct tenant_spec *spec, tenant_done done,
+                   void *arg);
+void tenant_issue_token(struct supervisor *supervisor, struct tenant *tenant, unsigned rights,
+                        int64_t expires_at, const char *note, tenant_done done, void *arg);
+void tenant_revoke_token(struct supervisor *supervisor, struct tenant *tenant, const char *token_id,
+                         tenant_done done, void *arg);
+void tenant_each(struct supervisor *supervisor, int (*visit)(void *arg, struct tenant *tenant),
+                 void *arg);
+struct token_info {
+    const char *token_id, *note;
+    unsigned rights;
+    int64_t created_at, expires_at, revoked_at;
+};
+void tenant_each_token(struct supervisor *supervisor, struct tenant *tenant,
+                       int (*visit)(void *arg, const struct token_info *token), void *arg);

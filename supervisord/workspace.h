@@ -1,0 +1,126 @@
+/* Workspaces: the public face that api/ uses. A workspace is found by tenant and ID together, so
+ * that another tenant's looks exactly like none. Long work calls its completion exactly once, on
+ * the loop, after it is durable; never before the call returns. Strings in a spec are borrowed for
+ * the call. Loop thread. */
+#pragma once
+
+#include "supervisord/drivers/driver.h"
+#include "supervisord/tenant.h"
+
+struct workspace;
+
+#define WORKSPACE_LABELS_MAX 32
+#define WORKSPACE_LABEL_KEY_MAX 64
+#define WORKSPACE_LABEL_VALUE_MAX 256
+#define WORKSPACE_NAME_MAX 120
+
+enum workspace_state {
+    WORKSPACE_CREATING,
+    WORKSPACE_STARTED,
+    WORKSPACE_STOPPED,
+    WORKSPACE_FAILED,
+    WORKSPACE_DELETING,
+    WORKSPACE_STATE_MAX,
+};
+const char *workspace_state_name(enum workspace_state state);
+
+struct workspace_spec {
+    const char *environment;
+    uint32_t vcpu_count, mem_mib, disk_mib;
+    int64_t ttl_us;
+    enum network_policy network;
+    const char *name; /* NULL: none */
+    const struct row_label *labels;
+    size_t label_count;
+    const char *isolation; /* NULL, "vm" or "container": given or the create fails */
+    bool allow_host_compat;
+    const char *seed_upload; /* upload ID or NULL */
+    const char *seed_path;   /* what the client packed it from, for STATUS; NULL */
+    bool one_shot;           /* a vm_run's: not listed among workspaces, ID with vm_ */
+    const char *request_id;  /* for the audit */
+};
+
+/* A name or label that may be used; on error field is "/name" or "/labels/…". */
+int workspace_name_check(const char *name, struct hearth_failure *failure);
+int workspace_labels_check(const struct row_label *labels, size_t count,
+                           struct hearth_failure *failure);
+
+/* workspace is NULL on error, else borrowed for the call. */
+typedef void (*workspace_done)(void *arg, int error, const struct hearth_failure *failure,
+                               struct workspace *workspace);
+
+void workspace_create(struct supervisor *supervisor, const struct principal *principal,
+                      const struct workspace_spec *spec, workspace_done done, void *arg);
+
+struct workspace_update_spec {
+    const char *name; /* NULL: leave */
+    bool clear_name;
+    const struct row_label *labels; /* merged */
+    size_t label_count;
+    const char *const *clear_labels;
+    size_t clear_label_count;
+    const char *request_id;
+};
+/* An empty change is HEARTH_EINVALID `empty_update`. */
+void workspace_update(struct workspace *workspace, const struct principal *principal,
+                      const struct workspace_update_spec *spec, workspace_done done, void *arg);
+/* Done as soon as the intent is durable: the workspace is gone for every caller; the guest is torn
+ * down after. */
+void workspace_delete(struct workspace *workspace, const struct principal *principal,
+                      const char *request_id, workspace_done done, void *arg);
+void workspace_stop(struct workspace *workspace, const struct principal *principal,
+                    const char *request_id, workspace_done done, void *arg);
+void workspace_start(struct workspace *workspace, const struct principal *principal,
+                     const char *request_id, workspace_done done, void *arg);
+
+/* NULL and HEARTH_ENOTFOUND `workspace_not_found` for an absent, foreign or malformed ID alike. */
+struct workspace *workspace_find(const struct principal *principal, const char *workspace_id,
+                                 struct hearth_failure *failure);
+
+struct workspace_filter {
+    const char *name; /* exact */
+    const char *state;
+    const char *const *labels; /* "k" or "k=v", all must match */
+    size_t label_count;
+    unsigned limit;
+    const char *cursor; /* from the last page; NULL for the first */
+};
+/* Visits a page in order; fills ret_cursor ("" at the end). HEARTH_EINVALID `bad_cursor`. */
+#define WORKSPACE_CURSOR_SIZE 96
+int workspace_list(struct supervisor *supervisor, const struct principal *principal,
+                   const struct workspace_filter *filter,
+                   void (*visit)(void *arg, struct workspace *workspace), void *arg,
+                   char ret_cursor[WORKSPACE_CURSOR_SIZE], struct hearth_failure *failure);
+
+/* Everything that STATUS and ROW tell; strings are borrowed until the loop's next turn. */
+struct workspace_status {
+    const char *workspace_id, *name;
+    const struct row_label *labels;
+    size_t label_count;
+    const char *environment, *environment_version;
+    uint32_t vcpu_count, mem_mib, disk_mib;
+    int64_t ttl_us, created_at, last_activity_at, expires_at;
+    enum workspace_state state;
+    enum network_policy network;
+    bool allow_host_compat;
+    struct guest_facts facts;
+    const char *seed_mode, *seed_path,
+        *seed_destination; /* mode "empty", "directory", "tar_archive" */
+    uint64_t seed_entry_count, seed_bytes;
+    uint64_t command_count;
+    uint32_t reset_count;
+    int64_t last_reset_at;
+    const char *failure_code, *failure_detail; /* state failed */
+    const char *link_state;                    /* "up", "connecting", "down" */
+    /* The last command that ended, sequence 0 if none. */
+    struct {
+        uint64_t sequence;
+        const char *command, *cwd;
+        int exit_code;
+        int64_t duration_us, recorded_at;
+    } last_command;
+};
+void workspace_describe(struct workspace *workspace, struct workspace_status *ret_status);
+const char *network_policy_name(enum network_policy policy);
+/* Negative where text names none. */
+int network_policy_parse(const char *text);
