@@ -60,6 +60,7 @@ struct row_workspace {
 /* A sandbox: of a workspace, or waiting in the pool (workspace_id NULL). */
 struct row_guest {
     const char *guest_id; /* "gu_…" */
+    uint32_t guest_index; /* small and unique: picks its uid range */
     const char *workspace_id, *tenant_id;
     const char *driver;
     const char *environment_version;
