@@ -1,0 +1,102 @@
+"""Fixtures: real daemons, real guests. A test that needs no daemon of its own shares one."""
+
+import pytest
+
+from harness import daemon as harness_daemon
+from harness import images as harness_images
+
+
+@pytest.fixture(scope="session")
+def bin_dir():
+    """Where hearthd, hearth and hearth-agent are."""
+    return harness_daemon.BIN
+
+
+@pytest.fixture(scope="session")
+def images(pytestconfig):
+    """A directory with debian:12, filled by the first run and shared by every daemon."""
+    path = harness_images.directory()
+    with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        harness_images.ensure(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def daemon(images):
+    """The shared hearthd, on 127.0.0.1 and its Unix socket. Not to be stopped by a test."""
+    hearthd = harness_daemon.Hearthd(images)
+    try:
+        yield hearthd.start()
+    finally:
+        hearthd.destroy()
+
+
+@pytest.fixture
+def hearthd_factory(images):
+    """hearthd_factory(**settings) starts a daemon of one's own: .restart(), .kill9(), .start().
+    Other options: image_dir, start=False."""
+    made = []
+
+    def make(*, image_dir=None, start=True, **settings):
+        hearthd = harness_daemon.Hearthd(image_dir or images, **settings)
+        made.append(hearthd)
+        return hearthd.start() if start else hearthd
+
+    yield make
+    for hearthd in reversed(made):
+        hearthd.destroy()
+
+
+@pytest.fixture
+def client(daemon):
+    """The admin over loopback TCP."""
+    with daemon.client() as made:
+        yield made
+
+
+class Workspace:
+    """A workspace and the client that made it."""
+
+    def __init__(self, client, **arguments):
+        self.client = client
+        self.created = client.post("/v1/workspaces", {"environment": harness_images.ENVIRONMENT,
+                                                      **arguments})
+        self.id = self.created["workspace_id"]
+        self.path = f"/v1/workspaces/{self.id}"
+
+    def status(self):
+        return self.client.get(self.path)
+
+    def exec(self, command, **arguments):
+        return self.client.post(f"{self.path}/exec", {"command": command, **arguments})
+
+    def write(self, path, text, **arguments):
+        return self.client.put(f"{self.path}/files/content",
+                               {"path": path, "text": text, **arguments})
+
+    def read(self, path, **query):
+        return self.client.get(f"{self.path}/files/content", path=path, **query)
+
+    def delete(self):
+        return self.client.request("DELETE", self.path)
+
+
+@pytest.fixture
+def workspace_factory(client):
+    """workspace_factory(**arguments of create) makes workspaces; they are deleted after the
+    test. `on=client` makes one on another daemon or for another tenant."""
+    made = []
+
+    def make(*, on=None, **arguments):
+        made.append(Workspace(on or client, **arguments))
+        return made[-1]
+
+    yield make
+    for workspace in reversed(made):
+        if workspace.client is client:
+            workspace.delete()
+
+
+@pytest.fixture
+def workspace(workspace_factory):
+    return workspace_factory()
