@@ -162,6 +162,9 @@ int rows_find_exec(struct db *db, const char *workspace_id, const char *exec_id,
 /* A workspace's history, oldest first, sequence > after, at most limit rows. */
 int rows_page_execs(struct db *db, const char *workspace_id, uint64_t after, unsigned limit,
                     row_exec_visit visit, void *arg, struct hearth_failure *failure) must_check;
+/* The newest row of a workspace that is not running any more. */
+int rows_last_exec(struct db *db, const char *workspace_id, row_exec_visit visit, void *arg,
+                   struct hearth_failure *failure) must_check;
 /* Rows still marked running, at start-up. */
 int rows_each_running_exec(struct db *db, row_exec_visit visit, void *arg,
                            struct hearth_failure *failure) must_check;
