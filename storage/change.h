@@ -24,6 +24,7 @@ void change_touch_workspace(struct change *change, const char *workspace_id,
 
 void change_put_guest(struct change *change, const struct row_guest *row);
 void change_delete_guest(struct change *change, const char *guest_id);
+void change_delete_guests_of(struct change *change, const char *workspace_id);
 
 void change_put_operation(struct change *change, const struct row_operation *row);
 void change_delete_operation(struct change *change, const char *operation_id);
