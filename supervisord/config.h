@@ -33,6 +33,7 @@ struct config {
     uint64_t max_mem_mib;
     bool stop_guests;             /* at SIGTERM */
     bool help, version, describe; /* what the command line asks for instead of serving */
+    char *describe_format;        /* text, markdown, json */
 };
 
 /* Gives a config; on error the failure's field is "/KEY". */

@@ -1,2 +1,470 @@
-/* to be written */
-typedef int translation_unit_is_not_empty;
+#include "supervisord/exec.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "supervisord/exec_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define WATCH_FOREVER_MS UINT32_MAX
+#define KILL_GRACE_MS 2000
+#define DRAIN_MS 1000
+#define FORGET_TIMEOUT_MS 30000
+#define PRUNE_EVERY 64 /* commands between two prunings of a workspace's history */
+
+static const struct exec_variable default_environment[] = {
+    {"PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
+    {"HOME", "/root"},
+    {"USER", "root"},
+    {"LOGNAME", "root"},
+    {"TERM", "xterm"},
+    {"LANG", "C.UTF-8"},
+};
+#define DEFAULT_COUNT (sizeof default_environment / sizeof *default_environment)
+
+struct exec *exec_find(struct workspace *workspace, const char *exec_id)
+{
+    struct map_entry *entry = map_find(&workspace->execs, exec_id);
+    return entry ? container_of(entry, struct exec, entry) : NULL;
+}
+
+static void exec_free(struct exec *exec)
+{
+    exec_output_free(&exec->output);
+    exec_output_free(&exec->errors);
+    free(exec->command);
+    free(exec->cwd);
+    free(exec);
+}
+
+static struct exec *exec_new(struct workspace *workspace, const char *exec_id)
+{
+    struct exec *exec = calloc(1, sizeof *exec);
+    if (!exec)
+        return NULL;
+    exec->workspace = workspace;
+    exec->supervisor = workspace->supervisor;
+    exec->tenant = workspace->tenant;
+    list_init(&exec->waits);
+    memcpy(exec->workspace_id, workspace->workspace_id, sizeof exec->workspace_id);
+    snprintf(exec->exec_id, sizeof exec->exec_id, "%s", exec_id);
+    exec->execution_mode = workspace->sandbox && workspace->sandbox->guest.facts.execution_mode
+                               ? workspace->sandbox->guest.facts.execution_mode
+                               : "";
+    if (map_insert(&workspace->execs, &exec->entry, exec->exec_id)) {
+        free(exec);
+        return NULL;
+    }
+    workspace->tenant->running_execs++;
+    return exec;
+}
+
+static void exec_row(const struct exec *exec, struct row_exec *ret_row)
+{
+    *ret_row = (struct row_exec){
+        .exec_id = exec->exec_id,
+        .workspace_id = exec->workspace_id,
+        .tenant_id = exec->tenant->tenant_id,
+        .sequence = exec->sequence,
+        .command = exec->command,
+        .cwd = exec->cwd,
+        .state = !exec->ended    ? "running"
+                 : exec->lost    ? "lost"
+                 : exec->started ? "exited"
+                                 : "failed",
+        .execution_mode = exec->execution_mode,
+        .problem = exec->problem,
+        .started = exec->started,
+        .timed_out = exec->timed_out,
+        .cancelled = exec->cancelled,
+        .drained = exec->drained,
+        .truncated = exec->output.omitted || exec->errors.omitted,
+        .signalled = exec->signal != 0,
+        .exit_code = exec->exit_code,
+        .signal = exec->signal,
+        .started_at = exec->started_at,
+        .ended_at = exec->ended_at,
+        .duration_us = exec->duration_us,
+        .stdout_data = exec->output.data.data,
+        .stdout_length = exec->output.data.length,
+        .stdout_bytes = exec->output.total,
+        .stderr_data = exec->errors.data.data,
+        .stderr_length = exec->errors.data.length,
+        .stderr_bytes = exec->errors.total,
+    };
+}
+
+void exec_fill_status(const struct exec *exec, struct exec_status *ret_status)
+{
+    *ret_status = (struct exec_status){
+        .exec_id = exec->exec_id,
+        .workspace_id = exec->workspace_id,
+        .sequence = exec->sequence,
+        .command = exec->command,
+        .cwd = exec->cwd,
+        .execution_mode = exec->execution_mode,
+        .running = !exec->ended,
+        .started = exec->started,
+        .timed_out = exec->timed_out,
+        .cancelled = exec->cancelled,
+        .drained = exec->drained,
+        .lost = exec->lost,
+        .exit_code = exec->exit_code,
+        .signal = exec->signal,
+        .problem = *exec->problem ? exec->problem : NULL,
+        .started_at = exec->started_at,
+        .ended_at = exec->ended_at,
+        .duration_us = exec->ended ? exec->duration_us : clock_wall_us() - exec->started_at,
+    };
+}
+
+/* The end: told to those who wait, recorded, and only then forgotten by the agent, so that no crash
+ * loses it. */
+
+static void forgotten(void *arg, enum link_status status, const struct hearth_failure *failure,
+                      const ProtobufCMessage *reply)
+{
+    (void)arg;
+    (void)status;
+    (void)failure;
+    (void)reply;
+}
+
+static void recorded(void *arg, int error, const struct hearth_failure *failure)
+{
+    struct exec *exec = arg;
+    if (error)
+        log_warning("exec_not_recorded", "exec=%s detail=\"%s\"", exec->exec_id, failure->detail);
+    struct workspace *workspace = exec->workspace;
+    if (workspace) {
+        map_remove(&workspace->execs, &exec->entry);
+        Hearth__Agent__V1__ExecForgetRequest request = HEARTH__AGENT__V1__EXEC_FORGET_REQUEST__INIT;
+        request.exec_id = exec->exec_id;
+        if (workspace->sandbox && workspace->sandbox->link.state == AGENTLINK_UP)
+            agent_call(&workspace->sandbox->link, "ExecForget", &request.base,
+                       &hearth__agent__v1__empty__descriptor, FORGET_TIMEOUT_MS, forgotten, NULL);
+    }
+    exec_free(exec);
+}
+
+static void record(struct exec *exec)
+{
+    struct row_exec row;
+    struct change *change = change_new();
+    exec_row(exec, &row);
+    change_put_exec(change, &row);
+    if (exec->sequence % PRUNE_EVERY == 0)
+        change_prune_execs(change, exec->workspace_id, exec->supervisor->config->history_entries);
+    change_commit(change, exec->supervisor->history, recorded, exec);
+}
+
+static void remember_last(struct exec *exec)
+{
+    struct workspace *workspace = exec->workspace;
+    if (!workspace || exec->sequence < workspace->last_command.sequence)
+        return;
+    char *command = text_copy(exec->command), *cwd = text_copy(exec->cwd);
+    free(workspace->last_command.command);
+    free(workspace->last_command.cwd);
+    workspace->last_command.sequence = exec->sequence;
+    workspace->last_command.command = command;
+    workspace->last_command.cwd = cwd;
+    workspace->last_command.exit_code = exec->exit_code;
+    workspace->last_command.duration_us = exec->duration_us;
+    workspace->last_command.recorded_at = exec->ended_at;
+}
+
+static void exec_end(struct exec *exec, int error, const struct hearth_failure *failure)
+{
+    exec->ended = true;
+    exec->ended_at = clock_wall_us();
+    exec->tenant->running_execs--;
+    exec->supervisor->totals.execs_total++;
+    if (exec->lost || !exec->started)
+        exec->supervisor->totals.execs_failed++;
+    remember_last(exec);
+    exec_finish_waits(exec, error, failure);
+    record(exec);
+}
+
+void exec_finish(struct exec *exec, const Hearth__Agent__V1__ExecState *state)
+{
+    const Hearth__Agent__V1__ExecExit *result = state->exit;
+    if (exec_output_set(&exec->output, state->stdout, exec->max_output_bytes) ||
+        exec_output_set(&exec->errors, state->stderr, exec->max_output_bytes))
+        snprintf(exec->problem, sizeof exec->problem, "out of memory for its output");
+    exec->started = result->started;
+    exec->exit_code = result->exit_code;
+    exec->signal = (int)result->signal;
+    exec->timed_out = result->timed_out;
+    exec->cancelled = result->cancelled;
+    exec->drained = result->drained;
+    exec->duration_us = (int64_t)result->duration_us;
+    if (result->problem && *result->problem)
+        snprintf(exec->problem, sizeof exec->problem, "%s",
+                 utf8_valid(result->problem, strlen(result->problem))
+                     ? result->problem
+                     : "the command could not be started");
+    exec_end(exec, 0, NULL);
+}
+
+void exec_lose(struct exec *exec, const char *problem)
+{
+    exec->lost = true;
+    exec->exit_code = -1;
+    exec->duration_us = clock_wall_us() - exec->started_at;
+    snprintf(exec->problem, sizeof exec->problem, "%s", problem);
+    exec_end(exec, 0, NULL);
+}
+
+/* Watching for the end. */
+
+static void watch(struct exec *exec);
+
+static void watched(void *arg, enum link_status status, const struct hearth_failure *failure,
+                    const ProtobufCMessage *reply)
+{
+    struct exec *exec = arg;
+    const Hearth__Agent__V1__ExecState *state = (const Hearth__Agent__V1__ExecState *)reply;
+    exec->watcher = NULL;
+    if (status == LINK_STATUS_OK && !state->running && state->exit)
+        exec_finish(exec, state);
+    else if (status == LINK_STATUS_OK)
+        watch(exec);
+    else if (status == LINK_STATUS_NOT_FOUND)
+        exec_lose(exec, "the guest knows nothing of it: whether it ran cannot be told");
+    else if (status == LINK_STATUS_UNAVAILABLE || status == LINK_STATUS_CANCELLED)
+        return; /* the link is down: exec_link_up watches again */
+    else
+        exec_lose(exec, failure->detail);
+}
+
+static void fill_read(Hearth__Agent__V1__ExecReadRequest *request, struct exec *exec)
+{
+    request->exec_id = exec->exec_id;
+    request->max_bytes = exec->max_output_bytes;
+    request->wait_ms = WATCH_FOREVER_MS;
+    request->until_end = true;
+}
+
+static void watch(struct exec *exec)
+{
+    Hearth__Agent__V1__ExecReadRequest request = HEARTH__AGENT__V1__EXEC_READ_REQUEST__INIT;
+    fill_read(&request, exec);
+    exec->watcher = agent_call(&exec->workspace->sandbox->link, "ExecRead", &request.base,
+                               &hearth__agent__v1__exec_state__descriptor, 0, watched, exec);
+}
+
+void exec_link_up(struct workspace *workspace)
+{
+    for (size_t i = 0; i < workspace->execs.bucket_count; i++)
+        for (struct map_entry *entry = workspace->execs.buckets[i]; entry; entry = entry->next) {
+            struct exec *exec = container_of(entry, struct exec, entry);
+            if (!exec->ended && !exec->watcher)
+                watch(exec);
+        }
+}
+
+/* Starting. */
+
+static bool overridden(const char *name, const struct exec_spec *spec)
+{
+    for (size_t i = 0; i < spec->environment_count; i++)
+        if (strcmp(name, spec->environment[i].name) == 0)
+            return true;
+    return false;
+}
+
+struct start_buffers {
+    Hearth__Agent__V1__EnvironmentVariable *variables, **variable_list;
+    char **argv;
+};
+
+static int fill_start(Hearth__Agent__V1__ExecStartRequest *request, struct exec *exec,
+                      const struct exec_spec *spec, struct start_buffers *buffers)
+{
+    size_t most = spec->environment_count + DEFAULT_COUNT, count = 0;
+    buffers->variables = calloc(most, sizeof *buffers->variables);
+    buffers->variable_list = calloc(most, sizeof(void *));
+    buffers->argv = calloc(spec->argv_count + 3, sizeof(char *));
+    if (!buffers->variables || !buffers->variable_list || !buffers->argv)
+        return HEARTH_ENOMEMORY;
+    for (size_t i = 0; i < most; i++) {
+        const struct exec_variable *variable =
+            i < DEFAULT_COUNT ? &default_environment[i] : &spec->environment[i - DEFAULT_COUNT];
+        if (i < DEFAULT_COUNT && overridden(variable->name, spec))
+            continue;
+        Hearth__Agent__V1__EnvironmentVariable *out = &buffers->variables[count];
+        hearth__agent__v1__environment_variable__init(out);
+        out->name = (char *)(uintptr_t)variable->name;
+        out->value = (char *)(uintptr_t)variable->value;
+        buffers->variable_list[count++] = out;
+    }
+    static char shell[] = "/bin/sh", flags[] = "-lc";
+    if (spec->command) {
+        buffers->argv[0] = shell;
+        buffers->argv[1] = flags;
+        buffers->argv[2] = (char *)(uintptr_t)spec->command;
+        request->n_argv = 3;
+    } else {
+        for (size_t i = 0; i < spec->argv_count; i++)
+            buffers->argv[i] = (char *)(uintptr_t)spec->argv[i];
+        request->n_argv = spec->argv_count;
+    }
+    request->exec_id = exec->exec_id;
+    request->argv = buffers->argv;
+    request->cwd = exec->cwd;
+    request->n_environment = count;
+    request->environment = buffers->variable_list;
+    request->stdin.data = (uint8_t *)(uintptr_t)spec->input;
+    request->stdin.len = spec->input_length;
+    request->stdin_open = spec->input_open;
+    request->timeout_ms = spec->timeout_ms;
+    request->kill_grace_ms = KILL_GRACE_MS;
+    request->drain_ms = DRAIN_MS;
+    request->head_bytes = exec->max_output_bytes / 2;
+    request->tail_bytes = exec->max_output_bytes - exec->max_output_bytes / 2;
+    return 0;
+}
+
+static int send_start(struct exec *exec, const struct exec_spec *spec)
+{
+    Hearth__Agent__V1__ExecStartRequest request = HEARTH__AGENT__V1__EXEC_START_REQUEST__INIT;
+    Hearth__Agent__V1__ExecReadRequest read = HEARTH__AGENT__V1__EXEC_READ_REQUEST__INIT;
+    struct start_buffers buffers = {0};
+    int error = fill_start(&request, exec, spec, &buffers);
+    fill_read(&read, exec);
+    request.read = &read;
+    if (!error)
+        exec->watcher = agent_call(&exec->workspace->sandbox->link, "ExecStart", &request.base,
+                                   &hearth__agent__v1__exec_state__descriptor, 0, watched, exec);
+    free(buffers.variables);
+    free(buffers.variable_list);
+    free(buffers.argv);
+    return error;
+}
+
+static char *absolute_cwd(const char *cwd)
+{
+    struct buf text = {0};
+    if (!cwd || !*cwd)
+        return text_copy("/workspace");
+    if (buf_printf(&text, "%s%s", cwd[0] == '/' ? "" : "/workspace/", cwd)) {
+        buf_free(&text);
+        return NULL;
+    }
+    return buf_steal(&text);
+}
+
+static struct exec *admit(struct workspace *workspace, const struct exec_spec *spec,
+                          struct hearth_failure *failure)
+{
+    struct tenant *tenant = workspace->tenant;
+    if (workspace_ready(workspace, failure))
+        return NULL;
+    if (tenant->running_execs >= tenant->max_running_execs) {
+        hearth_fail(failure, HEARTH_EQUOTA, "quota_execs", "the tenant runs %u of %u commands",
+                    tenant->running_execs, tenant->max_running_execs);
+        return NULL;
+    }
+    char exec_id[ID_SIZE];
+    id_make(exec_id, "ex", workspace->supervisor->config->node_tag);
+    workspace_load_history(workspace);
+    struct exec *exec = exec_new(workspace, exec_id);
+    if (exec) {
+        exec->command = exec_command_text(spec);
+        exec->cwd = absolute_cwd(spec->cwd);
+        exec->max_output_bytes = spec->max_output_bytes;
+        exec->started_at = clock_wall_us();
+    }
+    if (!exec || !exec->command || !exec->cwd) {
+        if (exec) {
+            map_remove(&workspace->execs, &exec->entry);
+            tenant->running_execs--;
+            exec_free(exec);
+        }
+        hearth_fail(failure, HEARTH_ENOMEMORY, NULL, "out of memory");
+        return NULL;
+    }
+    exec->sequence = ++workspace->exec_sequence;
+    workspace->command_count++;
+    return exec;
+}
+
+void exec_start(struct workspace *workspace, const struct principal *principal,
+                const struct exec_spec *spec, int wait_ms, exec_done done, void *arg,
+                struct exec_wait **ret_wait)
+{
+    (void)principal;
+    struct hearth_failure failure = HEARTH_FAILURE_NONE;
+    struct exec *exec = admit(workspace, spec, &failure);
+    struct exec_wait *wait = exec_wait_new(exec, wait_ms, done, arg);
+    wait->supervisor = workspace->supervisor;
+    *ret_wait = wait;
+    if (!exec) {
+        exec_wait_fail(wait, &failure);
+        return;
+    }
+    workspace_touch(workspace);
+    if (send_start(exec, spec)) {
+        exec_lose(exec, "out of memory");
+        return;
+    }
+    struct row_exec row;
+    struct change *change = change_new();
+    exec_row(exec, &row);
+    change_put_exec(change, &row);
+    change_commit(change, workspace->supervisor->history, NULL, NULL);
+}
+
+/* Start-up and ends of workspaces. */
+
+int exec_load(struct supervisor *supervisor, const struct row_exec *row)
+{
+    struct map_entry *entry = map_find(&supervisor->workspaces, row->workspace_id);
+    if (!entry)
+        return 0;
+    struct exec *exec = exec_new(container_of(entry, struct workspace, entry), row->exec_id);
+    if (!exec)
+        return HEARTH_ENOMEMORY;
+    exec->sequence = row->sequence;
+    exec->command = text_copy(row->command);
+    exec->cwd = text_copy(row->cwd);
+    exec->started_at = row->started_at;
+    exec->max_output_bytes = EXEC_OUTPUT_DEFAULT;
+    return exec->command && exec->cwd ? 0 : HEARTH_ENOMEMORY;
+}
+
+void exec_abandon_all(struct workspace *workspace, enum hearth_error error, const char *code,
+                      const char *problem)
+{
+    struct hearth_failure failure;
+    hearth_fail(&failure, error, code, "%s", problem);
+    for (size_t i = 0; i < workspace->execs.bucket_count; i++)
+        for (struct map_entry *entry = workspace->execs.buckets[i], *next; entry; entry = next) {
+            struct exec *exec = container_of(entry, struct exec, entry);
+            next = entry->next;
+            if (exec->ended)
+                continue;
+            if (exec->watcher)
+                agent_call_cancel(steal_pointer(exec->watcher));
+            exec->lost = true;
+            exec->exit_code = -1;
+            exec->duration_us = clock_wall_us() - exec->started_at;
+            snprintf(exec->problem, sizeof exec->problem, "%s", problem);
+            exec_end(exec, (int)error, &failure);
+        }
+    /* What is being recorded outlives the workspace. */
+    if (error != HEARTH_ENOTFOUND)
+        return;
+    for (size_t i = 0; i < workspace->execs.bucket_count; i++)
+        for (struct map_entry *entry = workspace->execs.buckets[i], *next; entry; entry = next) {
+            struct exec *exec = container_of(entry, struct exec, entry);
+            next = entry->next;
+            map_remove(&workspace->execs, entry);
+            exec->workspace = NULL;
+        }
+}

@@ -10,6 +10,8 @@
 struct exec;
 struct exec_wait;
 
+#define EXEC_OUTPUT_DEFAULT (UINT64_C(1) << 20) /* bytes kept of each stream */
+
 struct exec_variable {
     const char *name, *value;
 };

@@ -10,6 +10,7 @@
 struct supervisor;
 
 struct tenant {
+    struct supervisor *supervisor;
     char tenant_id[64];
     char *name;
     int64_t created_at;

@@ -1,2 +1,445 @@
-/* to be written */
-typedef int translation_unit_is_not_empty;
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "supervisord/supervisor_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A create under way. From the pool it is one commit at the end; else it is journalled: the rows
+ * first, then the boot, and what fails or is cut short is undone. */
+struct creation {
+    struct supervisor *supervisor;
+    struct workspace *workspace;
+    struct steps *steps; /* NULL when claimed from the pool */
+    struct principal principal;
+    char request_id[68];
+    char seed_upload[ID_SIZE]; /* "" for none */
+    int64_t began_us;
+    struct hearth_failure failure;
+    workspace_done done; /* NULL when resumed after a restart */
+    void *arg;
+};
+
+static void report(struct creation *creation, int error, const struct hearth_failure *failure)
+{
+    struct supervisor *supervisor = creation->supervisor;
+    struct workspace *workspace = creation->workspace;
+    supervisor->totals.creates_total++;
+    if (error)
+        supervisor->totals.creates_failed++;
+    else
+        log_info("workspace_created", "workspace=%s tenant=%s environment=%s driver=%s ms=%lld",
+                 workspace->workspace_id, workspace->tenant->tenant_id, workspace->environment,
+                 workspace->sandbox ? workspace->sandbox->guest.driver->operations->name : "none",
+                 (long long)(clock_monotonic_us() - creation->began_us) / 1000);
+    if (creation->done)
+        creation->done(creation->arg, error, failure, error ? NULL : workspace);
+    free(creation);
+    pool_refill(supervisor);
+}
+
+/* The end when all went well: state, guest and audit in one commit, then the answer. */
+
+static void published(void *arg, int error, const struct hearth_failure *failure)
+{
+    struct creation *creation = arg;
+    if (error) { /* storage is broken: what runs is found and undone at the next start */
+        log_error("create_not_recorded", "workspace=%s detail=\"%s\"",
+                  creation->workspace->workspace_id, failure->detail);
+        report(creation, error, failure);
+        return;
+    }
+    supervisor_crash_point("create:published");
+    workspace_event(creation->workspace, "workspace.created");
+    report(creation, 0, NULL);
+}
+
+static void publish(struct creation *creation)
+{
+    struct workspace *workspace = creation->workspace;
+    struct row_workspace row;
+    struct row_guest guest_row;
+    struct change *change = change_new();
+    workspace->last_activity_at = clock_wall_us();
+    workspace->history_loaded = true;
+    workspace_move(workspace, WORKSPACE_EVENT_CREATED);
+    workspace_row(workspace, &row);
+    sandbox_row(workspace->sandbox, &guest_row);
+    change_put_workspace(change, &row);
+    change_put_guest(change, &guest_row);
+    if (creation->steps)
+        steps_finish(creation->steps, change);
+    workspace->steps = NULL;
+    workspace_audit(workspace, change, &creation->principal, creation->request_id,
+                    workspace->one_shot ? "vm_create" : "workspace_create", "ok");
+    change_commit(change, creation->supervisor->writer, published, creation);
+}
+
+/* The end when something failed: nothing is left but an audit row. */
+
+static void forgotten(void *arg, int error, const struct hearth_failure *failure)
+{
+    (void)error;
+    (void)failure;
+    struct creation *creation = arg;
+    creation->workspace = NULL;
+    report(creation, (int)creation->failure.error, &creation->failure);
+}
+
+static void give_up(struct creation *creation, const struct hearth_failure *failure)
+{
+    creation->failure = *failure;
+    log_warning("create_failed", "workspace=%s code=%s detail=\"%s\"",
+                creation->workspace->workspace_id, failure->code, failure->detail);
+    workspace_forget(creation->workspace, creation->steps, &creation->principal,
+                     creation->request_id, "workspace_create", failure->code, forgotten, creation);
+}
+
+/* Seeding, common to both ways. */
+
+static void claimed(void *arg, int error, const struct hearth_failure *failure);
+
+static void seeded(void *arg, int error, const struct hearth_failure *failure, uint64_t entry_count,
+                   uint64_t bytes_written)
+{
+    struct creation *creation = arg;
+    if (!error) {
+        creation->workspace->seed_entry_count = entry_count;
+        creation->workspace->seed_bytes = bytes_written;
+    }
+    if (creation->steps && error)
+        steps_fail(creation->steps, failure);
+    else if (creation->steps)
+        steps_next(creation->steps);
+    else if (!error)
+        publish(creation);
+    else
+        claimed(creation, error, failure);
+}
+
+static void seed(struct creation *creation)
+{
+    struct workspace *workspace = creation->workspace;
+    if (!creation->seed_upload[0])
+        seeded(creation, 0, NULL, 0, 0);
+    else
+        seed_apply(workspace->sandbox, workspace->tenant->tenant_id, creation->seed_upload, "",
+                   seeded, creation);
+}
+
+/* The journalled way. */
+
+static void booted(void *arg, int error, const struct hearth_failure *failure)
+{
+    struct creation *creation = arg;
+    if (error)
+        steps_fail(creation->steps, failure);
+    else
+        steps_next(creation->steps);
+}
+
+static void run_boot(struct steps *steps, void *subject)
+{
+    struct creation *creation = subject;
+    (void)steps;
+    sandbox_boot(creation->workspace->sandbox, true, booted, creation);
+}
+
+static void undone(void *arg, int error, const struct hearth_failure *failure)
+{
+    struct creation *creation = arg;
+    if (error)
+        log_error("guest_not_removed", "workspace=%s detail=\"%s\"",
+                  creation->workspace->workspace_id, failure->detail);
+    steps_next(creation->steps);
+}
+
+static void undo_boot(struct steps *steps, void *subject)
+{
+    struct creation *creation = subject;
+    struct sandbox *sandbox = creation->workspace->sandbox;
+    if (!sandbox) {
+        steps_next(steps);
+        return;
+    }
+    sandbox_destroy(sandbox, undone, creation);
+}
+
+static void run_seed(struct steps *steps, void *subject)
+{
+    (void)steps;
+    seed(subject);
+}
+
+static void create_done(struct steps *steps, void *subject, int error,
+                        const struct hearth_failure *failure)
+{
+    struct creation *creation = subject;
+    creation->steps = steps;
+    if (error)
+        give_up(creation, failure);
+    else
+        publish(creation);
+    creation->steps = NULL;
+}
+
+static const struct step create_steps[] = {
+    {.name = "boot", .run = run_boot, .undo = undo_boot},
+    {.name = "seed", .run = run_seed},
+};
+
+const struct steps_kind create_kind = {
+    .name = "create",
+    .steps = create_steps,
+    .count = sizeof create_steps / sizeof *create_steps,
+    .done = create_done,
+};
+
+/* From the pool. */
+
+static void claim_failed(void *arg, int error, const struct hearth_failure *failure)
+{
+    (void)error;
+    (void)failure;
+    struct creation *creation = arg;
+    struct hearth_failure why = creation->failure;
+    give_up(creation, &why);
+}
+
+static void claimed(void *arg, int error, const struct hearth_failure *failure)
+{
+    struct creation *creation = arg;
+    if (!error) {
+        seed(creation);
+        return;
+    }
+    creation->failure = *failure;
+    sandbox_destroy(creation->workspace->sandbox, claim_failed, creation);
+}
+
+static void resized(void *arg, int error, const struct hearth_failure *failure)
+{
+    struct creation *creation = arg;
+    if (error)
+        claimed(creation, error, failure);
+    else
+        sandbox_configure(creation->workspace->sandbox, claimed, creation);
+}
+
+static void claim(struct creation *creation)
+{
+    struct sandbox *sandbox = creation->workspace->sandbox;
+    struct guest_spec spec;
+    char hostname[64];
+    sandbox_spec(sandbox, &spec, hostname);
+    sandbox->guest.driver->operations->resize(sandbox->guest.driver, &sandbox->guest, &spec,
+                                              resized, creation);
+}
+
+/* Checks and beginnings. */
+
+static struct driver_slot *choose_driver(struct supervisor *supervisor,
+                                         const struct workspace_spec *spec,
+                                         struct hearth_failure *failure)
+{
+    struct driver_slot *oci = &supervisor->drivers[DRIVER_OCI],
+                       *qemu = &supervisor->drivers[DRIVER_QEMU];
+    struct driver_slot *slot = supervisor->chosen;
+    if (spec->isolation)
+        slot = strcmp(spec->isolation, "vm") == 0 ? qemu : oci;
+    if (slot && slot->driver && slot->probe.usable)
+        return slot;
+    hearth_fail(failure, HEARTH_EUNAVAILABLE,
+                spec->isolation ? "isolation_unavailable" : "no_driver",
+                "this host cannot run a %s: %s", spec->isolation ? spec->isolation : "guest",
+                slot ? slot->probe.reason : "no driver works");
+    failure->retryable = false;
+    hearth_failure_hint(failure, "`hearth doctor` says what each driver needs%s%s",
+                        slot && *slot->probe.install ? "; try: " : "",
+                        slot ? slot->probe.install : "");
+    if (spec->isolation)
+        hearth_failure_field(failure, "/isolation");
+    return NULL;
+}
+
+static int check_environment(struct supervisor *supervisor, const char *name,
+                             const struct environment **ret_environment,
+                             struct hearth_failure *failure)
+{
+    const struct environment *environment =
+        environment_name_valid(name) ? environment_find(supervisor->environments, name) : NULL;
+    int error = 0;
+    if (!environment) {
+        error = hearth_fail(failure, HEARTH_EINVALID, "unknown_environment",
+                            "there is no environment \"%.80s\"",
+                            environment_name_valid(name) ? name : "?");
+        hearth_failure_hint(failure, "`hearth env list` shows what there is.");
+    } else if (!environment->version) {
+        error = hearth_fail(failure, HEARTH_ECONFLICT, "environment_not_pulled",
+                            "the environment \"%.80s\" has not been built here yet", name);
+        hearth_failure_hint(failure, "Run `hearth env pull %.80s` first.", name);
+    }
+    if (error)
+        hearth_failure_field(failure, "/environment");
+    *ret_environment = environment;
+    return error;
+}
+
+static int check(struct supervisor *supervisor, const struct principal *principal,
+                 const struct workspace_spec *spec, const struct environment **ret_environment,
+                 struct driver_slot **ret_driver, struct hearth_failure *failure)
+{
+    if (supervisor->draining)
+        return hearth_fail(failure, HEARTH_EUNAVAILABLE, "draining", "the daemon is shutting down");
+    int error = spec->name ? workspace_name_check(spec->name, failure) : 0;
+    if (!error)
+        error = workspace_labels_check(spec->labels, spec->label_count, failure);
+    if (!error)
+        error = check_environment(supervisor, spec->environment, ret_environment, failure);
+    if (!error && spec->seed_upload &&
+        !upload_find(supervisor->uploads, principal->tenant->tenant_id, spec->seed_upload)) {
+        error =
+            hearth_fail(failure, HEARTH_ENOTFOUND, "upload_not_found", "there is no such upload");
+        hearth_failure_field(failure, "/seed_upload");
+        hearth_failure_hint(
+            failure,
+            "POST the tar to /v1/uploads first; it is kept for an hour after its last use.");
+    }
+    if (!error && !(*ret_driver = choose_driver(supervisor, spec, failure)))
+        error = (int)failure->error;
+    return error;
+}
+
+static int fill(struct workspace *workspace, const struct workspace_spec *spec,
+                const struct environment *environment)
+{
+    workspace->one_shot = spec->one_shot;
+    workspace->name = text_copy(spec->name);
+    workspace->environment = text_copy(environment->name);
+    workspace->environment_version = text_copy(environment->version);
+    workspace->vcpu_count = spec->vcpu_count;
+    workspace->mem_mib = spec->mem_mib;
+    workspace->disk_mib = spec->disk_mib;
+    workspace->ttl_us = spec->ttl_us;
+    workspace->network = spec->network;
+    workspace->isolation = text_copy(spec->isolation);
+    workspace->allow_host_compat = spec->allow_host_compat;
+    workspace->created_at = workspace->last_activity_at = clock_wall_us();
+    workspace->seed_mode = text_copy(!spec->seed_upload ? "empty"
+                                     : spec->seed_path  ? "directory"
+                                                        : "tar_archive");
+    workspace->seed_path = text_copy(spec->seed_path);
+    workspace->seed_destination = text_copy("/workspace");
+    return workspace_labels_set(workspace, spec->labels, spec->label_count);
+}
+
+static void attach(struct workspace *workspace, struct sandbox *sandbox)
+{
+    sandbox->workspace = workspace;
+    workspace->sandbox = sandbox;
+    snprintf(sandbox->tenant_id, sizeof sandbox->tenant_id, "%s", workspace->tenant->tenant_id);
+    snprintf(sandbox->environment_version, sizeof sandbox->environment_version, "%s",
+             workspace->environment_version);
+    sandbox->network = workspace->network;
+    sandbox->vcpu_count = workspace->vcpu_count;
+    sandbox->mem_mib = workspace->mem_mib;
+    sandbox->disk_mib = workspace->disk_mib;
+}
+
+static void begin_journalled(struct creation *creation)
+{
+    struct workspace *workspace = creation->workspace;
+    struct row_workspace row;
+    struct row_guest guest_row;
+    struct change *change = change_new();
+    workspace_row(workspace, &row);
+    sandbox_row(workspace->sandbox, &guest_row);
+    change_put_workspace(change, &row);
+    change_put_guest(change, &guest_row);
+    steps_begin(creation->supervisor, &create_kind, creation, workspace->tenant->tenant_id,
+                workspace->workspace_id, change, &creation->steps);
+    workspace->steps = creation->steps;
+}
+
+static struct workspace *make(struct supervisor *supervisor, struct tenant *tenant,
+                              const struct workspace_spec *spec,
+                              const struct environment *environment, struct hearth_failure *failure)
+{
+    char workspace_id[ID_SIZE];
+    if (tenant_take_workspace(tenant, spec->mem_mib, failure))
+        return NULL;
+    id_make(workspace_id, spec->one_shot ? "vm" : "ws", supervisor->config->node_tag);
+    struct workspace *workspace = workspace_new(supervisor, tenant, workspace_id);
+    if (!workspace || fill(workspace, spec, environment)) {
+        tenant_give_workspace(tenant, spec->mem_mib);
+        if (workspace)
+            workspace_free(workspace);
+        hearth_fail(failure, HEARTH_ENOMEMORY, NULL, "out of memory");
+        return NULL;
+    }
+    workspace->counted = true;
+    return workspace;
+}
+
+void workspace_create(struct supervisor *supervisor, const struct principal *principal,
+                      const struct workspace_spec *spec, workspace_done done, void *arg)
+{
+    struct hearth_failure failure = HEARTH_FAILURE_NONE;
+    const struct environment *environment = NULL;
+    struct driver_slot *slot = NULL;
+    struct workspace *workspace = NULL;
+    struct sandbox *sandbox = NULL;
+    if (check(supervisor, principal, spec, &environment, &slot, &failure) == 0)
+        workspace = make(supervisor, principal->tenant, spec, environment, &failure);
+    if (workspace) {
+        sandbox = pool_claim(supervisor, slot->driver, workspace->environment_version,
+                             workspace->network);
+        bool pooled = sandbox != NULL;
+        if (!sandbox)
+            sandbox = sandbox_new(supervisor, slot->driver, &failure);
+        struct creation *creation = sandbox ? calloc(1, sizeof *creation) : NULL;
+        if (creation) {
+            *creation = (struct creation){.supervisor = supervisor,
+                                          .workspace = workspace,
+                                          .principal = *principal,
+                                          .began_us = clock_monotonic_us(),
+                                          .done = done,
+                                          .arg = arg};
+            snprintf(creation->request_id, sizeof creation->request_id, "%s",
+                     spec->request_id ? spec->request_id : "");
+            snprintf(creation->seed_upload, sizeof creation->seed_upload, "%s",
+                     spec->seed_upload ? spec->seed_upload : "");
+            attach(workspace, sandbox);
+            if (pooled)
+                claim(creation);
+            else
+                begin_journalled(creation);
+            return;
+        }
+        if (sandbox)
+            sandbox_destroy(sandbox, NULL, NULL);
+        workspace_free(workspace);
+    }
+    if (!failure.error)
+        hearth_fail(&failure, HEARTH_ENOMEMORY, NULL, "out of memory");
+    supervisor_audit(supervisor, principal, spec->request_id,
+                     spec->one_shot ? "vm_create" : "workspace_create", NULL, failure.code);
+    workspace_complete_later(supervisor, done, arg, (int)failure.error, &failure, NULL);
+}
+
+/* After a restart: a create that was cut short is undone. */
+struct steps *workspace_resume_create(struct workspace *workspace, const struct row_operation *row)
+{
+    struct creation *creation = calloc(1, sizeof *creation);
+    if (!creation)
+        abort();
+    *creation = (struct creation){.supervisor = workspace->supervisor,
+                                  .workspace = workspace,
+                                  .began_us = clock_monotonic_us()};
+    creation->principal.tenant = workspace->tenant;
+    snprintf(creation->principal.token_id, sizeof creation->principal.token_id, "hearthd");
+    creation->steps = steps_resume(workspace->supervisor, &create_kind, creation, row);
+    return creation->steps;
+}

@@ -1,0 +1,426 @@
+/* Start-up: drivers are probed, rows loaded, running guests taken back, and what a crash cut short
+ * is finished or undone. Nothing is killed because bookkeeping failed: a guest that cannot be taken
+ * back is reported and left. */
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/path_at.h"
+#include "base/text.h"
+#include "supervisord/lifecycle.h"
+#include "supervisord/supervisor_internal.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LINK_DEADLINE_US (5 * US_PER_S)
+
+static void maybe_recovered(struct supervisor *supervisor);
+
+/* One more thing that recovery waits for; and one less. */
+static void hold(struct supervisor *supervisor)
+{
+    supervisor->recovering++;
+}
+
+static void release(struct supervisor *supervisor)
+{
+    supervisor->recovering--;
+    maybe_recovered(supervisor);
+}
+
+/* A changed boot ID says that the host was restarted: no guest can run. */
+static bool host_rebooted(struct supervisor *supervisor)
+{
+    char now[64] = "", then[64] = "", path[4200];
+    snprintf(path, sizeof path, "%s/boot-id", supervisor->config->state_dir);
+    path_read_small(AT_FDCWD, "/proc/sys/kernel/random/boot_id", now, sizeof now);
+    bool known = path_read_small(AT_FDCWD, path, then, sizeof then) > 0;
+    bool rebooted = known && strcmp(now, then) != 0;
+    if ((!known || rebooted) && path_write_durable(AT_FDCWD, path, now, strlen(now), 0600))
+        log_warning("boot_id_not_written", "%s", path);
+    return rebooted;
+}
+
+/* Rows. */
+
+struct loading {
+    struct supervisor *supervisor;
+    struct row_operation *operations; /* strings owned */
+    size_t operation_count;
+    bool rebooted;
+};
+
+static struct workspace *find(struct supervisor *supervisor, const char *workspace_id)
+{
+    struct map_entry *entry = workspace_id ? map_find(&supervisor->workspaces, workspace_id) : NULL;
+    return entry ? container_of(entry, struct workspace, entry) : NULL;
+}
+
+static int load_workspace(void *arg, const struct row_workspace *row)
+{
+    return workspace_load(((struct loading *)arg)->supervisor, row);
+}
+
+static int load_guest(void *arg, const struct row_guest *row)
+{
+    struct supervisor *supervisor = ((struct loading *)arg)->supervisor;
+    struct driver_slot *slot = supervisor_driver(supervisor, row->driver);
+    struct hearth_failure failure;
+    if (!slot) {
+        log_error("guest_of_unknown_driver", "guest=%s driver=%s", row->guest_id, row->driver);
+        return 0;
+    }
+    struct sandbox *sandbox = sandbox_new(supervisor, slot->driver, &failure);
+    if (!sandbox)
+        return (int)failure.error;
+    supervisor_give_range(supervisor, sandbox->guest.index);
+    supervisor_keep_range(supervisor, row->guest_index);
+    sandbox->guest.index = row->guest_index;
+    snprintf(sandbox->guest.guest_id, sizeof sandbox->guest.guest_id, "%s", row->guest_id);
+    snprintf(sandbox->tenant_id, sizeof sandbox->tenant_id, "%s", row->tenant_id);
+    snprintf(sandbox->environment_version, sizeof sandbox->environment_version, "%s",
+             row->environment_version);
+    sandbox->guest.driver_state = text_copy(row->driver_state);
+    sandbox->created_at = row->created_at;
+    struct workspace *workspace = find(supervisor, row->workspace_id);
+    sandbox->workspace = workspace;
+    if (workspace) {
+        workspace->sandbox = sandbox;
+        sandbox->network = workspace->network;
+        sandbox->vcpu_count = workspace->vcpu_count;
+        sandbox->mem_mib = workspace->mem_mib;
+        sandbox->disk_mib = workspace->disk_mib;
+    }
+    return 0;
+}
+
+static int load_operation(void *arg, const struct row_operation *row)
+{
+    struct loading *loading = arg;
+    struct row_operation *grown =
+        realloc(loading->operations, (loading->operation_count + 1) * sizeof *loading->operations);
+    if (!grown)
+        return HEARTH_ENOMEMORY;
+    loading->operations = grown;
+    struct row_operation *copy = &grown[loading->operation_count++];
+    *copy = *row;
+    copy->operation_id = text_copy(row->operation_id);
+    copy->tenant_id = text_copy(row->tenant_id);
+    copy->subject_id = text_copy(row->subject_id);
+    copy->kind = text_copy(row->kind);
+    copy->request = NULL;
+    return copy->operation_id && copy->tenant_id && copy->subject_id && copy->kind
+               ? 0
+               : HEARTH_ENOMEMORY;
+}
+
+static int load_upload(void *arg, const struct row_upload *row)
+{
+    return uploads_load(((struct loading *)arg)->supervisor->uploads, row);
+}
+
+static int load_exec(void *arg, const struct row_exec *row)
+{
+    return exec_load(((struct loading *)arg)->supervisor, row);
+}
+
+static int load_rows(struct loading *loading, struct hearth_failure *failure)
+{
+    struct supervisor *supervisor = loading->supervisor;
+    struct db *db = supervisor->state_reader;
+    int error = rows_each_workspace(db, load_workspace, loading, failure);
+    if (!error)
+        error = rows_each_guest(db, load_guest, loading, failure);
+    if (!error)
+        error = rows_each_operation(db, load_operation, loading, failure);
+    if (!error)
+        error = rows_each_upload(db, load_upload, loading, failure);
+    if (!error)
+        error = rows_each_running_exec(supervisor->history_reader, load_exec, loading, failure);
+    return error;
+}
+
+static void free_operations(struct loading *loading)
+{
+    for (size_t i = 0; i < loading->operation_count; i++) {
+        struct row_operation *row = &loading->operations[i];
+        free((char *)(uintptr_t)row->operation_id);
+        free((char *)(uintptr_t)row->tenant_id);
+        free((char *)(uintptr_t)row->subject_id);
+        free((char *)(uintptr_t)row->kind);
+    }
+    free(loading->operations);
+}
+
+/* Operations that were cut short, after every guest has been looked for. */
+static void resume_operations(struct loading *loading)
+{
+    for (size_t i = 0; i < loading->operation_count; i++) {
+        const struct row_operation *row = &loading->operations[i];
+        struct workspace *workspace = find(loading->supervisor, row->subject_id);
+        if (workspace && !workspace->steps) {
+            workspace_resume_operation(workspace, row);
+            continue;
+        }
+        struct change *change = change_new();
+        change_delete_operation(change, row->operation_id);
+        change_commit(change, loading->supervisor->writer, NULL, NULL);
+    }
+}
+
+/* Traces that no row knows: those that do not run are removed, those that run are reported and
+ * left. */
+
+struct stray {
+    struct supervisor *supervisor;
+    struct driver *driver;
+    struct guest guest;
+};
+
+static void stray_removed(void *arg, int error, const struct hearth_failure *failure)
+{
+    struct stray *stray = arg;
+    if (error)
+        log_warning("stray_guest_not_removed", "guest=%s detail=\"%s\"", stray->guest.guest_id,
+                    failure->detail);
+    else
+        log_info("stray_guest_removed", "guest=%s", stray->guest.guest_id);
+    stray->driver->operations->forget(stray->driver, &stray->guest);
+    struct supervisor *supervisor = stray->supervisor;
+    free(stray->guest.driver_state);
+    free(stray);
+    release(supervisor);
+}
+
+static void visit_trace(void *arg, const char *guest_id)
+{
+    struct driver_slot *slot = arg;
+    struct supervisor *supervisor = slot->supervisor;
+    list_for_each(cursor, next, &supervisor->sandboxes)
+    {
+        if (strcmp(container_of(cursor, struct sandbox, all_link)->guest.guest_id, guest_id) == 0)
+            return;
+    }
+    struct stray *stray = calloc(1, sizeof *stray);
+    if (!stray)
+        return;
+    stray->supervisor = supervisor;
+    stray->driver = slot->driver;
+    stray->guest.driver = slot->driver;
+    stray->guest.process = PIDREF_NONE;
+    snprintf(stray->guest.guest_id, sizeof stray->guest.guest_id, "%s", guest_id);
+    hold(supervisor);
+    slot->driver->operations->destroy(slot->driver, &stray->guest, stray_removed, stray);
+}
+
+/* Guests. */
+
+static void linked(void *arg, int error, const struct hearth_failure *failure)
+{
+    struct supervisor *supervisor = arg;
+    if (error)
+        log_warning("agent_not_reached", "detail=\"%s\"", failure->detail);
+    release(supervisor);
+}
+
+struct adoption {
+    struct sandbox *sandbox;
+    bool rebooted;
+};
+
+static void adopted(void *arg, int error, const struct hearth_failure *failure)
+{
+    auto_free struct adoption *adoption = arg;
+    struct sandbox *sandbox = adoption->sandbox;
+    struct supervisor *supervisor = sandbox->supervisor;
+    struct workspace *workspace = sandbox->workspace;
+    if (!error && workspace) {
+        sandbox->running = true;
+        supervisor->totals.adopted_total++;
+        log_info("guest_adopted", "guest=%s workspace=%s pid=%d", sandbox->guest.guest_id,
+                 workspace->workspace_id, (int)sandbox->guest.process.pid);
+        agentlink_open(&sandbox->link);
+        agentlink_when_up(&sandbox->link, clock_monotonic_us() + LINK_DEADLINE_US, linked,
+                          supervisor);
+        return;
+    }
+    if (error && error != HEARTH_ENOTFOUND)
+        log_error("guest_not_adopted", "guest=%s detail=\"%s\"", sandbox->guest.guest_id,
+                  failure->detail);
+    release(supervisor);
+}
+
+static void adopt_all(struct supervisor *supervisor)
+{
+    list_for_each(cursor, next, &supervisor->sandboxes)
+    {
+        struct sandbox *sandbox = container_of(cursor, struct sandbox, all_link);
+        struct adoption *adoption = calloc(1, sizeof *adoption);
+        if (!adoption)
+            abort();
+        adoption->sandbox = sandbox;
+        hold(supervisor);
+        sandbox->guest.driver->operations->adopt(sandbox->guest.driver, &sandbox->guest, adopted,
+                                                 adoption);
+    }
+}
+
+/* After the adoptions: workspaces whose guest is gone, machines that nobody waits for, pooled
+ * guests of before. */
+static void settle(struct supervisor *supervisor, bool rebooted)
+{
+    list_for_each(cursor, next, &supervisor->sandboxes)
+    {
+        struct sandbox *sandbox = container_of(cursor, struct sandbox, all_link);
+        if (sandbox->workspace)
+            continue;
+        struct change *change = change_new();
+        change_delete_guest(change, sandbox->guest.guest_id);
+        change_commit(change, supervisor->writer, NULL, NULL);
+        sandbox_destroy(sandbox, NULL, NULL);
+    }
+    for (size_t i = 0; i < supervisor->workspaces.bucket_count; i++)
+        for (struct map_entry *entry = supervisor->workspaces.buckets[i], *next; entry;
+             entry = next) {
+            struct workspace *workspace = container_of(entry, struct workspace, entry);
+            next = entry->next;
+            bool running = workspace->sandbox && workspace->sandbox->running;
+            if (!running)
+                exec_abandon_all(workspace, HEARTH_ECONFLICT, "guest_gone",
+                                 "the guest ended while the daemon was away");
+            if (workspace->steps)
+                continue;
+            if (workspace->one_shot)
+                workspace_discard(workspace);
+            else if (!running && workspace->state == WORKSPACE_STARTED)
+                workspace_guest_gone(workspace, rebooted);
+        }
+}
+
+/* The phases: probes, then adoption, then the rest. */
+
+static struct loading loading_now; /* one supervisor recovers once */
+
+static void maybe_recovered(struct supervisor *supervisor)
+{
+    if (supervisor->recovering || supervisor->recovered)
+        return;
+    supervisor->recovered = true;
+    resume_operations(&loading_now);
+    settle(supervisor, loading_now.rebooted);
+    free_operations(&loading_now);
+    uploads_loaded(supervisor->uploads);
+    void (*ready)(void *) = supervisor->ready;
+    ready(supervisor->ready_arg);
+}
+
+static void choose(struct supervisor *supervisor)
+{
+    const char *wanted = supervisor->config->driver;
+    struct driver_slot *oci = &supervisor->drivers[DRIVER_OCI],
+                       *qemu = &supervisor->drivers[DRIVER_QEMU];
+    if (strcmp(wanted, "auto") != 0)
+        supervisor->chosen = supervisor_driver(supervisor, wanted);
+    else if (qemu->probe.usable && strstr(qemu->probe.version, "kvm"))
+        supervisor->chosen = qemu;
+    else
+        supervisor->chosen = oci->probe.usable ? oci : qemu->probe.usable ? qemu : NULL;
+    log_info("driver_chosen", "driver=%s wanted=%s oci=\"%s\" qemu=\"%s\"",
+             supervisor->chosen ? supervisor->chosen->name : "none", wanted,
+             oci->probe.usable ? oci->probe.version : oci->probe.reason,
+             qemu->probe.usable ? qemu->probe.version : qemu->probe.reason);
+}
+
+static void probed(void *arg, const struct driver_probe *probe)
+{
+    struct driver_slot *slot = arg;
+    struct supervisor *supervisor = slot->supervisor;
+    slot->probe = *probe;
+    slot->probed = true;
+    for (int i = 0; i < DRIVER_COUNT; i++)
+        if (!supervisor->drivers[i].probed)
+            return;
+    choose(supervisor);
+    release(supervisor);
+}
+
+void supervisor_recover(struct supervisor *supervisor, void (*ready)(void *arg), void *arg)
+{
+    struct hearth_failure failure;
+    supervisor->ready = ready;
+    supervisor->ready_arg = arg;
+    loading_now = (struct loading){.supervisor = supervisor, .rebooted = host_rebooted(supervisor)};
+    hold(supervisor);
+    for (int i = 0; i < DRIVER_COUNT; i++) {
+        supervisor->drivers[i].supervisor = supervisor;
+        supervisor->drivers[i].driver->operations->probe(supervisor->drivers[i].driver, probed,
+                                                         &supervisor->drivers[i]);
+    }
+    if (load_rows(&loading_now, &failure)) {
+        log_error("rows_unreadable", "code=%s detail=\"%s\"", failure.code, failure.detail);
+        exit(1); /* guests go on; an operator must look at the database first */
+    }
+    adopt_all(supervisor);
+    for (int i = 0; i < DRIVER_COUNT; i++)
+        supervisor->drivers[i].driver->operations->each_trace(supervisor->drivers[i].driver,
+                                                              visit_trace, &supervisor->drivers[i]);
+}
+
+/* The other end. */
+
+struct drain {
+    struct supervisor *supervisor;
+    unsigned waiting;
+    void (*done)(void *arg);
+    void *arg;
+};
+
+static void drained(void *arg)
+{
+    struct drain *drain = arg;
+    if (--drain->waiting)
+        return;
+    drain->done(drain->arg);
+    free(drain);
+}
+
+static void guest_stopped(void *arg, int error, const struct hearth_failure *failure,
+                          struct workspace *workspace)
+{
+    (void)workspace;
+    if (error)
+        log_warning("guest_not_stopped", "detail=\"%s\"", failure->detail);
+    drained(arg);
+}
+
+void supervisor_drain(struct supervisor *supervisor, bool stop_guests, void (*done)(void *arg),
+                      void *arg)
+{
+    struct drain *drain = calloc(1, sizeof *drain);
+    if (!drain)
+        abort();
+    supervisor->draining = true;
+    *drain = (struct drain){.supervisor = supervisor, .waiting = 1, .done = done, .arg = arg};
+    for (size_t i = 0; stop_guests && i < supervisor->workspaces.bucket_count; i++)
+        for (struct map_entry *entry = supervisor->workspaces.buckets[i], *next; entry;
+             entry = next) {
+            struct workspace *workspace = container_of(entry, struct workspace, entry);
+            next = entry->next;
+            if (workspace->state != WORKSPACE_STARTED)
+                continue;
+            drain->waiting++;
+            workspace_stop(workspace, NULL, NULL, guest_stopped, drain);
+        }
+    loop_defer(supervisor->loop, drained, drain);
+}
+
+bool supervisor_idle(struct supervisor *supervisor)
+{
+    list_for_each(cursor, next, &supervisor->sandboxes)
+    {
+        if (container_of(cursor, struct sandbox, all_link)->running)
+            return false;
+    }
+    return true;
+}

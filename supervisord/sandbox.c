@@ -1,0 +1,248 @@
+#include "agent.pb-c.h"
+#include "base/clock.h"
+#include "supervisord/supervisor_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BOOT_DEADLINE_US (60 * US_PER_S)
+#define CONFIGURE_TIMEOUT_MS 10000
+#define SHUTDOWN_TIMEOUT_MS 5000
+#define STOP_TIMEOUT_MS 10000
+#define PIDS_MAX 4096
+#define ENTROPY_BYTES 64
+
+/* One pending piece of work on a sandbox and who waits for it. */
+struct sandbox_work {
+    struct sandbox *sandbox;
+    guest_done done;
+    void *arg;
+};
+
+static struct sandbox_work *work_new(struct sandbox *sandbox, guest_done done, void *arg)
+{
+    struct sandbox_work *work = malloc(sizeof *work);
+    if (!work)
+        abort();
+    *work = (struct sandbox_work){.sandbox = sandbox, .done = done, .arg = arg};
+    return work;
+}
+
+static void work_end(struct sandbox_work *work, int error, const struct hearth_failure *failure)
+{
+    guest_done done = work->done;
+    void *arg = work->arg;
+    free(work);
+    if (done)
+        done(arg, error, failure);
+}
+
+struct sandbox *sandbox_new(struct supervisor *supervisor, struct driver *driver,
+                            struct hearth_failure *failure)
+{
+    struct sandbox *sandbox = calloc(1, sizeof *sandbox);
+    if (!sandbox) {
+        hearth_fail(failure, HEARTH_ENOMEMORY, NULL, "out of memory");
+        return NULL;
+    }
+    if (supervisor_take_range(supervisor, &sandbox->guest.index, failure)) {
+        free(sandbox);
+        return NULL;
+    }
+    sandbox->supervisor = supervisor;
+    sandbox->guest.driver = driver;
+    sandbox->guest.process = PIDREF_NONE;
+    sandbox->guest.on_died = workspace_guest_died;
+    sandbox->created_at = clock_wall_us();
+    id_make(sandbox->guest.guest_id, "gu", supervisor->config->node_tag);
+    list_init(&sandbox->all_link);
+    list_init(&sandbox->pool_link);
+    list_append(&supervisor->sandboxes, &sandbox->all_link);
+    agentlink_init(&sandbox->link, sandbox);
+    return sandbox;
+}
+
+void sandbox_free(struct sandbox *sandbox)
+{
+    agentlink_free(&sandbox->link);
+    if (sandbox->workspace)
+        sandbox->workspace->sandbox = NULL;
+    list_remove(&sandbox->all_link);
+    list_remove(&sandbox->pool_link);
+    sandbox->guest.driver->operations->forget(sandbox->guest.driver, &sandbox->guest);
+    pidref_close(&sandbox->guest.process);
+    supervisor_give_range(sandbox->supervisor, sandbox->guest.index);
+    free(sandbox->guest.driver_state);
+    free(sandbox);
+}
+
+void sandbox_row(const struct sandbox *sandbox, struct row_guest *ret_row)
+{
+    *ret_row = (struct row_guest){
+        .guest_id = sandbox->guest.guest_id,
+        .guest_index = sandbox->guest.index,
+        .workspace_id = sandbox->workspace ? sandbox->workspace->workspace_id : NULL,
+        .tenant_id = sandbox->tenant_id,
+        .driver = sandbox->guest.driver->operations->name,
+        .environment_version = sandbox->environment_version,
+        .driver_state = sandbox->guest.driver_state ? sandbox->guest.driver_state : "",
+        .created_at = sandbox->created_at,
+    };
+}
+
+void sandbox_spec(const struct sandbox *sandbox, struct guest_spec *ret_spec, char hostname[64])
+{
+    const struct environment *environment =
+        environment_find_version(sandbox->supervisor->environments, sandbox->environment_version);
+    snprintf(hostname, 64, "%.*s", 16,
+             sandbox->workspace ? sandbox->workspace->workspace_id + 3
+                                : sandbox->guest.guest_id + 3);
+    *ret_spec = (struct guest_spec){
+        .environment_version = sandbox->environment_version,
+        .tree_path = environment ? environment->tree_path : NULL,
+        .image_path = environment ? environment->image_path : NULL,
+        .vcpu_count = sandbox->vcpu_count,
+        .mem_mib = sandbox->mem_mib,
+        .disk_mib = sandbox->disk_mib,
+        .pids_max = PIDS_MAX,
+        .network = sandbox->network,
+        .hostname = hostname,
+    };
+}
+
+static void configured(void *arg, enum link_status status, const struct hearth_failure *failure,
+                       const ProtobufCMessage *reply)
+{
+    (void)reply;
+    work_end(arg, status == LINK_STATUS_OK ? 0 : (int)failure->error, failure);
+}
+
+void sandbox_configure(struct sandbox *sandbox, guest_done done, void *arg)
+{
+    Hearth__Agent__V1__ConfigureRequest request = HEARTH__AGENT__V1__CONFIGURE_REQUEST__INIT;
+    unsigned char entropy[ENTROPY_BYTES], machine[16];
+    char hostname[64], machine_id[33], workspace_id[ID_SIZE] = "";
+    struct guest_spec spec;
+    sandbox_spec(sandbox, &spec, hostname);
+    id_random_bytes(entropy, sizeof entropy);
+    id_random_bytes(machine, sizeof machine);
+    for (size_t i = 0; i < sizeof machine; i++)
+        snprintf(machine_id + 2 * i, 3, "%02x", machine[i]);
+    if (sandbox->workspace)
+        memcpy(workspace_id, sandbox->workspace->workspace_id, sizeof workspace_id);
+    request.hostname = hostname;
+    request.machine_id = machine_id;
+    request.workspace_id = workspace_id;
+    request.entropy.data = entropy;
+    request.entropy.len = sizeof entropy;
+    /* A container has the host's clock. */
+    if (strcmp(sandbox->guest.facts.isolation ? sandbox->guest.facts.isolation : "", "vm") == 0)
+        request.wall_clock_us = (uint64_t)clock_wall_us();
+    agent_call(&sandbox->link, "Configure", &request.base,
+               &hearth__agent__v1__configure_reply__descriptor, CONFIGURE_TIMEOUT_MS, configured,
+               work_new(sandbox, done, arg));
+}
+
+static void boot_configured(void *arg, int error, const struct hearth_failure *failure)
+{
+    struct sandbox_work *work = arg;
+    work->sandbox->running = !error;
+    work_end(work, error, failure);
+}
+
+static void boot_linked(void *arg, int error, const struct hearth_failure *failure)
+{
+    struct sandbox_work *work = arg;
+    if (error)
+        work_end(work, error, failure);
+    else
+        sandbox_configure(work->sandbox, boot_configured, work);
+}
+
+static void boot_started(void *arg, int error, const struct hearth_failure *failure)
+{
+    struct sandbox_work *work = arg;
+    if (error) {
+        work_end(work, error, failure);
+        return;
+    }
+    supervisor_crash_point("guest-started");
+    agentlink_open(&work->sandbox->link);
+    agentlink_when_up(&work->sandbox->link, clock_monotonic_us() + BOOT_DEADLINE_US, boot_linked,
+                      work);
+}
+
+static void boot_prepared(void *arg, int error, const struct hearth_failure *failure)
+{
+    struct sandbox_work *work = arg;
+    if (error) {
+        work_end(work, error, failure);
+        return;
+    }
+    struct guest *guest = &work->sandbox->guest;
+    struct guest_spec spec;
+    char hostname[64];
+    sandbox_spec(work->sandbox, &spec, hostname);
+    guest->driver->operations->start(guest->driver, guest, &spec, boot_started, work);
+}
+
+void sandbox_boot(struct sandbox *sandbox, bool prepare, guest_done done, void *arg)
+{
+    struct sandbox_work *work = work_new(sandbox, done, arg);
+    if (!prepare) {
+        boot_prepared(work, 0, NULL);
+        return;
+    }
+    struct guest_spec spec;
+    char hostname[64];
+    sandbox_spec(sandbox, &spec, hostname);
+    sandbox->guest.driver->operations->prepare(sandbox->guest.driver, &sandbox->guest, &spec,
+                                               boot_prepared, work);
+}
+
+static void destroyed(void *arg, int error, const struct hearth_failure *failure)
+{
+    struct sandbox_work *work = arg;
+    sandbox_free(work->sandbox);
+    work_end(work, error, failure);
+}
+
+void sandbox_destroy(struct sandbox *sandbox, guest_done done, void *arg)
+{
+    agentlink_close(&sandbox->link);
+    sandbox->running = false;
+    list_remove(&sandbox->pool_link);
+    struct guest *guest = &sandbox->guest;
+    guest->driver->operations->destroy(guest->driver, guest, destroyed,
+                                       work_new(sandbox, done, arg));
+}
+
+static void stopped(void *arg, int error, const struct hearth_failure *failure)
+{
+    struct sandbox_work *work = arg;
+    pidref_close(&work->sandbox->guest.process);
+    work_end(work, error, failure);
+}
+
+/* Whether the agent answered or not: the driver waits for the orderly end and makes sure of it. */
+static void shutdown_asked(void *arg, enum link_status status, const struct hearth_failure *failure,
+                           const ProtobufCMessage *reply)
+{
+    (void)status;
+    (void)failure;
+    (void)reply;
+    struct sandbox_work *work = arg;
+    struct guest *guest = &work->sandbox->guest;
+    agentlink_close(&work->sandbox->link);
+    guest->driver->operations->stop(guest->driver, guest, STOP_TIMEOUT_MS, stopped, work);
+}
+
+void sandbox_stop(struct sandbox *sandbox, guest_done done, void *arg)
+{
+    Hearth__Agent__V1__ShutdownRequest request = HEARTH__AGENT__V1__SHUTDOWN_REQUEST__INIT;
+    request.power_off = true;
+    sandbox->running = false;
+    agent_call(&sandbox->link, "Shutdown", &request.base, &hearth__agent__v1__empty__descriptor,
+               SHUTDOWN_TIMEOUT_MS, shutdown_asked, work_new(sandbox, done, arg));
+}

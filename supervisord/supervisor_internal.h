@@ -1,0 +1,213 @@
+/* What the supervisor's own files share; nobody above this room includes it. Loop thread
+ * throughout. */
+#pragma once
+
+#include "base/id.h"
+#include "base/map.h"
+#include "storage/change.h"
+#include "supervisord/agentlink.h"
+#include "supervisord/spawn.h"
+#include "supervisord/steps.h"
+#include "supervisord/supervisor.h"
+#include "supervisord/workspace_state.h"
+
+#define GUEST_RANGES_MAX 32768u /* uid ranges of 65536 above uid_base */
+
+/* A guest and the link to its agent: a workspace's, or one waiting in the pool. */
+struct sandbox {
+    struct supervisor *supervisor;
+    struct guest guest;
+    struct agentlink link;
+    struct workspace *workspace; /* NULL: in the pool, or being torn down */
+    char tenant_id[64];
+    char environment_version[72];
+    enum network_policy network;
+    uint32_t vcpu_count, mem_mib, disk_mib;
+    int64_t created_at;
+    bool running;
+    struct list all_link;  // supervisor::sandboxes
+    struct list pool_link; // supervisor::pool
+};
+
+struct driver_slot {
+    struct supervisor *supervisor;
+    const char *name;
+    struct driver *driver;
+    struct driver_probe probe;
+    bool probed;
+};
+enum { DRIVER_OCI, DRIVER_QEMU, DRIVER_COUNT };
+
+struct supervisor {
+    const struct config *config;
+    struct loop *loop;
+    struct worker_pool *workers;
+    struct writer *writer, *history;
+    struct db *state_reader, *history_reader;
+    struct environments *environments;
+    struct uploads *uploads;
+    struct driver_slot drivers[DRIVER_COUNT];
+    struct driver_slot *chosen; /* NULL: no driver works here */
+    int lock_fd;
+    char *agent_path;
+    struct list tenants;
+    struct map tokens;     // struct token, by public ID
+    struct map workspaces; // struct workspace, by ID
+    struct list sandboxes;
+    struct list pool;
+    unsigned pool_making;
+    int64_t pool_retry_at;
+    char pool_environment[72]; /* version that the pool holds: the last one asked for */
+    unsigned char ranges[GUEST_RANGES_MAX / 8];
+    struct list dirty; // workspace::dirty_link: activity not yet written
+    struct timer flush;
+    bool recovered, draining, storage_failed;
+    unsigned recovering; /* adoptions under way */
+    void (*ready)(void *arg);
+    void *ready_arg;
+    uint64_t generation;
+    struct supervisor_health totals; /* the *_total members */
+};
+
+/* workspace.c's own struct, for the files about workspaces and execs. */
+struct workspace {
+    struct supervisor *supervisor;
+    struct tenant *tenant;
+    char workspace_id[ID_SIZE];
+    bool one_shot;
+    char *name;
+    struct row_label *labels; /* sorted by key; keys and values owned */
+    size_t label_count;
+    char *environment, *environment_version;
+    uint32_t vcpu_count, mem_mib, disk_mib;
+    int64_t ttl_us, created_at, last_activity_at;
+    enum workspace_state state;
+    enum network_policy network;
+    char *isolation;
+    bool allow_host_compat;
+    char *seed_mode, *seed_path, *seed_destination;
+    uint64_t seed_entry_count, seed_bytes;
+    uint64_t command_count, exec_sequence;
+    uint32_t reset_count;
+    int64_t last_reset_at;
+    char *failure_code, *failure_detail;
+    struct sandbox *sandbox;
+    struct steps *steps; /* the long operation under way, NULL if none */
+    bool counted;        /* in the tenant's quota */
+    bool history_loaded; /* last_command and exec_sequence are right */
+    struct {
+        uint64_t sequence;
+        char *command, *cwd;
+        int exit_code;
+        int64_t duration_us, recorded_at;
+    } last_command;
+    struct map execs;       // struct exec, by ID: those that run or are not yet recorded
+    struct list transfers;  // file_transfer::link
+    struct map_entry entry; // supervisor::workspaces
+    struct list link;       // tenant::workspaces
+    struct list dirty_link; // supervisor::dirty
+};
+
+/* supervisor.c */
+int supervisor_take_range(struct supervisor *supervisor, uint32_t *ret_index,
+                          struct hearth_failure *failure);
+void supervisor_keep_range(struct supervisor *supervisor, uint32_t index);
+void supervisor_give_range(struct supervisor *supervisor, uint32_t index);
+struct driver_slot *supervisor_driver(struct supervisor *supervisor, const char *name);
+/* Ends the process where HEARTHD_CRASH_AT names this point: the fault tests' kill between two
+ * steps. */
+void supervisor_crash_point(const char *name);
+
+/* sandbox.c */
+struct sandbox *sandbox_new(struct supervisor *supervisor, struct driver *driver,
+                            struct hearth_failure *failure);
+void sandbox_free(struct sandbox *sandbox); /* forgets it; what runs goes on */
+void sandbox_row(const struct sandbox *sandbox, struct row_guest *ret_row);
+/* prepare, start, link up, configured: the whole way; done once. */
+void sandbox_boot(struct sandbox *sandbox, bool prepare, guest_done done, void *arg);
+/* Tells the agent who it is; done once. */
+void sandbox_configure(struct sandbox *sandbox, guest_done done, void *arg);
+/* Kills and removes every trace, then frees the sandbox and calls done (may be NULL). */
+void sandbox_destroy(struct sandbox *sandbox,
+                     void (*done)(void *arg, int error, const struct hearth_failure *failure),
+                     void *arg);
+void sandbox_stop(struct sandbox *sandbox, guest_done done, void *arg);
+void sandbox_spec(const struct sandbox *sandbox, struct guest_spec *ret_spec, char hostname[64]);
+
+/* pool.c */
+struct sandbox *pool_claim(struct supervisor *supervisor, struct driver *driver,
+                           const char *environment_version, enum network_policy network);
+/* Refills in the background towards config.pool of the environment that was asked for last. */
+void pool_refill(struct supervisor *supervisor);
+
+/* seed.c: puts an upload's tree below a directory of the workspace ("" is /workspace). done once;
+ * where it fails some of the tree may be there. */
+typedef void (*seed_done)(void *arg, int error, const struct hearth_failure *failure,
+                          uint64_t entry_count, uint64_t bytes_written);
+void seed_apply(struct sandbox *sandbox, const char *tenant_id, const char *upload_id,
+                const char *destination, seed_done done, void *arg);
+
+/* tenant.c */
+int tenants_load(struct supervisor *supervisor, struct db *db, bool *ret_first_start,
+                 struct hearth_failure *failure);
+int tenants_first_start(struct supervisor *supervisor, int state_dir_fd,
+                        struct hearth_failure *failure);
+void tenants_free(struct supervisor *supervisor);
+struct tenant *tenant_by_id(struct supervisor *supervisor, const char *tenant_id);
+int tenant_take_workspace(struct tenant *tenant, uint32_t mem_mib, struct hearth_failure *failure);
+void tenant_give_workspace(struct tenant *tenant, uint32_t mem_mib);
+
+/* workspace.c */
+struct workspace *workspace_new(struct supervisor *supervisor, struct tenant *tenant,
+                                const char *workspace_id);
+void workspace_free(
+    struct workspace *workspace); /* out of every list and map; execs must be gone */
+void workspace_row(const struct workspace *workspace, struct row_workspace *ret_row);
+int workspace_load(struct supervisor *supervisor, const struct row_workspace *row);
+/* Now is the last activity: moves it to the front of its tenant's list and has it written within a
+ * second. */
+void workspace_touch(struct workspace *workspace);
+void workspace_flush_dirty(struct supervisor *supervisor);
+/* Moves by the table in workspace_state.h; false where the cell is no move. */
+bool workspace_move(struct workspace *workspace, enum workspace_event event);
+void workspace_fail(struct workspace *workspace, const char *code, const char *detail);
+void workspace_load_history(struct workspace *workspace);
+/* Its agent can be asked now, or the failure says why not (state, link). */
+int workspace_ready(struct workspace *workspace, struct hearth_failure *failure);
+/* Asynchronous failures of calls that must not complete before they return. */
+void workspace_complete_later(struct supervisor *supervisor, workspace_done done, void *arg,
+                              int error, const struct hearth_failure *failure,
+                              struct workspace *workspace);
+void workspace_audit(struct workspace *workspace, struct change *change,
+                     const struct principal *principal, const char *request_id,
+                     const char *operation, const char *outcome);
+void workspace_event(struct workspace *workspace, const char *kind);
+int workspace_labels_set(struct workspace *workspace, const struct row_label *labels, size_t count);
+struct steps *workspace_resume_create(struct workspace *workspace, const struct row_operation *row);
+/* Forgets rows and struct of a workspace whose guest is gone; with operation's row. */
+void workspace_forget(struct workspace *workspace, struct steps *steps,
+                      const struct principal *principal, const char *request_id,
+                      const char *operation, const char *outcome, writer_done done, void *arg);
+/* A guest ended by itself. */
+void workspace_guest_died(struct guest *guest, const char *detail);
+/* Takes the unfinished operation up again after a restart; the guest has been adopted if it runs.
+ */
+void workspace_resume_operation(struct workspace *workspace, const struct row_operation *row);
+
+/* workspace_create.c: for resuming. */
+extern const struct steps_kind create_kind;
+/* A one-shot machine that nobody waits for any more. */
+void workspace_discard(struct workspace *workspace);
+/* Found at start-up: it was started, but its guest does not run any more. */
+void workspace_guest_gone(struct workspace *workspace, bool host_rebooted);
+
+/* exec.c */
+int exec_load(struct supervisor *supervisor, const struct row_exec *row);
+/* The link is up (again): look after what runs. */
+void exec_link_up(struct workspace *workspace);
+/* Ends all of a workspace's execs: its guest is gone. done waits of callers get `problem`. */
+void exec_abandon_all(struct workspace *workspace, enum hearth_error error, const char *code,
+                      const char *problem);
+
+/* files.c */
+void files_abort_all(struct workspace *workspace);

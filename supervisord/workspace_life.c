@@ -1,0 +1,419 @@
+/* Delete, stop and start of a workspace, the death of its guest, and what a restart finds
+ * unfinished of these. */
+#include "base/clock.h"
+#include "base/log.h"
+#include "supervisord/supervisor_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A delete, stop or start under way. */
+struct life {
+    struct supervisor *supervisor;
+    struct workspace *workspace;
+    struct steps *steps;
+    struct principal principal;
+    char request_id[68];
+    const char *operation;
+    struct hearth_failure failure;
+    workspace_done done; /* NULL once told, or when nobody waits */
+    void *arg;
+};
+
+static struct life *life_new(struct workspace *workspace, const struct principal *principal,
+                             const char *request_id, const char *operation, workspace_done done,
+                             void *arg)
+{
+    struct life *life = calloc(1, sizeof *life);
+    if (!life)
+        abort();
+    *life = (struct life){.supervisor = workspace->supervisor,
+                          .workspace = workspace,
+                          .operation = operation,
+                          .done = done,
+                          .arg = arg};
+    if (principal)
+        life->principal = *principal;
+    else
+        snprintf(life->principal.token_id, sizeof life->principal.token_id, "hearthd");
+    life->principal.tenant = workspace->tenant;
+    snprintf(life->request_id, sizeof life->request_id, "%s", request_id ? request_id : "");
+    return life;
+}
+
+static void tell(struct life *life, int error, const struct hearth_failure *failure)
+{
+    workspace_done done = steal_pointer(life->done);
+    if (done)
+        done(life->arg, error, failure, error ? NULL : life->workspace);
+}
+
+static void told_and_freed(void *arg, int error, const struct hearth_failure *failure)
+{
+    struct life *life = arg;
+    if (!error && life->failure.error) {
+        error = (int)life->failure.error;
+        failure = &life->failure;
+    }
+    tell(life, error, failure);
+    free(life);
+}
+
+/* Refuses where another long operation is under way, by its name. */
+static bool busy(struct workspace *workspace, workspace_done done, void *arg)
+{
+    if (!workspace->steps)
+        return false;
+    struct hearth_failure failure;
+    hearth_fail(&failure, HEARTH_ECONFLICT, "workspace_busy", "a %s of the workspace is under way",
+                workspace->steps->kind->name);
+    failure.retryable = true;
+    hearth_failure_hint(&failure, "Wait for it to end, then try again.");
+    workspace_complete_later(workspace->supervisor, done, arg, (int)failure.error, &failure, NULL);
+    return true;
+}
+
+static void begin(struct life *life, const struct steps_kind *kind)
+{
+    struct workspace *workspace = life->workspace;
+    struct row_workspace row;
+    struct change *change = change_new();
+    workspace_row(workspace, &row);
+    change_put_workspace(change, &row);
+    if (life->operation)
+        workspace_audit(workspace, change, &life->principal, life->request_id, life->operation,
+                        "begun");
+    steps_begin(life->supervisor, kind, life, workspace->tenant->tenant_id, workspace->workspace_id,
+                change, &life->steps);
+    workspace->steps = life->steps;
+}
+
+/* Forgetting: the last commit of a delete or of a create that failed. */
+
+struct forgetting {
+    writer_done done;
+    void *arg;
+};
+
+static void rows_forgotten(void *arg, int error, const struct hearth_failure *failure)
+{
+    struct forgetting *forgetting = arg;
+    if (error)
+        log_error("rows_not_removed", "detail=\"%s\"", failure->detail);
+    if (forgetting->done)
+        forgetting->done(forgetting->arg, error, failure);
+    free(forgetting);
+}
+
+void workspace_forget(struct workspace *workspace, struct steps *steps,
+                      const struct principal *principal, const char *request_id,
+                      const char *operation, const char *outcome, writer_done done, void *arg)
+{
+    struct supervisor *supervisor = workspace->supervisor;
+    struct forgetting *forgetting = malloc(sizeof *forgetting);
+    if (!forgetting)
+        abort();
+    *forgetting = (struct forgetting){done, arg};
+    struct change *change = change_new(), *history = change_new();
+    workspace_audit(workspace, change, principal, request_id, operation, outcome);
+    if (steps)
+        steps_finish(steps, change);
+    change_delete_guests_of(change, workspace->workspace_id);
+    change_delete_workspace(change, workspace->workspace_id);
+    change_clear_execs(history, workspace->workspace_id);
+    change_commit(history, supervisor->history, NULL, NULL);
+    if (workspace->sandbox) /* its rows could not even be begun: nothing of it exists */
+        sandbox_destroy(workspace->sandbox, NULL, NULL);
+    workspace_free(workspace);
+    change_commit(change, supervisor->writer, rows_forgotten, forgetting);
+}
+
+/* Delete: told as soon as the intent is durable, forward only. */
+
+static void run_tell(struct steps *steps, void *subject)
+{
+    tell(subject, 0, NULL);
+    steps_next(steps);
+}
+
+static void removed(void *arg, int error, const struct hearth_failure *failure)
+{
+    struct life *life = arg;
+    if (error)
+        log_error("guest_not_removed", "workspace=%s detail=\"%s\"", life->workspace->workspace_id,
+                  failure->detail);
+    steps_next(life->steps);
+}
+
+static void run_remove(struct steps *steps, void *subject)
+{
+    struct life *life = subject;
+    if (life->workspace->sandbox)
+        sandbox_destroy(life->workspace->sandbox, removed, life);
+    else
+        steps_next(steps);
+}
+
+static void delete_done(struct steps *steps, void *subject, int error,
+                        const struct hearth_failure *failure)
+{
+    struct life *life = subject;
+    struct workspace *workspace = life->workspace;
+    if (error) { /* the intent could not be written: it is deleted neither here nor there */
+        workspace->steps = NULL;
+        workspace->state = WORKSPACE_FAILED;
+        workspace_fail(workspace, failure->code, failure->detail);
+        told_and_freed(life, error, failure);
+        return;
+    }
+    log_info("workspace_deleted", "workspace=%s tenant=%s", workspace->workspace_id,
+             workspace->tenant->tenant_id);
+    life->supervisor->totals.deletes_total++;
+    workspace_forget(workspace, steps, &life->principal, life->request_id, "workspace_delete", "ok",
+                     NULL, NULL);
+    free(life);
+}
+
+static const struct step delete_steps[] = {
+    {.name = "tell", .run = run_tell},
+    {.name = "remove", .run = run_remove},
+};
+
+static const struct steps_kind delete_kind = {
+    .name = "delete",
+    .steps = delete_steps,
+    .count = sizeof delete_steps / sizeof *delete_steps,
+    .forward_only = true,
+    .done = delete_done,
+};
+
+void workspace_delete(struct workspace *workspace, const struct principal *principal,
+                      const char *request_id, workspace_done done, void *arg)
+{
+    if (busy(workspace, done, arg))
+        return;
+    struct life *life = life_new(workspace, principal, request_id, "workspace_delete", done, arg);
+    workspace_move(workspace, WORKSPACE_EVENT_DELETE);
+    exec_abandon_all(workspace, HEARTH_ENOTFOUND, "workspace_not_found",
+                     "the workspace was deleted");
+    files_abort_all(workspace);
+    workspace_event(workspace, "workspace.deleted");
+    begin(life, &delete_kind);
+}
+
+static void discarded(void *arg, int error, const struct hearth_failure *failure,
+                      struct workspace *workspace)
+{
+    (void)arg;
+    (void)error;
+    (void)failure;
+    (void)workspace;
+}
+
+void workspace_discard(struct workspace *workspace)
+{
+    workspace_delete(workspace, NULL, NULL, discarded, NULL);
+}
+
+/* Stop. */
+
+static void stopped(void *arg, int error, const struct hearth_failure *failure)
+{
+    struct life *life = arg;
+    if (error)
+        log_warning("stop_unclean", "workspace=%s detail=\"%s\"", life->workspace->workspace_id,
+                    failure->detail);
+    steps_next(life->steps);
+}
+
+static void run_shutdown(struct steps *steps, void *subject)
+{
+    struct life *life = subject;
+    struct workspace *workspace = life->workspace;
+    exec_abandon_all(workspace, HEARTH_ECONFLICT, "workspace_stopped", "the workspace was stopped");
+    files_abort_all(workspace);
+    if (workspace->sandbox && workspace->sandbox->guest.process.pid)
+        sandbox_stop(workspace->sandbox, stopped, life);
+    else
+        steps_next(steps);
+}
+
+/* The end of stop and start alike: the new state in one commit, then the answer. */
+static void settle(struct life *life, struct steps *steps, enum workspace_event event,
+                   const char *event_kind)
+{
+    struct workspace *workspace = life->workspace;
+    struct row_workspace row;
+    struct row_guest guest_row;
+    struct change *change = change_new();
+    workspace->steps = NULL;
+    if (life->failure.error)
+        workspace_fail(workspace, life->failure.code, life->failure.detail);
+    workspace_move(workspace, event);
+    workspace_touch(workspace);
+    workspace_row(workspace, &row);
+    change_put_workspace(change, &row);
+    if (workspace->sandbox) {
+        sandbox_row(workspace->sandbox, &guest_row);
+        change_put_guest(change, &guest_row);
+    }
+    steps_finish(steps, change);
+    workspace_audit(workspace, change, &life->principal, life->request_id, life->operation,
+                    life->failure.error ? life->failure.code : "ok");
+    workspace_event(workspace, event_kind);
+    change_commit(change, life->supervisor->writer, told_and_freed, life);
+}
+
+static void stop_done(struct steps *steps, void *subject, int error,
+                      const struct hearth_failure *failure)
+{
+    struct life *life = subject;
+    if (error)
+        life->failure = *failure;
+    settle(life, steps, WORKSPACE_EVENT_STOPPED, "workspace.stopped");
+}
+
+static const struct step stop_steps[] = {{.name = "shutdown", .run = run_shutdown}};
+
+static const struct steps_kind stop_kind = {
+    .name = "stop", .steps = stop_steps, .count = 1, .forward_only = true, .done = stop_done};
+
+void workspace_stop(struct workspace *workspace, const struct principal *principal,
+                    const char *request_id, workspace_done done, void *arg)
+{
+    if (busy(workspace, done, arg))
+        return;
+    if (workspace->state == WORKSPACE_STOPPED) { /* as asked for */
+        workspace_complete_later(workspace->supervisor, done, arg, 0, NULL, workspace);
+        return;
+    }
+    begin(life_new(workspace, principal, request_id, "workspace_stop", done, arg), &stop_kind);
+}
+
+/* Start. */
+
+static void booted(void *arg, int error, const struct hearth_failure *failure)
+{
+    struct life *life = arg;
+    if (error)
+        steps_fail(life->steps, failure);
+    else
+        steps_next(life->steps);
+}
+
+static void run_boot(struct steps *steps, void *subject)
+{
+    struct life *life = subject;
+    struct hearth_failure failure;
+    if (life->workspace->sandbox) {
+        sandbox_boot(life->workspace->sandbox, false, booted, life);
+        return;
+    }
+    hearth_fail(&failure, HEARTH_ECONFLICT, "disk_missing",
+                "the workspace's disk is not there any more");
+    steps_fail(steps, &failure);
+}
+
+static void undo_boot(struct steps *steps, void *subject)
+{
+    struct life *life = subject;
+    if (life->workspace->sandbox && life->workspace->sandbox->guest.process.pid)
+        sandbox_stop(life->workspace->sandbox, stopped, life);
+    else
+        steps_next(steps);
+}
+
+static void start_done(struct steps *steps, void *subject, int error,
+                       const struct hearth_failure *failure)
+{
+    struct life *life = subject;
+    if (error)
+        life->failure = *failure;
+    settle(life, steps, error ? WORKSPACE_EVENT_BOOT_FAILED : WORKSPACE_EVENT_BOOTED,
+           error ? "workspace.failed" : "workspace.started");
+}
+
+static const struct step start_steps[] = {{.name = "boot", .run = run_boot, .undo = undo_boot}};
+
+static const struct steps_kind start_kind = {
+    .name = "start", .steps = start_steps, .count = 1, .done = start_done};
+
+void workspace_start(struct workspace *workspace, const struct principal *principal,
+                     const char *request_id, workspace_done done, void *arg)
+{
+    if (busy(workspace, done, arg))
+        return;
+    if (workspace->state == WORKSPACE_STARTED) {
+        workspace_complete_later(workspace->supervisor, done, arg, 0, NULL, workspace);
+        return;
+    }
+    begin(life_new(workspace, principal, request_id, "workspace_start", done, arg), &start_kind);
+}
+
+/* Deaths and restarts. */
+
+static void record_state(struct workspace *workspace, const char *event_kind)
+{
+    struct row_workspace row;
+    struct change *change = change_new();
+    workspace_row(workspace, &row);
+    change_put_workspace(change, &row);
+    workspace_audit(workspace, change, NULL, NULL, event_kind,
+                    workspace->failure_code ? workspace->failure_code : "ok");
+    change_commit(change, workspace->supervisor->writer, NULL, NULL);
+    workspace_event(workspace, event_kind);
+}
+
+void workspace_guest_died(struct guest *guest, const char *detail)
+{
+    struct sandbox *sandbox = container_of(guest, struct sandbox, guest);
+    struct workspace *workspace = sandbox->workspace;
+    log_warning("guest_died", "guest=%s workspace=%s detail=\"%s\"", guest->guest_id,
+                workspace ? workspace->workspace_id : "none", detail);
+    sandbox->running = false;
+    hearth_fail(&sandbox->link.last_failure, HEARTH_EUNAVAILABLE, "guest_died", "%s", detail);
+    agentlink_close(&sandbox->link);
+    if (!workspace) {
+        if (!list_empty(&sandbox->pool_link))
+            sandbox_destroy(sandbox, NULL, NULL);
+        return;
+    }
+    exec_abandon_all(workspace, HEARTH_ECONFLICT, "guest_died", "the guest ended by itself");
+    files_abort_all(workspace);
+    if (workspace->steps || !workspace_move(workspace, WORKSPACE_EVENT_GUEST_DIED))
+        return;
+    workspace_fail(workspace, "guest_died", detail);
+    record_state(workspace, "workspace.failed");
+}
+
+void workspace_guest_gone(struct workspace *workspace, bool host_rebooted)
+{
+    if (!workspace_move(workspace,
+                        host_rebooted ? WORKSPACE_EVENT_HOST_REBOOTED : WORKSPACE_EVENT_GUEST_DIED))
+        return;
+    if (workspace->state == WORKSPACE_FAILED)
+        workspace_fail(workspace, "guest_gone", "the guest ended while the daemon was away");
+    record_state(workspace, host_rebooted ? "workspace.stopped" : "workspace.failed");
+}
+
+void workspace_resume_operation(struct workspace *workspace, const struct row_operation *row)
+{
+    log_info("operation_resumed", "workspace=%s kind=%s step=%u", workspace->workspace_id,
+             row->kind, row->step);
+    if (strcmp(row->kind, create_kind.name) == 0) {
+        workspace->steps = workspace_resume_create(workspace, row);
+        return;
+    }
+    const struct steps_kind *kind = strcmp(row->kind, delete_kind.name) == 0 ? &delete_kind
+                                    : strcmp(row->kind, stop_kind.name) == 0 ? &stop_kind
+                                                                             : &start_kind;
+    struct life *life = life_new(workspace, NULL, NULL, row->kind, NULL, NULL);
+    life->operation = kind == &delete_kind ? "workspace_delete"
+                      : kind == &stop_kind ? "workspace_stop"
+                                           : "workspace_start";
+    if (kind == &delete_kind)
+        workspace->state = WORKSPACE_DELETING;
+    life->steps = steps_resume(workspace->supervisor, kind, life, row);
+    workspace->steps = life->steps;
+}
