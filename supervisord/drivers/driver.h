@@ -33,6 +33,7 @@ struct driver_config {
         *runtime_dir;       /* sockets and pid files: runtime_dir/guests/GUEST_ID; may be a tmpfs */
     const char *agent_path; /* the static hearth-agent */
     const char *transport;  /* "auto", "vsock", "serial" */
+    const char *runtime;    /* OCI runtime: "auto" (NULL too), or a path */
     uid_t uid_base;         /* as root: first uid of the ranges given to guests */
 };
 
