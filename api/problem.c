@@ -1,5 +1,8 @@
 #include "api/problem.h"
 
+#include <stdio.h>
+#include <string.h>
+
 static const struct {
     int status;
     const char *title;
@@ -23,15 +26,37 @@ static const struct {
     [-HEARTH_EINTERNAL] = {500, "Internal error"},
 };
 
+/* What HTTP has a status of its own for and the rest of the daemon has not. */
+static const struct {
+    const char *code;
+    int status;
+    const char *title;
+} special[] = {
+    {"method_not_allowed", 405, "Method not allowed"},
+    {"request_timeout", 408, "Request timeout"},
+    {"http_version_not_supported", 505, "HTTP version not supported"},
+};
+
 static int kind_index(const struct hearth_failure *failure)
 {
     int index = -(int)failure->error;
     return index > 0 && index < HEARTH_ERROR_MAX ? index : -HEARTH_EINTERNAL;
 }
 
+static int special_index(const struct hearth_failure *failure)
+{
+    int count = sizeof special / sizeof special[0];
+    for (int i = 0; i < count; i++) {
+        if (!strcmp(failure->code, special[i].code))
+            return i;
+    }
+    return -1;
+}
+
 int problem_status(const struct hearth_failure *failure)
 {
-    return kinds[kind_index(failure)].status;
+    int index = special_index(failure);
+    return index >= 0 ? special[index].status : kinds[kind_index(failure)].status;
 }
 
 void problem_write(struct json_writer *json, const char *key, const struct hearth_failure *failure,
@@ -39,9 +64,11 @@ void problem_write(struct json_writer *json, const char *key, const struct heart
 {
     char type[96];
     snprintf(type, sizeof type, "/problems/%s", failure->code);
+    int index = special_index(failure);
     json_object_begin(json, key);
     json_string(json, "type", type);
-    json_string(json, "title", kinds[kind_index(failure)].title);
+    json_string(json, "title",
+                index >= 0 ? special[index].title : kinds[kind_index(failure)].title);
     json_integer(json, "status", problem_status(failure));
     json_string(json, "detail", failure->detail);
     json_string(json, "code", failure->code);

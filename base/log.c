@@ -15,6 +15,11 @@ void log_set_level(enum log_level level)
     threshold = level;
 }
 
+bool log_enabled(enum log_level level)
+{
+    return level >= threshold;
+}
+
 static int prefix(char *line, size_t size, enum log_level level, const char *event)
 {
     static const int priorities[] = {7, 6, 4, 3};
@@ -32,7 +37,7 @@ static int prefix(char *line, size_t size, enum log_level level, const char *eve
 
 void log_line(enum log_level level, const char *event, const char *format, ...)
 {
-    if (level < threshold)
+    if (!log_enabled(level))
         return;
     char line[2048];
     int used = prefix(line, sizeof line - 1, level, event);
