@@ -1,5 +1,123 @@
-int main(void);
-int main(void)
+/* hearth: nouns, verbs, and who takes them. */
+
+#include "cli/command.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+static const struct command *const tables[] = {
+    run_commands, workspace_commands, exec_commands,   file_commands,
+    env_commands, tenant_commands,    doctor_commands,
+};
+#define TABLE_COUNT (sizeof tables / sizeof *tables)
+
+static void print_commands(FILE *out, const char *noun)
 {
+    for (size_t i = 0; i < TABLE_COUNT; i++) {
+        for (const struct command *command = tables[i]; command->noun; command++) {
+            if (noun && strcmp(command->noun, noun))
+                continue;
+            char name[48];
+            snprintf(name, sizeof name, "%s%s%s", command->noun, command->verb ? " " : "",
+                     command->verb ? command->verb : "");
+            fprintf(out, "  %-24s %s\n", name, command->summary);
+        }
+    }
+}
+
+static int print_help(void)
+{
+    printf("usage: hearth NOUN VERB [WORDS] [--json] [--help]\n\n");
+    print_commands(stdout, NULL);
+    printf("\n"
+           "Talks to the daemon that HEARTH_URL names (http://HOST:PORT or unix:///PATH, with\n"
+           "HEARTH_TOKEN or HEARTH_TOKEN_FILE), else to this user's own or the system's on this\n"
+           "machine; where none runs, it starts a private one.\n");
     return 0;
+}
+
+/* How many words of argv the command's name takes; 0: it is another. */
+static int matches(const struct command *command, int argc, char **argv)
+{
+    char noun[48];
+    snprintf(noun, sizeof noun, "%s", command->noun);
+    int used = 0;
+    for (char *rest = noun, *word; (word = strsep(&rest, " ")); used++)
+        if (used >= argc || strcmp(argv[used], word))
+            return 0;
+    if (!command->verb)
+        return used;
+    return used < argc && !strcmp(argv[used], command->verb) ? used + 1 : 0;
+}
+
+static const struct command *find_command(int argc, char **argv, int *ret_used)
+{
+    const struct command *best = NULL;
+    *ret_used = 0;
+    for (size_t i = 0; i < TABLE_COUNT; i++) {
+        for (const struct command *command = tables[i]; command->noun; command++) {
+            int used = matches(command, argc, argv);
+            if (used > *ret_used) {
+                best = command;
+                *ret_used = used;
+            }
+        }
+    }
+    return best;
+}
+
+static bool is_noun(const char *word)
+{
+    for (size_t i = 0; i < TABLE_COUNT; i++)
+        for (const struct command *command = tables[i]; command->noun; command++)
+            if (!strcmp(command->noun, word))
+                return true;
+    return false;
+}
+
+static int no_such_command(int argc, char **argv)
+{
+    if (argc > 0 && is_noun(argv[0])) {
+        bool help = argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"));
+        FILE *out = help ? stdout : stderr;
+        if (!help && argc > 1)
+            fprintf(out, "hearth: %s has no verb '%s'\n", argv[0], argv[1]);
+        print_commands(out, argv[0]);
+        return help ? 0 : 2;
+    }
+    if (argc > 0)
+        fprintf(stderr, "hearth: no such command: '%s'\n", argv[0]);
+    fprintf(stderr, "usage: hearth NOUN VERB [WORDS]; hearth --help lists them\n");
+    return 2;
+}
+
+int main(int argc, char **argv)
+{
+    struct cli cli = {0};
+    int first = 1;
+    if (argc > first && !strcmp(argv[first], "--json")) {
+        cli.json = true;
+        first++;
+    }
+    if (argc > first && !strcmp(argv[first], "--version")) {
+        puts("hearth " HEARTH_VERSION);
+        return 0;
+    }
+    if (argc > first && (!strcmp(argv[first], "--help") || !strcmp(argv[first], "-h") ||
+                         !strcmp(argv[first], "help")))
+        return print_help();
+
+    int used;
+    const struct command *command = find_command(argc - first, argv + first, &used);
+    if (!command)
+        return no_such_command(argc - first, argv + first);
+
+    /* A reader that has gone is an error of writing, not a death. */
+    signal(SIGPIPE, SIG_IGN);
+    int status = command->run(&cli, argc - first - used, argv + first + used);
+    http_close(cli.http);
+    if (fflush(stdout) != 0 && status == 0)
+        status = EXIT_PROBLEM;
+    return status;
 }

@@ -1,0 +1,57 @@
+/* hearth doctor: what this host can do, and what to install. */
+
+#include "cli/command.h"
+#include "cli/output.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static void print_driver(const cJSON *driver)
+{
+    bool usable = cJSON_IsTrue(json_member(driver, "usable"));
+    bool chosen = cJSON_IsTrue(json_member(driver, "chosen"));
+    const char *reason = json_text(driver, "reason", ""),
+               *install = json_text(driver, "install", "");
+
+    printf("%s  driver %-6s %s%s\n", usable ? "ok  " : "no  ", json_text(driver, "name", "?"),
+           json_text(driver, "version", ""), chosen ? " (chosen)" : "");
+    if (*reason)
+        printf("                   %s\n", reason);
+    if (*install)
+        printf("                   install: %s\n", install);
+}
+
+static int doctor(struct cli *cli, int argc, char **argv)
+{
+    const struct usage usage = {.line = "doctor",
+                                .summary = "Tells whether the daemon is ready, which guests this "
+                                           "host can run, and what\nto install for more."};
+    struct words words;
+    int status = options_parse(&usage, argc, argv, &cli->json, &words);
+    if (status != OPTIONS_PARSED)
+        return status;
+
+    auto_buf struct buf body = {0};
+    auto_json cJSON *result = NULL;
+    status = cli_call_json(cli, "GET", "/readyz?verbose=true", NULL, &body, &result);
+    if (status)
+        return status;
+    if (cli->json) {
+        output_json(body.data);
+        return 0;
+    }
+    const cJSON *item;
+    cJSON_ArrayForEach(item, json_member(result, "checks"))
+    {
+        printf("%s  %s %s\n", cJSON_IsTrue(json_member(item, "ok")) ? "ok  " : "no  ",
+               json_text(item, "name", "?"), json_text(item, "detail", ""));
+    }
+    cJSON_ArrayForEach(item, json_member(result, "drivers"))
+    {
+        print_driver(item);
+    }
+    return 0;
+}
+
+const struct command doctor_commands[] = {{"doctor", NULL, "tell what this host can do", doctor},
+                                          {0}};

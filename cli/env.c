@@ -1,0 +1,167 @@
+/* hearth env list|pull|inspect|import|prune: the systems that guests start from. */
+
+#include "cli/command.h"
+#include "cli/lines.h"
+#include "cli/output.h"
+#include "cli/progress.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const char *const summary_names[] = {"name", "version", "size_bytes", NULL};
+
+static int env_list(struct cli *cli, int argc, char **argv)
+{
+    static const struct column columns[] = {{"NAME", "name"},
+                                            {"BUILT", "built"},
+                                            {"SIZE", "size_bytes"},
+                                            {"DESCRIPTION", "description"},
+                                            {NULL, NULL}};
+    const struct usage usage = {.line = "env list",
+                                .summary = "Lists environments: built, imported, and to be had."};
+    struct words words;
+    int status = options_parse(&usage, argc, argv, &cli->json, &words);
+    if (status != OPTIONS_PARSED)
+        return status;
+    auto_buf struct buf body = {0};
+    auto_json cJSON *result = NULL;
+    status = cli_call_json(cli, "GET", "/v1/environments", NULL, &body, &result);
+    if (status)
+        return status;
+    if (cli->json)
+        output_json(body.data);
+    else
+        output_table(json_member(result, "environments"), columns);
+    return 0;
+}
+
+static int env_inspect(struct cli *cli, int argc, char **argv)
+{
+    const struct usage usage = {.line = "env inspect ENVIRONMENT",
+                                .summary = "Shows what an environment is made of.",
+                                .minimum = 1,
+                                .maximum = 1};
+    struct words words;
+    int status = options_parse(&usage, argc, argv, &cli->json, &words);
+    if (status != OPTIONS_PARSED)
+        return status;
+    auto_buf struct buf path = {0}, body = {0};
+    auto_json cJSON *result = NULL;
+    if (!cli_path(&path, "/v1/environments/", words.items[0], NULL))
+        return cli_out_of_memory(cli);
+    status = cli_call_json(cli, "GET", path.data, NULL, &body, &result);
+    if (status)
+        return status;
+    if (cli->json)
+        output_json(body.data);
+    else
+        output_fields(result);
+    return 0;
+}
+
+/* Long work that tells how far it is, one JSON object a line. */
+struct job {
+    struct progress progress;
+    struct hearth_failure failure;
+    cJSON *result;
+    char *result_text;
+};
+
+static int on_event(void *arg, const cJSON *event, const char *text)
+{
+    struct job *job = arg;
+    const char *type = json_text(event, "type", "");
+    if (!strcmp(type, "progress")) {
+        double done = json_number(event, "done", 0), total = json_number(event, "total", 0);
+        progress_update(&job->progress, json_text(event, "stage", ""), (uint64_t)done,
+                        (uint64_t)total, !strcmp(json_text(event, "unit", ""), "bytes"));
+    } else if (!strcmp(type, "result")) {
+        cJSON_Delete(job->result);
+        free(job->result_text);
+        job->result = cJSON_Duplicate(event, true);
+        job->result_text = strdup(text);
+    }
+    return 0;
+}
+
+/* Does request, whose answer comes as events, and shows its end. */
+static int perform_job(struct cli *cli, const char *verb, const char *label,
+                       struct http_request *request)
+{
+    struct job job = {0};
+    auto_lines struct lines lines = {.on_object = on_event, .arg = &job, .failure = &job.failure};
+    progress_begin(&job.progress, label);
+    request->accept = NDJSON_MEDIA_TYPE;
+    request->write = lines_write;
+    request->write_arg = &lines;
+    if (!request->own_failure)
+        request->own_failure = &job.failure;
+
+    int status = cli_call(cli, request, NULL, NULL);
+    progress_end(&job.progress);
+    if (status == 0 && !job.result) {
+        hearth_fail(&job.failure, HEARTH_EIO, "bad_reply", "the work ended without a result");
+        status = cli_fail(cli, &job.failure, NULL);
+    } else if (status == 0 && cli->json) {
+        output_json(job.result_text);
+    } else if (status == 0) {
+        output_summary(verb, job.result, summary_names);
+    }
+    cJSON_Delete(job.result);
+    free(job.result_text);
+    return status;
+}
+
+static int env_pull(struct cli *cli, int argc, char **argv)
+{
+    bool force = false;
+    const struct option options[] = {
+        {"force", OPTION_FLAG, &force, NULL, "build it anew, with today's packages"}, {0}};
+    const struct usage usage = {.line = "env pull ENVIRONMENT [--force]",
+                                .summary = "Builds an environment from its packages, if it is not "
+                                           "there.",
+                                .options = options,
+                                .minimum = 1,
+                                .maximum = 1};
+    struct words words;
+    int status = options_parse(&usage, argc, argv, &cli->json, &words);
+    if (status != OPTIONS_PARSED)
+        return status;
+    auto_buf struct buf path = {0};
+    if (!cli_path(&path, "/v1/environments/", words.items[0], "/pull", NULL))
+        return cli_out_of_memory(cli);
+    struct http_request request = {.method = "POST",
+                                   .path = path.data,
+                                   .body = force ? "{\"stream\":true,\"force\":true}"
+                                                 : "{\"stream\":true}"};
+    return perform_job(cli, "env-pull", words.items[0], &request);
+}
+
+static int env_prune(struct cli *cli, int argc, char **argv)
+{
+    static const char *const names[] = {"removed", "bytes_freed", NULL};
+    const struct usage usage = {.line = "env prune",
+                                .summary = "Removes what no environment's name and no workspace "
+                                           "refers to."};
+    struct words words;
+    int status = options_parse(&usage, argc, argv, &cli->json, &words);
+    if (status != OPTIONS_PARSED)
+        return status;
+    auto_buf struct buf body = {0};
+    auto_json cJSON *result = NULL;
+    status =
+        cli_call_json(cli, "POST", "/v1/environments/prune", cJSON_CreateObject(), &body, &result);
+    if (status)
+        return status;
+    if (cli->json)
+        output_json(body.data);
+    else
+        output_summary("env-prune", result, names);
+    return 0;
+}
+
+const struct command env_commands[] = {{"env", "list", "list environments", env_list},
+                                       {"env", "pull", "build an environment", env_pull},
+                                       {"env", "inspect", "show what one is made of", env_inspect},
+                                       {"env", "prune", "remove what nothing refers to", env_prune},
+                                       {0}};

@@ -1,0 +1,153 @@
+/* hearth workspace exec|logs */
+
+#include "cli/exec_stream.h"
+
+#include "cli/output.h"
+#include "cli/standard_input.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const char *const summary_names[] = {"workspace_id",   "sequence",    "cwd",
+                                            "execution_mode", "exit_code",   "timed_out",
+                                            "truncated",      "duration_ms", NULL};
+
+struct exec_options {
+    const char *cwd;
+    long timeout;
+    bool no_stdin;
+    struct text_list environment;
+};
+
+/* What is sent, or NULL with *ret_status set and the reason told. */
+static cJSON *exec_arguments(const struct cli *cli, const struct exec_options *options,
+                             const struct words *words, const struct usage *usage, int *ret_status)
+{
+    auto_json cJSON *arguments = cJSON_CreateObject();
+    auto_free char *line = cli_shell_line(words);
+    auto_buf struct buf input = {0};
+    struct hearth_failure failure;
+
+    *ret_status = 2;
+    if (!cli_add_pairs(arguments, "env", &options->environment, usage))
+        return NULL;
+    *ret_status = EXIT_PROBLEM;
+    if (!line) {
+        cli_out_of_memory(cli);
+        return NULL;
+    }
+    if (!options->no_stdin && standard_input_read(&input, &failure)) {
+        cli_fail(cli, &failure, NULL);
+        return NULL;
+    }
+    cJSON_AddStringToObject(arguments, "command", line);
+    if (options->cwd)
+        cJSON_AddStringToObject(arguments, "cwd", options->cwd);
+    if (options->timeout >= 0)
+        cJSON_AddNumberToObject(arguments, "timeout_seconds", (double)options->timeout);
+    if (input.length)
+        cJSON_AddStringToObject(arguments, "stdin", input.data);
+    return steal_pointer(arguments);
+}
+
+/* The whole result at once, for --json. */
+static int exec_json(struct cli *cli, const char *path, cJSON *arguments)
+{
+    auto_buf struct buf body = {0};
+    auto_json cJSON *result = NULL;
+    int status = cli_call_json(cli, "POST", path, arguments, &body, &result);
+    if (status)
+        return status;
+    output_json(body.data);
+    return (int)json_number(result, "exit_code", EXIT_PROBLEM);
+}
+
+static int workspace_exec(struct cli *cli, int argc, char **argv)
+{
+    struct exec_options parsed = {.timeout = -1};
+    const struct option options[] = {
+        {"timeout", OPTION_INTEGER, &parsed.timeout, "SECONDS", "end it after so long (30)"},
+        {"cwd", OPTION_TEXT, &parsed.cwd, "DIR", "run it here (/workspace)"},
+        {"env", OPTION_LIST, &parsed.environment, "KEY=VALUE", "set a variable for it"},
+        {"no-stdin", OPTION_FLAG, &parsed.no_stdin, NULL, "leave a piped stdin unread"},
+        {0}};
+    const struct usage usage = {
+        .line = "workspace exec WORKSPACE_ID [OPTIONS] [--] COMMAND...",
+        .summary = "Runs a command (one word: a shell line; several: as they are), shows its "
+                   "output\nas it comes, and exits with its status.",
+        .options = options,
+        .minimum = 1,
+        .maximum = 1,
+        .command = true};
+    struct words words;
+    int status = options_parse(&usage, argc, argv, &cli->json, &words);
+    auto_json cJSON *arguments = NULL;
+    if (status == OPTIONS_PARSED)
+        arguments = exec_arguments(cli, &parsed, &words, &usage, &status);
+    text_list_free(&parsed.environment);
+    if (!arguments)
+        return status;
+
+    auto_buf struct buf path = {0};
+    if (!cli_path(&path, "/v1/workspaces/", words.items[0], "/exec", NULL))
+        return cli_out_of_memory(cli);
+    if (cli->json)
+        return exec_json(cli, path.data, steal_pointer(arguments));
+    return exec_stream(cli, "workspace-exec", path.data, steal_pointer(arguments), summary_names);
+}
+
+static void print_entry(const cJSON *entry)
+{
+    printf("[%.0f] %s\n", json_number(entry, "sequence", 0), json_text(entry, "command", ""));
+    const char *out = json_text(entry, "stdout", "");
+    const char *error = json_text(entry, "stderr", "");
+    if (*out)
+        printf("%s%s", out, out[strlen(out) - 1] == '\n' ? "" : "\n");
+    if (*error)
+        printf("%s%s", error, error[strlen(error) - 1] == '\n' ? "" : "\n");
+    printf("exit %.0f after %.0f ms\n\n", json_number(entry, "exit_code", -1),
+           json_number(entry, "duration_ms", 0));
+}
+
+static int workspace_logs(struct cli *cli, int argc, char **argv)
+{
+    const char *limit = NULL, *cursor = NULL;
+    const struct option options[] = {
+        {"limit", OPTION_TEXT, &limit, "N", "at most so many (100)"},
+        {"cursor", OPTION_TEXT, &cursor, "CURSOR", "go on from a page's next_cursor"},
+        {0}};
+    const struct usage usage = {.line = "workspace logs WORKSPACE_ID [OPTIONS]",
+                                .summary = "Shows the commands that ran, with their output.",
+                                .options = options,
+                                .minimum = 1,
+                                .maximum = 1};
+    struct words words;
+    int status = options_parse(&usage, argc, argv, &cli->json, &words);
+    if (status != OPTIONS_PARSED)
+        return status;
+
+    auto_buf struct buf path = {0}, body = {0};
+    auto_json cJSON *result = NULL;
+    if (!cli_path(&path, "/v1/workspaces/", words.items[0], "/logs", NULL) ||
+        !cli_query(&path, "limit", limit) || !cli_query(&path, "cursor", cursor))
+        return cli_out_of_memory(cli);
+    status = cli_call_json(cli, "GET", path.data, NULL, &body, &result);
+    if (status)
+        return status;
+    if (cli->json) {
+        output_json(body.data);
+        return 0;
+    }
+    const cJSON *entry;
+    cJSON_ArrayForEach(entry, json_member(result, "entries"))
+    {
+        print_entry(entry);
+    }
+    fprintf(stderr, "[workspace-logs] count=%.0f\n", json_number(result, "count", 0));
+    return 0;
+}
+
+const struct command exec_commands[] = {
+    {"workspace", "exec", "run a command in it", workspace_exec},
+    {"workspace", "logs", "show the commands that ran", workspace_logs},
+    {0}};

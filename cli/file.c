@@ -1,0 +1,220 @@
+/* hearth workspace file list|read|write */
+
+#include "cli/command.h"
+#include "cli/output.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static int file_list(struct cli *cli, int argc, char **argv)
+{
+    static const struct column columns[] = {{"TYPE", "artifact_type"}, {"SIZE", "size_bytes"},
+                                            {"MODE", "mode"},          {"PATH", "path"},
+                                            {"TARGET", "link_target"}, {NULL, NULL}};
+    bool recursive = false;
+    const char *limit = NULL, *cursor = NULL;
+    const struct option options[] = {
+        {"recursive", OPTION_FLAG, &recursive, NULL, "with all that is below"},
+        {"limit", OPTION_TEXT, &limit, "N", "at most so many"},
+        {"cursor", OPTION_TEXT, &cursor, "CURSOR", "go on from a page's next_cursor"},
+        {0}};
+    const struct usage usage = {.line = "workspace file list WORKSPACE_ID [PATH] [OPTIONS]",
+                                .summary = "Lists a directory (/workspace).",
+                                .options = options,
+                                .minimum = 1,
+                                .maximum = 2};
+    struct words words;
+    int status = options_parse(&usage, argc, argv, &cli->json, &words);
+    if (status != OPTIONS_PARSED)
+        return status;
+
+    auto_buf struct buf path = {0}, body = {0};
+    auto_json cJSON *result = NULL;
+    if (!cli_path(&path, "/v1/workspaces/", words.items[0], "/files", NULL) ||
+        !cli_query(&path, "path", words.items[1]) ||
+        !cli_query(&path, "recursive", recursive ? "true" : NULL) ||
+        !cli_query(&path, "limit", limit) || !cli_query(&path, "cursor", cursor))
+        return cli_out_of_memory(cli);
+    status = cli_call_json(cli, "GET", path.data, NULL, &body, &result);
+    if (status)
+        return status;
+    const cJSON *entries = json_member(result, "entries");
+    if (cli->json)
+        output_json(body.data);
+    else
+        output_table(entries, columns);
+    fprintf(stderr, "[workspace-file-list] path=%s count=%d%s\n", json_text(result, "path", ""),
+            cJSON_GetArraySize(entries),
+            json_text(result, "next_cursor", NULL) ? " (there are more: --cursor)" : "");
+    return 0;
+}
+
+/* Where a file that is read goes. */
+struct download {
+    int fd;
+    uint64_t bytes;
+    struct hearth_failure failure;
+};
+
+static int write_download(void *arg, const void *data, size_t length)
+{
+    struct download *download = arg;
+    const char *bytes = data;
+    while (length) {
+        ssize_t put = write(download->fd, bytes, length);
+        if (put < 0 && errno == EINTR)
+            continue;
+        if (put < 0)
+            return hearth_fail_errno(&download->failure, errno, "cannot_write",
+                                     "what was read cannot be written");
+        bytes += put;
+        length -= (size_t)put;
+        download->bytes += (uint64_t)put;
+    }
+    return 0;
+}
+
+static int read_raw(struct cli *cli, const char *path, const char *output)
+{
+    struct download download = {.fd = STDOUT_FILENO};
+    auto_close int file = -1;
+    if (output) {
+        file = open(output, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+        if (file < 0) {
+            hearth_fail_errno(&download.failure, errno, "cannot_write", "%s cannot be opened",
+                              output);
+            return cli_fail(cli, &download.failure, NULL);
+        }
+        download.fd = file;
+    }
+    const struct http_request request = {.method = "GET",
+                                         .path = path,
+                                         .accept = "application/octet-stream",
+                                         .write = write_download,
+                                         .write_arg = &download,
+                                         .own_failure = &download.failure};
+    int status = cli_call(cli, &request, NULL, NULL);
+    if (status == 0)
+        fprintf(stderr, "[workspace-file-read] bytes=%llu\n", (unsigned long long)download.bytes);
+    return status;
+}
+
+static int file_read(struct cli *cli, int argc, char **argv)
+{
+    const char *max_bytes = NULL, *output = NULL;
+    const struct option options[] = {
+        {"max-bytes", OPTION_TEXT, &max_bytes, "N", "with --json: at most so many (65536)"},
+        {"output", OPTION_TEXT, &output, "FILE", "into this file instead of stdout"},
+        {0}};
+    const struct usage usage = {.line = "workspace file read WORKSPACE_ID PATH [OPTIONS]",
+                                .summary = "Prints a file's bytes, all of them.",
+                                .options = options,
+                                .minimum = 2,
+                                .maximum = 2};
+    struct words words;
+    int status = options_parse(&usage, argc, argv, &cli->json, &words);
+    if (status != OPTIONS_PARSED)
+        return status;
+
+    auto_buf struct buf path = {0}, body = {0};
+    if (!cli_path(&path, "/v1/workspaces/", words.items[0], "/files/content", NULL) ||
+        !cli_query(&path, "path", words.items[1]))
+        return cli_out_of_memory(cli);
+    if (!cli->json)
+        return read_raw(cli, path.data, output);
+    if (!cli_query(&path, "max_bytes", max_bytes))
+        return cli_out_of_memory(cli);
+    status = cli_call_json(cli, "GET", path.data, NULL, &body, NULL);
+    if (status == 0)
+        output_json(body.data);
+    return status;
+}
+
+/* What a file is written from: a text, or a descriptor. */
+struct source {
+    const char *text;
+    size_t left;
+    int fd;
+    struct hearth_failure failure;
+};
+
+static ssize_t read_source(void *arg, void *out, size_t size)
+{
+    struct source *source = arg;
+    if (source->text) {
+        size_t give = size < source->left ? size : source->left;
+        memcpy(out, source->text, give);
+        source->text += give;
+        source->left -= give;
+        return (ssize_t)give;
+    }
+    ssize_t got;
+    do {
+        got = read(source->fd, out, size);
+    } while (got < 0 && errno == EINTR);
+    if (got < 0)
+        return hearth_fail_errno(&source->failure, errno, "cannot_read",
+                                 "what is to be written cannot be read");
+    return got;
+}
+
+static int file_write(struct cli *cli, int argc, char **argv)
+{
+    static const char *const names[] = {"path", "size_bytes", "bytes_written", NULL};
+    const char *text = NULL, *from = NULL, *mode = NULL;
+    const struct option options[] = {
+        {"text", OPTION_TEXT, &text, "TEXT", "write this"},
+        {"from", OPTION_TEXT, &from, "FILE", "write what is in this file; else what stdin gives"},
+        {"mode", OPTION_TEXT, &mode, "OCTAL", "permissions (those it has; 0644 for a new one)"},
+        {0}};
+    const struct usage usage = {.line = "workspace file write WORKSPACE_ID PATH [OPTIONS]",
+                                .summary = "Writes a file, whole or not at all.",
+                                .options = options,
+                                .minimum = 2,
+                                .maximum = 2};
+    struct words words;
+    int status = options_parse(&usage, argc, argv, &cli->json, &words);
+    if (status != OPTIONS_PARSED)
+        return status;
+    if (text && from)
+        return options_fail(&usage, "--text and --from exclude each other");
+
+    struct source source = {.text = text, .left = text ? strlen(text) : 0, .fd = STDIN_FILENO};
+    auto_close int file = -1;
+    if (from) {
+        file = open(from, O_RDONLY | O_CLOEXEC);
+        if (file < 0) {
+            hearth_fail_errno(&source.failure, errno, "cannot_read", "%s cannot be opened", from);
+            return cli_fail(cli, &source.failure, NULL);
+        }
+        source.fd = file;
+    }
+    auto_buf struct buf path = {0}, body = {0};
+    auto_json cJSON *result = NULL;
+    if (!cli_path(&path, "/v1/workspaces/", words.items[0], "/files/content", NULL) ||
+        !cli_query(&path, "path", words.items[1]) || !cli_query(&path, "mode", mode))
+        return cli_out_of_memory(cli);
+    const struct http_request request = {.method = "PUT",
+                                         .path = path.data,
+                                         .read = read_source,
+                                         .read_arg = &source,
+                                         .content_type = "application/octet-stream",
+                                         .own_failure = &source.failure};
+    status = cli_call(cli, &request, &body, &result);
+    if (status)
+        return status;
+    if (cli->json)
+        output_json(body.data);
+    else
+        output_summary("workspace-file-write", result, names);
+    return 0;
+}
+
+const struct command file_commands[] = {{"workspace file", "list", "list a directory", file_list},
+                                        {"workspace file", "read", "print a file", file_read},
+                                        {"workspace file", "write", "write a file", file_write},
+                                        {0}};

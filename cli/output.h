@@ -1,0 +1,26 @@
+/* What a person reads: fields and tables on stdout, one summary line on stderr. Text that came from
+ * a tenant or guest is shown without its control characters where stdout is a terminal's. */
+#pragma once
+
+#include <cjson/cJSON.h>
+#include <stdbool.h>
+
+/* With --json: the reply's bytes and a newline. */
+void output_json(const char *text);
+
+/* Every member on a line, "name: value"; objects and lists as compact JSON. */
+void output_fields(const cJSON *object);
+
+struct column {
+    const char *title, *member;
+};
+/* A row an element, columns as wide as they need be; columns ends with a NULL title. */
+void output_table(const cJSON *array, const struct column *columns);
+
+/* "[verb] name=value …" on stderr, of the named members that are there; names ends with NULL. */
+void output_summary(const char *verb, const cJSON *object, const char *const *names);
+
+/* Members, or what stands for them. */
+const char *json_text(const cJSON *object, const char *name, const char *otherwise);
+double json_number(const cJSON *object, const char *name, double otherwise);
+const cJSON *json_member(const cJSON *object, const char *name);

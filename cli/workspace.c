@@ -1,0 +1,325 @@
+/* hearth workspace create|list|status|update|delete|stop|start */
+
+#include "cli/command.h"
+#include "cli/output.h"
+#include "cli/upload.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const char *const summary_names[] = {
+    "workspace_id", "name", "environment", "state", "execution_mode", "command_count", NULL};
+
+/* Tells a STATUS: as JSON, or its fields and one line on stderr. */
+static void show_status(const struct cli *cli, const char *verb, const struct buf *body,
+                        const cJSON *status)
+{
+    if (cli->json) {
+        output_json(body->data);
+        return;
+    }
+    output_fields(status);
+    output_summary(verb, status, summary_names);
+}
+
+/* A request about one workspace whose answer is its STATUS. */
+static int call_status(struct cli *cli, const char *verb, const char *method, const char *id,
+                       const char *suffix, cJSON *arguments)
+{
+    auto_buf struct buf path = {0}, body = {0};
+    auto_json cJSON *result = NULL;
+    if (!cli_path(&path, "/v1/workspaces/", id, suffix, NULL)) {
+        cJSON_Delete(arguments);
+        return cli_out_of_memory(cli);
+    }
+    int status = cli_call_json(cli, method, path.data, arguments, &body, &result);
+    if (status == 0)
+        show_status(cli, verb, &body, result);
+    return status;
+}
+
+/* The words of a command that takes a workspace's ID alone. */
+static int parse_id(struct cli *cli, const char *line, const char *summary, int argc, char **argv,
+                    const char **ret_id)
+{
+    const struct usage usage = {.line = line, .summary = summary, .minimum = 1, .maximum = 1};
+    struct words words;
+    int status = options_parse(&usage, argc, argv, &cli->json, &words);
+    if (status == OPTIONS_PARSED)
+        *ret_id = words.items[0];
+    return status;
+}
+
+struct create_options {
+    const char *name, *network_policy, *isolation, *seed_path;
+    long vcpu_count, mem_mib, disk_mib, ttl_seconds;
+    bool id_only;
+    struct text_list labels, excludes;
+};
+
+static void add_text(cJSON *object, const char *name, const char *value)
+{
+    if (value)
+        cJSON_AddStringToObject(object, name, value);
+}
+
+static void add_integer(cJSON *object, const char *name, long value)
+{
+    if (value >= 0)
+        cJSON_AddNumberToObject(object, name, (double)value);
+}
+
+static int create(struct cli *cli, const struct create_options *options, const char *environment,
+                  const struct usage *usage)
+{
+    cJSON *arguments = cJSON_CreateObject();
+    if (!cli_add_pairs(arguments, "labels", &options->labels, usage)) {
+        cJSON_Delete(arguments);
+        return 2;
+    }
+    char upload_id[64];
+    if (options->seed_path) {
+        int status = upload_directory(cli, options->seed_path, &options->excludes, upload_id,
+                                      sizeof upload_id);
+        if (status) {
+            cJSON_Delete(arguments);
+            return status;
+        }
+        add_text(arguments, "seed_upload", upload_id);
+    }
+    add_text(arguments, "environment", environment);
+    add_text(arguments, "name", options->name);
+    add_text(arguments, "network_policy", options->network_policy);
+    add_text(arguments, "isolation", options->isolation);
+    add_integer(arguments, "vcpu_count", options->vcpu_count);
+    add_integer(arguments, "mem_mib", options->mem_mib);
+    add_integer(arguments, "disk_mib", options->disk_mib);
+    add_integer(arguments, "ttl_seconds", options->ttl_seconds);
+
+    auto_buf struct buf body = {0};
+    auto_json cJSON *result = NULL;
+    int status = cli_call_json(cli, "POST", "/v1/workspaces", arguments, &body, &result);
+    if (status)
+        return status;
+    if (options->id_only)
+        puts(json_text(result, "workspace_id", ""));
+    else
+        show_status(cli, "workspace-create", &body, result);
+    return 0;
+}
+
+static int workspace_create(struct cli *cli, int argc, char **argv)
+{
+    struct create_options parsed = {
+        .vcpu_count = -1, .mem_mib = -1, .disk_mib = -1, .ttl_seconds = -1};
+    const struct option options[] = {
+        {"name", OPTION_TEXT, &parsed.name, "NAME", "a name to find it by"},
+        {"label", OPTION_LIST, &parsed.labels, "KEY=VALUE", "a label; may be given again"},
+        {"seed-path", OPTION_TEXT, &parsed.seed_path, "DIR", "start with a copy of this directory"},
+        {"exclude", OPTION_LIST, &parsed.excludes, "PATTERN", "leave such names out of the copy"},
+        {"vcpu-count", OPTION_INTEGER, &parsed.vcpu_count, "N", "processors (1)"},
+        {"mem-mib", OPTION_INTEGER, &parsed.mem_mib, "MIB", "memory (1024)"},
+        {"disk-mib", OPTION_INTEGER, &parsed.disk_mib, "MIB", "disk (4096)"},
+        {"ttl-seconds", OPTION_INTEGER, &parsed.ttl_seconds, "S", "idle life (86400)"},
+        {"network-policy", OPTION_TEXT, &parsed.network_policy, "POLICY", "off, egress, ... (off)"},
+        {"isolation", OPTION_TEXT, &parsed.isolation, "KIND", "demand 'vm' or 'container'"},
+        {"id-only", OPTION_FLAG, &parsed.id_only, NULL, "print the workspace's ID and no more"},
+        {0}};
+    const struct usage usage = {.line = "workspace create ENVIRONMENT [OPTIONS]",
+                                .summary = "Makes a workspace and waits until it is ready.",
+                                .options = options,
+                                .minimum = 1,
+                                .maximum = 1};
+    struct words words;
+    int status = options_parse(&usage, argc, argv, &cli->json, &words);
+    if (status == OPTIONS_PARSED)
+        status = create(cli, &parsed, words.items[0], &usage);
+    text_list_free(&parsed.labels);
+    text_list_free(&parsed.excludes);
+    return status;
+}
+
+struct list_options {
+    const char *name, *state, *cursor;
+    long limit;
+    struct text_list labels;
+};
+
+static bool list_path(struct buf *path, const struct list_options *options, const char *cursor)
+{
+    char limit[24];
+    snprintf(limit, sizeof limit, "%ld", options->limit);
+    bool ok = !buf_text(path, "/v1/workspaces") && cli_query(path, "limit", limit) &&
+              cli_query(path, "name", options->name) && cli_query(path, "state", options->state) &&
+              cli_query(path, "cursor", cursor);
+    for (size_t i = 0; ok && i < options->labels.count; i++)
+        ok = cli_query(path, "label", options->labels.items[i]);
+    return ok;
+}
+
+static int list_page(struct cli *cli, const struct list_options *options, const char *cursor,
+                     struct buf *ret_body, cJSON **ret_result)
+{
+    auto_buf struct buf path = {0};
+    if (!list_path(&path, options, cursor))
+        return cli_out_of_memory(cli);
+    return cli_call_json(cli, "GET", path.data, NULL, ret_body, ret_result);
+}
+
+/* All pages as one table. */
+static int list_all(struct cli *cli, const struct list_options *options)
+{
+    static const struct column columns[] = {{"ID", "workspace_id"},
+                                            {"NAME", "name"},
+                                            {"STATE", "state"},
+                                            {"ENVIRONMENT", "environment"},
+                                            {"COMMANDS", "command_count"},
+                                            {"LAST ACTIVITY", "last_activity_at"},
+                                            {NULL, NULL}};
+    auto_json cJSON *rows = cJSON_CreateArray();
+    auto_free char *cursor = options->cursor ? strdup(options->cursor) : NULL;
+    do {
+        auto_json cJSON *page = NULL;
+        int status = list_page(cli, options, cursor, NULL, &page);
+        if (status)
+            return status;
+        cJSON *row;
+        cJSON *found = cJSON_GetObjectItemCaseSensitive(page, "workspaces");
+        while ((row = cJSON_DetachItemFromArray(found, 0)))
+            cJSON_AddItemToArray(rows, row);
+        const char *next = json_text(page, "next_cursor", NULL);
+        free(cursor);
+        cursor = next ? strdup(next) : NULL;
+    } while (cursor);
+
+    output_table(rows, columns);
+    int count = cJSON_GetArraySize(rows);
+    fprintf(stderr, "[workspace-list] %d workspace%s\n", count, count == 1 ? "" : "s");
+    return 0;
+}
+
+static int workspace_list(struct cli *cli, int argc, char **argv)
+{
+    struct list_options parsed = {.limit = 1000};
+    const struct option options[] = {
+        {"name", OPTION_TEXT, &parsed.name, "NAME", "those with this name"},
+        {"label", OPTION_LIST, &parsed.labels, "KEY[=VALUE]", "those with all of these labels"},
+        {"state", OPTION_TEXT, &parsed.state, "STATE", "those in this state"},
+        {"limit", OPTION_INTEGER, &parsed.limit, "N", "at most so many a page (1000)"},
+        {"cursor", OPTION_TEXT, &parsed.cursor, "CURSOR", "go on from a page's next_cursor"},
+        {0}};
+    const struct usage usage = {.line = "workspace list [OPTIONS]",
+                                .summary = "Lists workspaces, the latest active first; with --json "
+                                           "one page.",
+                                .options = options};
+    struct words words;
+    int status = options_parse(&usage, argc, argv, &cli->json, &words);
+    if (status == OPTIONS_PARSED && cli->json) {
+        auto_buf struct buf body = {0};
+        status = list_page(cli, &parsed, parsed.cursor, &body, NULL);
+        if (status == 0)
+            output_json(body.data);
+    } else if (status == OPTIONS_PARSED) {
+        status = list_all(cli, &parsed);
+    }
+    text_list_free(&parsed.labels);
+    return status;
+}
+
+static int workspace_status(struct cli *cli, int argc, char **argv)
+{
+    const char *id;
+    int status = parse_id(cli, "workspace status WORKSPACE_ID",
+                          "Shows all that is known of a workspace.", argc, argv, &id);
+    if (status != OPTIONS_PARSED)
+        return status;
+    return call_status(cli, "workspace-status", "GET", id, NULL, NULL);
+}
+
+static int workspace_update(struct cli *cli, int argc, char **argv)
+{
+    const char *name = NULL;
+    bool clear_name = false;
+    auto_text_list struct text_list labels = {0}, clear_labels = {0};
+    const struct option options[] = {
+        {"name", OPTION_TEXT, &name, "NAME", "a new name"},
+        {"clear-name", OPTION_FLAG, &clear_name, NULL, "take the name away"},
+        {"label", OPTION_LIST, &labels, "KEY=VALUE", "set a label; the others stay"},
+        {"clear-label", OPTION_LIST, &clear_labels, "KEY", "take a label away"},
+        {0}};
+    const struct usage usage = {.line = "workspace update WORKSPACE_ID [OPTIONS]",
+                                .summary = "Changes a workspace's name and labels.",
+                                .options = options,
+                                .minimum = 1,
+                                .maximum = 1};
+    struct words words;
+    int status = options_parse(&usage, argc, argv, &cli->json, &words);
+    if (status != OPTIONS_PARSED)
+        return status;
+
+    cJSON *arguments = cJSON_CreateObject();
+    if (!cli_add_pairs(arguments, "labels", &labels, &usage)) {
+        cJSON_Delete(arguments);
+        return 2;
+    }
+    add_text(arguments, "name", name);
+    if (clear_name)
+        cJSON_AddTrueToObject(arguments, "clear_name");
+    cJSON *cleared = clear_labels.count ? cJSON_AddArrayToObject(arguments, "clear_labels") : NULL;
+    for (size_t i = 0; i < clear_labels.count; i++)
+        cJSON_AddItemToArray(cleared, cJSON_CreateString(clear_labels.items[i]));
+    return call_status(cli, "workspace-update", "PATCH", words.items[0], NULL, arguments);
+}
+
+static int workspace_stop(struct cli *cli, int argc, char **argv)
+{
+    const char *id;
+    int status = parse_id(cli, "workspace stop WORKSPACE_ID",
+                          "Ends what runs in a workspace; its files stay.", argc, argv, &id);
+    if (status != OPTIONS_PARSED)
+        return status;
+    return call_status(cli, "workspace-stop", "POST", id, "/stop", NULL);
+}
+
+static int workspace_start(struct cli *cli, int argc, char **argv)
+{
+    const char *id;
+    int status = parse_id(cli, "workspace start WORKSPACE_ID", "Starts a stopped workspace.", argc,
+                          argv, &id);
+    if (status != OPTIONS_PARSED)
+        return status;
+    return call_status(cli, "workspace-start", "POST", id, "/start", NULL);
+}
+
+static int workspace_delete(struct cli *cli, int argc, char **argv)
+{
+    static const char *const names[] = {"workspace_id", "deleted", "reason", NULL};
+    const char *id;
+    int status = parse_id(cli, "workspace delete WORKSPACE_ID",
+                          "Deletes a workspace and all that is in it.", argc, argv, &id);
+    if (status != OPTIONS_PARSED)
+        return status;
+
+    auto_buf struct buf path = {0}, body = {0};
+    auto_json cJSON *result = NULL;
+    if (!cli_path(&path, "/v1/workspaces/", id, NULL))
+        return cli_out_of_memory(cli);
+    status = cli_call_json(cli, "DELETE", path.data, NULL, &body, &result);
+    if (status)
+        return status;
+    if (cli->json)
+        output_json(body.data);
+    else
+        output_summary("workspace-delete", result, names);
+    return 0;
+}
+
+const struct command workspace_commands[] = {
+    {"workspace", "create", "make a workspace, seeded with a directory or empty", workspace_create},
+    {"workspace", "list", "list workspaces", workspace_list},
+    {"workspace", "status", "show one workspace", workspace_status},
+    {"workspace", "update", "change its name and labels", workspace_update},
+    {"workspace", "stop", "end what runs in it; its files stay", workspace_stop},
+    {"workspace", "start", "start it again", workspace_start},
+    {"workspace", "delete", "delete it and all that is in it", workspace_delete},
+    {0}};
