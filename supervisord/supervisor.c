@@ -308,6 +308,7 @@ int supervisor_new(struct supervisor **ret_supervisor, struct loop *loop,
     list_init(&supervisor->sandboxes);
     list_init(&supervisor->pool);
     list_init(&supervisor->dirty);
+    list_init(&supervisor->snapshots);
     timer_init(&supervisor->flush, loop, flush, supervisor);
     int error = sodium_init() < 0
                     ? hearth_fail(failure, HEARTH_EINTERNAL, NULL, "libsodium cannot be used")
@@ -360,6 +361,7 @@ void supervisor_free(struct supervisor *supervisor)
     for (int i = 0; i < DRIVER_COUNT; i++)
         if (supervisor->drivers[i].driver)
             supervisor->drivers[i].driver->operations->free(supervisor->drivers[i].driver);
+    workspace_list_free(supervisor);
     tenants_free(supervisor);
     free(supervisor->agent_path);
     if (supervisor->lock_fd >= 0)

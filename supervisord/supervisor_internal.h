@@ -59,6 +59,8 @@ struct supervisor {
     int64_t pool_retry_at;
     char pool_environment[72]; /* version that the pool holds: the last one asked for */
     unsigned char ranges[GUEST_RANGES_MAX / 8];
+    struct list snapshots; // list_snapshot::link, oldest first
+    unsigned snapshot_count;
     struct list dirty; // workspace::dirty_link: activity not yet written
     struct timer flush;
     bool recovered, draining, storage_failed;
@@ -200,6 +202,9 @@ extern const struct steps_kind create_kind;
 void workspace_discard(struct workspace *workspace);
 /* Found at start-up: it was started, but its guest does not run any more. */
 void workspace_guest_gone(struct workspace *workspace, bool host_rebooted);
+
+/* workspace_list.c */
+void workspace_list_free(struct supervisor *supervisor);
 
 /* exec.c */
 int exec_load(struct supervisor *supervisor, const struct row_exec *row);

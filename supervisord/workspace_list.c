@@ -1,2 +1,163 @@
-/* to be written */
-typedef int translation_unit_is_not_empty;
+/* Pages of a tenant's workspaces. The order is by last activity, which moves while a client turns
+ * pages; so that no row that exists throughout is repeated or skipped, the first page that does not
+ * hold everything fixes the order of the rest: a snapshot of IDs, kept for a while, which the
+ * cursor names. */
+#include "base/clock.h"
+#include "base/list.h"
+#include "supervisord/supervisor_internal.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SNAPSHOTS_MAX 64 /* of the whole daemon; the oldest gives way */
+#define SNAPSHOT_NAME_LENGTH 20
+
+struct list_snapshot {
+    char name[SNAPSHOT_NAME_LENGTH + 1];
+    struct tenant *tenant;
+    size_t count;
+    struct list link; // supervisor::snapshots
+    char ids[][ID_SIZE];
+};
+
+static bool has_label(const struct workspace *workspace, const char *wanted)
+{
+    const char *equals = strchr(wanted, '=');
+    size_t key_length = equals ? (size_t)(equals - wanted) : strlen(wanted);
+    for (size_t i = 0; i < workspace->label_count; i++) {
+        const struct row_label *label = &workspace->labels[i];
+        if (strncmp(label->key, wanted, key_length) == 0 && !label->key[key_length])
+            return !equals || strcmp(label->value, equals + 1) == 0;
+    }
+    return false;
+}
+
+static bool matches(const struct workspace *workspace, const struct workspace_filter *filter)
+{
+    if (filter->name && (!workspace->name || strcmp(workspace->name, filter->name) != 0))
+        return false;
+    if (filter->state && strcmp(workspace_state_name(workspace->state), filter->state) != 0)
+        return false;
+    for (size_t i = 0; i < filter->label_count; i++)
+        if (!has_label(workspace, filter->labels[i]))
+            return false;
+    return true;
+}
+
+static void snapshot_drop(struct list_snapshot *snapshot)
+{
+    list_remove(&snapshot->link);
+    free(snapshot);
+}
+
+/* The IDs of what matches from workspace `first` on, in order. NULL: out of memory. */
+static struct list_snapshot *snapshot_take(struct supervisor *supervisor, struct tenant *tenant,
+                                           struct list *first,
+                                           const struct workspace_filter *filter)
+{
+    struct list_snapshot *snapshot =
+        malloc(sizeof *snapshot + tenant->workspace_count * sizeof *snapshot->ids);
+    if (!snapshot)
+        return NULL;
+    id_random_text(snapshot->name, SNAPSHOT_NAME_LENGTH);
+    snapshot->tenant = tenant;
+    snapshot->count = 0;
+    for (struct list *cursor = first; cursor != &tenant->workspaces; cursor = cursor->next) {
+        const struct workspace *workspace = container_of(cursor, struct workspace, link);
+        if (snapshot->count < tenant->workspace_count && matches(workspace, filter))
+            memcpy(snapshot->ids[snapshot->count++], workspace->workspace_id, ID_SIZE);
+    }
+    list_append(&supervisor->snapshots, &snapshot->link);
+    if (++supervisor->snapshot_count > SNAPSHOTS_MAX) {
+        snapshot_drop(container_of(supervisor->snapshots.next, struct list_snapshot, link));
+        supervisor->snapshot_count--;
+    }
+    return snapshot;
+}
+
+void workspace_list_free(struct supervisor *supervisor)
+{
+    list_for_each(cursor, next, &supervisor->snapshots)
+        snapshot_drop(container_of(cursor, struct list_snapshot, link));
+}
+
+static int first_page(struct supervisor *supervisor, struct tenant *tenant,
+                      const struct workspace_filter *filter,
+                      void (*visit)(void *arg, struct workspace *workspace), void *arg,
+                      char ret_cursor[WORKSPACE_CURSOR_SIZE], struct hearth_failure *failure)
+{
+    unsigned count = 0;
+    struct list *rest = NULL;
+    for (struct list *cursor = tenant->workspaces.next; cursor != &tenant->workspaces;
+         cursor = cursor->next) {
+        struct workspace *workspace = container_of(cursor, struct workspace, link);
+        if (!matches(workspace, filter))
+            continue;
+        if (count++ == filter->limit) {
+            rest = cursor;
+            break;
+        }
+        visit(arg, workspace);
+    }
+    if (!rest)
+        return 0;
+    const struct list_snapshot *snapshot = snapshot_take(supervisor, tenant, rest, filter);
+    if (!snapshot)
+        return hearth_fail(failure, HEARTH_ENOMEMORY, NULL, "out of memory");
+    snprintf(ret_cursor, WORKSPACE_CURSOR_SIZE, "%s.0", snapshot->name);
+    return 0;
+}
+
+static struct list_snapshot *snapshot_find(struct supervisor *supervisor,
+                                           const struct tenant *tenant, const char *cursor,
+                                           size_t *ret_position)
+{
+    const char *dot = strchr(cursor, '.');
+    char *end;
+    if (!dot || dot - cursor != SNAPSHOT_NAME_LENGTH ||
+        strspn(dot + 1, "0123456789") != strlen(dot + 1) || !dot[1] || strlen(dot + 1) > 9)
+        return NULL;
+    *ret_position = strtoul(dot + 1, &end, 10);
+    list_for_each(link, next, &supervisor->snapshots)
+    {
+        struct list_snapshot *snapshot = container_of(link, struct list_snapshot, link);
+        if (snapshot->tenant == tenant &&
+            memcmp(snapshot->name, cursor, SNAPSHOT_NAME_LENGTH) == 0 &&
+            *ret_position <= snapshot->count)
+            return snapshot;
+    }
+    return NULL;
+}
+
+int workspace_list(struct supervisor *supervisor, const struct principal *principal,
+                   const struct workspace_filter *filter,
+                   void (*visit)(void *arg, struct workspace *workspace), void *arg,
+                   char ret_cursor[WORKSPACE_CURSOR_SIZE], struct hearth_failure *failure)
+{
+    struct tenant *tenant = principal->tenant;
+    size_t position = 0;
+    *ret_cursor = '\0';
+    if (!filter->cursor || !*filter->cursor)
+        return first_page(supervisor, tenant, filter, visit, arg, ret_cursor, failure);
+    struct list_snapshot *snapshot = snapshot_find(supervisor, tenant, filter->cursor, &position);
+    if (!snapshot) {
+        int error = hearth_fail(failure, HEARTH_EINVALID, "bad_cursor",
+                                "the cursor is not one that was given, or too old");
+        hearth_failure_field(failure, "/cursor");
+        hearth_failure_hint(failure, "Begin again without a cursor.");
+        return error;
+    }
+    for (unsigned count = 0; position < snapshot->count && count < filter->limit; position++) {
+        struct map_entry *entry = map_find(&supervisor->workspaces, snapshot->ids[position]);
+        struct workspace *workspace = entry ? container_of(entry, struct workspace, entry) : NULL;
+        if (!workspace || list_empty(&workspace->link))
+            continue;
+        visit(arg, workspace);
+        count++;
+    }
+    if (position < snapshot->count)
+        snprintf(ret_cursor, WORKSPACE_CURSOR_SIZE, "%s.%zu", snapshot->name, position);
+    return 0;
+}
