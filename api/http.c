@@ -25,6 +25,8 @@ static void run(void *arg)
         server->run_again = true;
         return;
     }
+    if (server->awaited)
+        http_connection_check_peers(server);
     server->running = true;
     server->run_again = false;
     MHD_run(server->daemon);

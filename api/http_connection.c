@@ -54,10 +54,19 @@ static void watch_peer(struct http_connection *connection, int operation, uint32
     epoll_ctl(connection->server->peer_epoll, operation, connection->fd, &event);
 }
 
+static void await_byte(struct http_connection *connection, bool awaited)
+{
+    if (connection->awaited == awaited)
+        return;
+    connection->awaited = awaited;
+    connection->server->awaited += awaited ? 1 : -1U;
+    watch_peer(connection, EPOLL_CTL_MOD, EPOLLRDHUP | EPOLLET | (awaited ? EPOLLIN : 0));
+}
+
 static void on_peer(struct http_connection *connection, uint32_t events)
 {
     if (events & EPOLLIN) {
-        watch_peer(connection, EPOLL_CTL_MOD, EPOLLRDHUP | EPOLLET);
+        await_byte(connection, false);
         if (connection->phase == HTTP_PHASE_IDLE) {
             connection->phase = HTTP_PHASE_HEAD;
             http_connection_set_deadline(connection, clock_monotonic_us() +
@@ -72,14 +81,18 @@ static void on_peer(struct http_connection *connection, uint32_t events)
         http_request_peer_left(connection->request);
 }
 
-static void on_peers(void *arg)
+void http_connection_check_peers(struct http_server *server)
 {
-    struct http_server *server = arg;
     struct epoll_event events[PEER_EVENTS_PER_TURN];
     int count = epoll_wait(server->peer_epoll, events, PEER_EVENTS_PER_TURN, 0);
     /* No connection is freed in between: that is done inside MHD_run alone. */
     for (int i = 0; i < count; i++)
         on_peer(events[i].data.ptr, events[i].events);
+}
+
+static void on_peers(void *arg)
+{
+    http_connection_check_peers(arg);
 }
 
 int http_connection_watch_peers(struct http_server *server, struct hearth_failure *failure)
@@ -104,7 +117,7 @@ static void on_deadline(void *arg)
     connection->deadline_us = CLOCK_NEVER;
     if (connection->phase == HTTP_PHASE_IDLE && now < connection->idle_until_us) {
         /* Quiet for as long as a head may take: from the next byte on it is a head. */
-        watch_peer(connection, EPOLL_CTL_MOD, EPOLLIN | EPOLLRDHUP | EPOLLONESHOT);
+        await_byte(connection, true);
         http_connection_set_deadline(connection, connection->idle_until_us);
     } else if (connection->phase == HTTP_PHASE_HEAD) {
         struct hearth_failure failure;
@@ -153,6 +166,7 @@ void http_connection_free(struct http_connection *connection)
     http_bucket_leave(server, &connection->uid_bucket);
     http_bucket_leave(server, &connection->token_bucket);
     timer_free(&connection->timer);
+    server->awaited -= connection->awaited;
     list_remove(&connection->link);
     server->stats.connections--;
     free(connection);

@@ -70,6 +70,7 @@ struct http_server {
     struct http_connection *accepting;
     struct map buckets; // http_bucket::entry
     int peer_epoll;
+    unsigned awaited; /* idle connections whose next byte is watched for */
     struct watch peer_watch;
     char id_prefix[12];
     uint64_t id_count;
@@ -97,6 +98,7 @@ struct http_connection {
     bool local;
     uint16_t port; /* of the listener; 0: local */
     bool peer_half_closed, peer_gone;
+    bool awaited; /* http_server::awaited */
     enum http_phase phase;
     struct http_request *request; /* NULL between requests */
     struct http_bucket *uid_bucket, *token_bucket;
@@ -170,6 +172,8 @@ int http_listener_add(struct http_server *server, int fd, bool local,
 int http_connection_watch_peers(struct http_server *server, struct hearth_failure *failure);
 struct http_connection *http_connection_new(struct http_listener *listener, int fd, uid_t uid);
 void http_connection_free(struct http_connection *connection);
+/* Looks at what peers did; before MHD_run where bytes are awaited, for it takes them away. */
+void http_connection_check_peers(struct http_server *server);
 /* Moves the deadline (monotonic). */
 void http_connection_set_deadline(struct http_connection *connection, int64_t deadline_us);
 void http_connection_set_idle(struct http_connection *connection);

@@ -310,7 +310,8 @@ static void log_access(const struct http_request *request)
     log_line(level, "http", "request_id=%s method=%s path=%s status=%d ms=%.3f tenant=%s",
              request->id,
              log_quote(method, sizeof method, request->method_text ? request->method_text : ""),
-             log_quote(path, sizeof path, request->target.path ? request->target.path : ""),
+             log_quote(path, sizeof path,
+                       request->target.path ? request->target.path : request->target_text),
              request->status, (double)(clock_monotonic_us() - request->started_us) / US_PER_MS,
              request->identified ? request->principal.tenant->tenant_id : "-");
 }

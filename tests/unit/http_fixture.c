@@ -1,5 +1,7 @@
 #include "http_fixture.h"
 
+#include "base/log.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -130,6 +132,7 @@ void fixture_start(struct http_config config)
 {
     struct hearth_failure failure = HEARTH_FAILURE_NONE;
     seen = (struct seen){0};
+    log_set_level(LOG_LEVEL_ERROR);
     ck_assert_int_eq(loop_new(&loop, NULL), 0);
     strcpy(directory, "/tmp/hearth-http-XXXXXX");
     ck_assert_ptr_nonnull(mkdtemp(directory));
