@@ -1,0 +1,1 @@
+"""Shared expenses: read, summed up and settled."""

@@ -1,0 +1,148 @@
+"""The example's tool loop against a real daemon, and the scripted model's own strictness."""
+
+import copy
+import json
+import os
+import subprocess
+import sys
+
+import openai
+import pytest
+
+from harness.daemon import ROOT
+
+sys.path.insert(0, str(ROOT / "examples"))
+import scripted_model  # noqa: E402
+import strict_tools  # noqa: E402
+
+EXAMPLE = ROOT / "examples/openai_responses_workspace_core.py"
+WORKSPACE = "ws_" + "a" * 16
+
+
+def run_example(**environment):
+    kept = {key: value for key, value in os.environ.items()
+            if not key.startswith(("HEARTH_", "OPENAI_"))}
+    return subprocess.run([sys.executable, EXAMPLE], capture_output=True, text=True, timeout=150,
+                          env={**kept, "PYTHONDONTWRITEBYTECODE": "1", **environment})
+
+
+@pytest.mark.parametrize("door", ["tcp", "socket"])
+def test_the_loop_fixes_the_bug_and_leaves_no_workspace(daemon, client, door):
+    environment = {"tcp": {"HEARTH_URL": daemon.url, "HEARTH_TOKEN_FILE": str(daemon.token_path)},
+                   "socket": {"HEARTH_URL": f"unix://{daemon.socket_path}"}}[door]
+    before = client.get("/v1/workspaces")["count"]
+    done = run_example(**environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "before: FAILED (failures=3)" in done.stdout
+    assert "after: OK" in done.stdout
+    assert '+    return units * 100 + (-cents if match[1].startswith("-") else cents)' in done.stdout
+    assert client.get("/v1/workspaces")["count"] == before
+
+
+def test_the_model_calls_tools_in_parallel(daemon):
+    done = run_example(HEARTH_URL=f"unix://{daemon.socket_path}")
+    calls = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("model: work")]
+    assert calls == ["workspace_exec", "workspace_file_list", "workspace_file_read",
+                     "workspace_file_read", "workspace_file_write", "workspace_exec"]
+
+
+# The scripted model, without a daemon.
+
+def tool(name, **properties):
+    members = {key: {"description": f"The {key}.", "anyOf": [{"type": kind}, {"type": "null"}]}
+               for key, kind in properties.items()}
+    members["workspace_id"] = {"type": "string", "description": "Which workspace."}
+    return {"type": "function", "name": name, "description": f"Does {name}.", "strict": True,
+            "parameters": {"type": "object", "additionalProperties": False,
+                           "properties": members, "required": list(members)}}
+
+
+TOOLS = [tool("workspace_exec", command="string", timeout_seconds="integer"),
+         tool("workspace_file_list", path="string", recursive="boolean"),
+         tool("workspace_file_read", path="string"),
+         tool("workspace_file_write", path="string", text="string")]
+
+
+@pytest.fixture(scope="module")
+def model():
+    with scripted_model.serve() as url:
+        with openai.OpenAI(base_url=url, api_key="none", max_retries=0) as client:
+            yield client
+
+
+def ask(model, tools=TOOLS, items=()):
+    task = {"role": "user", "content": f"Fix {WORKSPACE}."}
+    return model.responses.create(model="scripted", input=[task, *items], tools=tools)
+
+
+def test_its_first_turn_has_two_calls_with_every_argument(model):
+    calls = ask(model).output
+    assert [call.name for call in calls] == ["workspace_exec", "workspace_file_list"]
+    for call, definition in zip(calls, TOOLS):
+        given = json.loads(call.arguments)
+        assert given.keys() == definition["parameters"]["properties"].keys()
+        assert given["workspace_id"] == WORKSPACE
+
+
+def spoil(change):
+    tools = copy.deepcopy(TOOLS)
+    change(tools[0], tools[0]["parameters"])
+    return tools
+
+
+SPOILED = {
+    "not strict": lambda tool, schema: tool.update(strict=False),
+    "nested as in chat completions": lambda tool, schema: tool.update(function={}),
+    "a name with a dot": lambda tool, schema: tool.update(name="workspace.exec"),
+    "no description": lambda tool, schema: tool.update(description=""),
+    "an open object": lambda tool, schema: schema.pop("additionalProperties"),
+    "an optional property": lambda tool, schema: schema["required"].pop(),
+    "a default": lambda tool, schema: schema["properties"]["command"].update(default=""),
+    "a free-form map": lambda tool, schema: schema["properties"].update(
+        command={"type": "object", "description": "A map."}),
+    "an argument without description": lambda tool, schema: schema["properties"]["command"].pop(
+        "description"),
+    "a length": lambda tool, schema: schema["properties"]["command"]["anyOf"][0].update(
+        minLength=1),
+    "a look-around": lambda tool, schema: schema["properties"]["command"]["anyOf"][0].update(
+        pattern="^(?!x)"),
+    "an untyped list": lambda tool, schema: schema["properties"]["command"]["anyOf"].append(
+        {"type": "array"}),
+}
+
+
+def test_good_definitions_have_no_faults():
+    assert not list(strict_tools.faults(TOOLS))
+
+
+@pytest.mark.parametrize("fault", SPOILED)
+def test_it_refuses_definitions_that_strict_mode_refuses(model, fault):
+    with pytest.raises(openai.BadRequestError, match="tools: "):
+        ask(model, tools=spoil(SPOILED[fault]))
+
+
+def test_it_refuses_a_tool_that_stands_twice(model):
+    with pytest.raises(openai.BadRequestError, match="stands twice"):
+        ask(model, tools=[TOOLS[0], *TOOLS])
+
+
+def output_of(call, text="{}"):
+    return {"type": "function_call_output", "call_id": call.call_id, "output": text}
+
+
+def test_it_refuses_a_conversation_that_does_not_add_up(model):
+    calls = ask(model).output
+    for items, reason in (([*calls], "no output for the calls"),
+                          ([*calls, output_of(calls[0])], "no output for the calls"),
+                          ([calls[0], output_of(calls[0]), output_of(calls[1])], "never called"),
+                          ([calls[0], output_of(calls[0]), output_of(calls[0])], "two outputs"),
+                          ([calls[0], output_of(calls[0], "plain text")], "is not JSON")):
+        with pytest.raises(openai.BadRequestError, match=reason):
+            ask(model, items=items)
+
+
+def test_it_does_not_go_on_where_a_tool_failed(model):
+    calls = ask(model).output
+    problem = json.dumps({"code": "workspace_not_found", "status": 404})
+    with pytest.raises(openai.BadRequestError, match="running the tests gave"):
+        ask(model, items=[*calls, *(output_of(call, problem) for call in calls)])
