@@ -3,8 +3,10 @@
  * (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md). Streams, flow control,
  * cancellation and keepalive are HTTP/2's; a message is length-prefixed, uncompressed, at most
  * LINK_MESSAGE_MAX. Used by hearthd (client) and the agent (server). All of it belongs to the
- * thread of its event_base; a callback may free or cancel anything, its own call too. The peer is
- * hostile: whatever breaks a rule brings the link down. */
+ * thread of its event_base. Callbacks come from the loop only, never from within a call into here
+ * (save on_end of link_call_cancel and link_free); a callback may free or cancel anything, its own
+ * call too. The peer is hostile: what breaks a rule of HTTP/2 brings the link down, what breaks one
+ * of gRPC ends the call. */
 #pragma once
 
 #include "base/cleanup.h"
@@ -63,11 +65,11 @@ struct link_events {
      * link. */
     void (*on_down)(struct link *link, void *arg, const struct hearth_failure *why);
     /* Server only: a new call with this path ("/hearth.agent.v1.Agent/Hello"). Set its events by
-     * link_call_accept or end it by link_call_end. */
+     * link_call_accept or end it by link_call_end, before this returns. */
     void (*on_call)(struct link *link, void *arg, struct link_call *call, const char *path);
 };
 
-/* Takes fd (made non-blocking). Gives a link. */
+/* Takes fd, also where it fails, and makes it non-blocking. Gives a link. */
 int link_new_client(struct link **ret_link, struct event_base *base, int fd,
                     const struct link_events *events, void *arg,
                     struct hearth_failure *failure) must_check;
@@ -96,8 +98,9 @@ int link_call_unary(struct link_call **ret_call, struct link *link, const char *
 /* Server: takes part in a call that on_call announced. */
 void link_call_accept(struct link_call *call, const struct link_call_events *events, void *arg);
 
-/* Either end: queues one message (copied). Anything may be queued; a polite sender waits for
- * on_writable when link_call_queued is above LINK_SEND_LOW_WATER. */
+/* Either end: queues one message (copied), written at the end of the loop's turn. Anything may be
+ * queued; a polite sender waits for on_writable when link_call_queued is above LINK_SEND_LOW_WATER.
+ * HEARTH_ETOOLARGE, HEARTH_ENOMEMORY, or HEARTH_ECANCELLED where the call takes no more. */
 int link_call_send(struct link_call *call, const ProtobufCMessage *message) must_check;
 int link_call_send_bytes(struct link_call *call, const void *data, size_t length) must_check;
 size_t link_call_queued(const struct link_call *call);
@@ -111,7 +114,7 @@ void link_call_reply(struct link_call *call, const ProtobufCMessage *message);
 /* Either end: gives up (RST_STREAM); on_end (CANCELLED) is called before this returns. */
 void link_call_cancel(struct link_call *call);
 /* While paused no on_message comes and no window is returned, so the peer stops sending after
- * LINK_WINDOW. */
+ * LINK_WINDOW. Other calls go on. */
 void link_call_pause(struct link_call *call, bool paused);
 struct link *link_call_link(struct link_call *call);
 
