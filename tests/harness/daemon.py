@@ -147,6 +147,17 @@ class Hearthd:
         self.clients.append(client)
         return client
 
+    # Its guests, found as the kernel has them
+
+    def guest_pids(self):
+        """PIDs of the guests' first processes, by workspace-independent means: who runs the agent
+        below a runtime directory of ours."""
+        return sorted(pid for pid in leaks.agents(self.runtime_dir))
+
+    def kill_guests(self):
+        for pid in self.guest_pids():
+            os.kill(pid, signal.SIGKILL)
+
     # The end
 
     def destroy(self):

@@ -69,3 +69,19 @@ def assert_nothing_left(base, node_tag):
     while left := left_over(base, node_tag):
         assert time.monotonic() < deadline, "left behind:\n" + "\n".join(left)
         time.sleep(0.05)
+
+
+def agents(runtime_dir):
+    """The agents that listen on a socket below runtime_dir: the first processes of its guests."""
+    needle = str(runtime_dir)
+    inodes = {line.split()[6] for line in _read("/proc/net/unix").decode(errors="replace").splitlines()[1:]
+              if len(line.split()) > 7 and line.split()[7].startswith(needle)}
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit() or b"hearth-agent" not in _read(f"/proc/{entry}/cmdline"):
+            continue
+        try:
+            held = {os.readlink(f"/proc/{entry}/fd/{fd}") for fd in os.listdir(f"/proc/{entry}/fd")}
+        except OSError:
+            continue
+        if any(f"socket:[{inode}]" in held for inode in inodes):
+            yield int(entry)
