@@ -53,6 +53,7 @@ class Hearthd:
         self.process = None
         self.url = None
         self.clients = []
+        self.extra_environment = {}
 
     # Running
 
@@ -65,7 +66,7 @@ class Hearthd:
         """Returns when it has said that it is ready."""
         assert self.process is None
         environment = {key: value for key, value in os.environ.items()
-                       if not key.startswith(("HEARTH_", "HEARTHD_"))}
+                       if not key.startswith(("HEARTH_", "HEARTHD_"))} | self.extra_environment
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(self.command(**more), stdin=subprocess.DEVNULL,
                                             stdout=subprocess.PIPE, stderr=log, cwd="/",
@@ -89,6 +90,18 @@ class Hearthd:
                 raise AssertionError(f"hearthd ended with {status}; its log:\n{self.log()}")
             text += piece
         return text.decode().splitlines()[0]
+
+    def start_with_environment(self, **variables):
+        """start(), with these variables set for the daemon."""
+        self.extra_environment = variables
+        try:
+            return self.start()
+        finally:
+            self.extra_environment = {}
+
+    def wait(self):
+        """The exit status of a daemon that ends by itself."""
+        return self._ended()
 
     @property
     def running(self):
