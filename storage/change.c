@@ -1,2 +1,470 @@
-/* to be written */
-typedef int translation_unit_is_not_empty;
+/* A change is a list of rows to write, each with its strings copied into the change's own memory.
+ */
+#include "storage/change.h"
+
+#include "storage/db_internal.h"
+
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CHUNK_SIZE ((size_t)2048 - 32)
+
+struct chunk {
+    struct chunk *next;
+    size_t used, size;
+    _Alignas(max_align_t) char data[];
+};
+
+struct item {
+    struct item *next;
+    int (*apply)(struct db *db, const void *row, struct hearth_failure *failure);
+    void *row;
+};
+
+struct change {
+    struct item *first, **last;
+    struct chunk *chunks;
+    bool out_of_memory;
+    writer_done done;
+    void *arg;
+};
+
+/* Stands for the change that could not even be made. */
+static struct change no_memory = {.out_of_memory = true};
+
+struct change *change_new(void)
+{
+    struct change *change = calloc(1, sizeof *change);
+    if (!change)
+        return &no_memory;
+    change->last = &change->first;
+    return change;
+}
+
+void change_free(struct change *change)
+{
+    if (!change || change == &no_memory)
+        return;
+    for (struct chunk *chunk = change->chunks, *next; chunk; chunk = next) {
+        next = chunk->next;
+        free(chunk);
+    }
+    free(change);
+}
+
+static void *take(struct change *change, size_t size)
+{
+    size = (size + sizeof(max_align_t) - 1) / sizeof(max_align_t) * sizeof(max_align_t);
+    struct chunk *chunk = change->chunks;
+    if (change->out_of_memory)
+        return NULL;
+    if (!chunk || chunk->size - chunk->used < size) {
+        size_t room = size > CHUNK_SIZE ? size : CHUNK_SIZE;
+        chunk = malloc(sizeof *chunk + room);
+        if (!chunk) {
+            change->out_of_memory = true;
+            return NULL;
+        }
+        *chunk = (struct chunk){.next = change->chunks, .size = room};
+        change->chunks = chunk;
+    }
+    void *memory = chunk->data + chunk->used;
+    chunk->used += size;
+    return memory;
+}
+
+static void *copy(struct change *change, const void *data, size_t length)
+{
+    void *memory = data && length ? take(change, length) : NULL;
+    return memory ? memcpy(memory, data, length) : NULL;
+}
+
+static void keep_text(struct change *change, const char **text)
+{
+    *text = copy(change, *text, *text ? strlen(*text) + 1 : 0);
+}
+
+/* Adds an item whose row is a copy of row's own bytes; its strings are kept by the caller. NULL:
+ * out of memory. */
+static void *add(struct change *change,
+                 int (*apply)(struct db *db, const void *row, struct hearth_failure *failure),
+                 const void *row, size_t size)
+{
+    struct item *item = take(change, sizeof *item);
+    void *kept = copy(change, row, size);
+    if (!item || !kept)
+        return NULL;
+    *item = (struct item){.apply = apply, .row = kept};
+    *change->last = item;
+    change->last = &item->next;
+    return kept;
+}
+
+/* Rows whose members are numbers and strings. */
+
+static int apply_put_tenant(struct db *db, const void *row, struct hearth_failure *failure)
+{
+    return rows_put_tenant(db, row, failure);
+}
+
+void change_put_tenant(struct change *change, const struct row_tenant *row)
+{
+    struct row_tenant *kept = add(change, apply_put_tenant, row, sizeof *row);
+    if (!kept)
+        return;
+    keep_text(change, &kept->tenant_id);
+    keep_text(change, &kept->name);
+    keep_text(change, &kept->host_roots);
+}
+
+static int apply_put_token(struct db *db, const void *row, struct hearth_failure *failure)
+{
+    return rows_put_token(db, row, failure);
+}
+
+void change_put_token(struct change *change, const struct row_token *row)
+{
+    struct row_token *kept = add(change, apply_put_token, row, sizeof *row);
+    if (!kept)
+        return;
+    keep_text(change, &kept->token_id);
+    keep_text(change, &kept->tenant_id);
+    keep_text(change, &kept->note);
+}
+
+static int apply_put_guest(struct db *db, const void *row, struct hearth_failure *failure)
+{
+    return rows_put_guest(db, row, failure);
+}
+
+void change_put_guest(struct change *change, const struct row_guest *row)
+{
+    struct row_guest *kept = add(change, apply_put_guest, row, sizeof *row);
+    if (!kept)
+        return;
+    keep_text(change, &kept->guest_id);
+    keep_text(change, &kept->workspace_id);
+    keep_text(change, &kept->tenant_id);
+    keep_text(change, &kept->driver);
+    keep_text(change, &kept->environment_version);
+    keep_text(change, &kept->driver_state);
+}
+
+static int apply_put_operation(struct db *db, const void *row, struct hearth_failure *failure)
+{
+    return rows_put_operation(db, row, failure);
+}
+
+void change_put_operation(struct change *change, const struct row_operation *row)
+{
+    struct row_operation *kept = add(change, apply_put_operation, row, sizeof *row);
+    if (!kept)
+        return;
+    keep_text(change, &kept->operation_id);
+    keep_text(change, &kept->tenant_id);
+    keep_text(change, &kept->subject_id);
+    keep_text(change, &kept->kind);
+    keep_text(change, &kept->request);
+}
+
+static int apply_put_upload(struct db *db, const void *row, struct hearth_failure *failure)
+{
+    return rows_put_upload(db, row, failure);
+}
+
+void change_put_upload(struct change *change, const struct row_upload *row)
+{
+    struct row_upload *kept = add(change, apply_put_upload, row, sizeof *row);
+    if (!kept)
+        return;
+    keep_text(change, &kept->upload_id);
+    keep_text(change, &kept->tenant_id);
+    keep_text(change, &kept->sha256);
+    keep_text(change, &kept->compression);
+}
+
+static int apply_add_audit(struct db *db, const void *row, struct hearth_failure *failure)
+{
+    return rows_add_audit(db, row, failure);
+}
+
+void change_add_audit(struct change *change, const struct row_audit *row)
+{
+    struct row_audit *kept = add(change, apply_add_audit, row, sizeof *row);
+    if (!kept)
+        return;
+    keep_text(change, &kept->tenant_id);
+    keep_text(change, &kept->token_id);
+    keep_text(change, &kept->request_id);
+    keep_text(change, &kept->operation);
+    keep_text(change, &kept->subject_id);
+    keep_text(change, &kept->outcome);
+}
+
+static int apply_add_event(struct db *db, const void *row, struct hearth_failure *failure)
+{
+    return rows_add_event(db, row, failure);
+}
+
+void change_add_event(struct change *change, const struct row_event *row)
+{
+    struct row_event *kept = add(change, apply_add_event, row, sizeof *row);
+    if (!kept)
+        return;
+    keep_text(change, &kept->tenant_id);
+    keep_text(change, &kept->kind);
+    keep_text(change, &kept->workspace_id);
+    keep_text(change, &kept->data);
+}
+
+/* Rows with lists and bytes in them. */
+
+static int apply_put_workspace(struct db *db, const void *row, struct hearth_failure *failure)
+{
+    return rows_put_workspace(db, row, failure);
+}
+
+void change_put_workspace(struct change *change, const struct row_workspace *row)
+{
+    struct row_workspace *kept = add(change, apply_put_workspace, row, sizeof *row);
+    if (!kept)
+        return;
+    const char **texts[] = {
+        &kept->workspace_id,   &kept->tenant_id,      &kept->kind,
+        &kept->name,           &kept->environment,    &kept->environment_version,
+        &kept->network_policy, &kept->isolation,      &kept->state,
+        &kept->failure_code,   &kept->failure_detail, &kept->guest_id,
+        &kept->seed_mode,      &kept->seed_path,      &kept->seed_destination,
+    };
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        keep_text(change, texts[i]);
+    struct row_label *labels = copy(change, row->labels, row->label_count * sizeof *row->labels);
+    kept->labels = labels;
+    for (size_t i = 0; labels && i < row->label_count; i++) {
+        keep_text(change, &labels[i].key);
+        keep_text(change, &labels[i].value);
+    }
+}
+
+static int apply_put_idempotency(struct db *db, const void *row, struct hearth_failure *failure)
+{
+    return rows_put_idempotency(db, row, failure);
+}
+
+void change_put_idempotency(struct change *change, const struct row_idempotency *row)
+{
+    struct row_idempotency *kept = add(change, apply_put_idempotency, row, sizeof *row);
+    if (!kept)
+        return;
+    keep_text(change, &kept->tenant_id);
+    keep_text(change, &kept->key);
+    keep_text(change, &kept->content_type);
+    kept->body = copy(change, row->body, row->body_length);
+}
+
+static int apply_put_exec(struct db *db, const void *row, struct hearth_failure *failure)
+{
+    return rows_put_exec(db, row, failure);
+}
+
+void change_put_exec(struct change *change, const struct row_exec *row)
+{
+    struct row_exec *kept = add(change, apply_put_exec, row, sizeof *row);
+    if (!kept)
+        return;
+    const char **texts[] = {
+        &kept->exec_id, &kept->workspace_id, &kept->tenant_id,      &kept->command,
+        &kept->cwd,     &kept->state,        &kept->execution_mode, &kept->problem,
+    };
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        keep_text(change, texts[i]);
+    kept->stdout_data = copy(change, row->stdout_data, row->stdout_length);
+    kept->stderr_data = copy(change, row->stderr_data, row->stderr_length);
+}
+
+/* What is known by an ID and at most two numbers. */
+
+struct by_id {
+    const char *id;
+    int64_t number;
+    uint64_t count;
+};
+
+static void add_by_id(struct change *change,
+                      int (*apply)(struct db *db, const void *row, struct hearth_failure *failure),
+                      const char *id, int64_t number, uint64_t count)
+{
+    struct by_id row = {id, number, count};
+    struct by_id *kept = add(change, apply, &row, sizeof row);
+    if (kept)
+        keep_text(change, &kept->id);
+}
+
+static int apply_revoke_token(struct db *db, const void *arg, struct hearth_failure *failure)
+{
+    const struct by_id *row = arg;
+    return rows_revoke_token(db, row->id, row->number, failure);
+}
+
+void change_revoke_token(struct change *change, const char *token_id, int64_t revoked_at)
+{
+    add_by_id(change, apply_revoke_token, token_id, revoked_at, 0);
+}
+
+static int apply_delete_workspace(struct db *db, const void *arg, struct hearth_failure *failure)
+{
+    const struct by_id *row = arg;
+    return rows_delete_workspace(db, row->id, failure);
+}
+
+void change_delete_workspace(struct change *change, const char *workspace_id)
+{
+    add_by_id(change, apply_delete_workspace, workspace_id, 0, 0);
+}
+
+static int apply_touch_workspace(struct db *db, const void *arg, struct hearth_failure *failure)
+{
+    const struct by_id *row = arg;
+    return rows_touch_workspace(db, row->id, row->number, row->count, failure);
+}
+
+void change_touch_workspace(struct change *change, const char *workspace_id,
+                            int64_t last_activity_at, uint64_t command_count)
+{
+    add_by_id(change, apply_touch_workspace, workspace_id, last_activity_at, command_count);
+}
+
+static int apply_delete_guest(struct db *db, const void *arg, struct hearth_failure *failure)
+{
+    const struct by_id *row = arg;
+    return rows_delete_guest(db, row->id, failure);
+}
+
+void change_delete_guest(struct change *change, const char *guest_id)
+{
+    add_by_id(change, apply_delete_guest, guest_id, 0, 0);
+}
+
+static int apply_delete_guests_of(struct db *db, const void *arg, struct hearth_failure *failure)
+{
+    const struct by_id *row = arg;
+    return rows_delete_guests_of(db, row->id, failure);
+}
+
+void change_delete_guests_of(struct change *change, const char *workspace_id)
+{
+    add_by_id(change, apply_delete_guests_of, workspace_id, 0, 0);
+}
+
+static int apply_delete_operation(struct db *db, const void *arg, struct hearth_failure *failure)
+{
+    const struct by_id *row = arg;
+    return rows_delete_operation(db, row->id, failure);
+}
+
+void change_delete_operation(struct change *change, const char *operation_id)
+{
+    add_by_id(change, apply_delete_operation, operation_id, 0, 0);
+}
+
+static int apply_delete_upload(struct db *db, const void *arg, struct hearth_failure *failure)
+{
+    const struct by_id *row = arg;
+    return rows_delete_upload(db, row->id, failure);
+}
+
+void change_delete_upload(struct change *change, const char *upload_id)
+{
+    add_by_id(change, apply_delete_upload, upload_id, 0, 0);
+}
+
+static int apply_prune_idempotency(struct db *db, const void *arg, struct hearth_failure *failure)
+{
+    const struct by_id *row = arg;
+    return rows_prune_idempotency(db, row->number, failure);
+}
+
+void change_prune_idempotency(struct change *change, int64_t before)
+{
+    add_by_id(change, apply_prune_idempotency, "", before, 0);
+}
+
+static int apply_clear_execs(struct db *db, const void *arg, struct hearth_failure *failure)
+{
+    const struct by_id *row = arg;
+    return rows_clear_execs(db, row->id, failure);
+}
+
+void change_clear_execs(struct change *change, const char *workspace_id)
+{
+    add_by_id(change, apply_clear_execs, workspace_id, 0, 0);
+}
+
+static int apply_prune_execs(struct db *db, const void *arg, struct hearth_failure *failure)
+{
+    const struct by_id *row = arg;
+    return rows_prune_execs(db, row->id, (unsigned)row->count, failure);
+}
+
+void change_prune_execs(struct change *change, const char *workspace_id, unsigned keep)
+{
+    add_by_id(change, apply_prune_execs, workspace_id, 0, keep);
+}
+
+/* Committing. */
+
+static int apply_all(struct db *db, void *arg, struct hearth_failure *failure)
+{
+    const struct change *change = arg;
+    if (change->out_of_memory)
+        return hearth_fail(failure, HEARTH_ENOMEMORY, NULL, "out of memory for a change");
+    int error = 0;
+    for (const struct item *item = change->first; item && !error; item = item->next)
+        error = item->apply(db, item->row, failure);
+    return error;
+}
+
+static void committed(void *arg, int error, const struct hearth_failure *failure)
+{
+    struct change *change = arg;
+    if (change->done)
+        change->done(change->arg, error, failure);
+    change_free(change);
+}
+
+/* The change that was never made has nowhere to keep who is to be told: this has. */
+struct stillborn {
+    writer_done done;
+    void *arg;
+};
+
+static int apply_nothing(struct db *db, void *arg, struct hearth_failure *failure)
+{
+    (void)db;
+    (void)arg;
+    return hearth_fail(failure, HEARTH_ENOMEMORY, NULL, "out of memory for a change");
+}
+
+static void stillborn_told(void *arg, int error, const struct hearth_failure *failure)
+{
+    struct stillborn *stillborn = arg;
+    if (stillborn->done)
+        stillborn->done(stillborn->arg, error, failure);
+    free(stillborn);
+}
+
+void change_commit(struct change *change, struct writer *writer, writer_done done, void *arg)
+{
+    if (change == &no_memory) {
+        struct stillborn *stillborn = malloc(sizeof *stillborn);
+        if (!stillborn)
+            abort();
+        *stillborn = (struct stillborn){done, arg};
+        writer_submit(writer, apply_nothing, stillborn, stillborn_told);
+        return;
+    }
+    change->done = done;
+    change->arg = arg;
+    writer_submit(writer, apply_all, change, committed);
+}
