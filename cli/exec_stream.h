@@ -1,4 +1,6 @@
-/* A command whose output is shown as it comes. */
+/* A command whose output is shown as it comes. The reply's lines are of type "stdout" and "stderr"
+ * (`data`, and `encoding` "base64" where the bytes are no text), and at last "exit" with the
+ * members of the result. */
 #pragma once
 
 #include "cli/command.h"

@@ -212,21 +212,26 @@ static enum hearth_error error_of_status(long status)
     }
 }
 
-/* The daemon's problem+json as a failure. */
-static int fail_with_problem(struct buf *body, long status, struct hearth_failure *failure)
+int http_problem_failure(const cJSON *problem, long status, struct hearth_failure *failure)
 {
-    cJSON *problem = body->data ? cJSON_ParseWithLength(body->data, body->length) : NULL;
     enum hearth_error error = error_of_status(status);
     hearth_fail(failure, error, "http_error", "the daemon answered %ld", status);
-    if (cJSON_IsObject(problem) && failure) {
+    if (failure) {
         copy_member(problem, "code", failure->code, sizeof failure->code);
         copy_member(problem, "detail", failure->detail, sizeof failure->detail);
         copy_member(problem, "field", failure->field, sizeof failure->field);
         copy_member(problem, "hint", failure->hint, sizeof failure->hint);
-    } else {
-        /* Not ours (a proxy's page, say): it is not shown as if it were. */
-        buf_clear(body);
     }
+    return error;
+}
+
+/* What came with a status that is no success. */
+static int fail_with_reply(struct buf *body, long status, struct hearth_failure *failure)
+{
+    cJSON *problem = body->data ? cJSON_ParseWithLength(body->data, body->length) : NULL;
+    if (!cJSON_IsObject(problem))
+        buf_clear(body); /* not ours (a proxy's page, say): it is not shown as if it were */
+    int error = http_problem_failure(problem, status, failure);
     cJSON_Delete(problem);
     return error;
 }
@@ -270,7 +275,7 @@ int http_perform(struct http *http, const struct http_request *request, struct b
     /* An upload that was refused while it was sent ends in an error of sending; the refusal is what
      * counts. */
     if (status >= 300 && !exchange.gave_up)
-        return fail_with_problem(ret_body, status, failure);
+        return fail_with_reply(ret_body, status, failure);
     if (code != CURLE_OK)
         return fail_with_curl(&exchange, code, failure);
     if (status < 200)

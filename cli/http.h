@@ -46,6 +46,11 @@ struct http_request {
 int http_perform(struct http *http, const struct http_request *request, struct buf *ret_body,
                  struct hearth_failure *failure);
 
+/* A problem object (RFC 9457) as a failure; members that are not there leave what is said for the
+ * status. Gives the failure's error. */
+struct cJSON;
+int http_problem_failure(const struct cJSON *problem, long status, struct hearth_failure *failure);
+
 /* Is there somebody to talk to? */
 bool http_socket_answers(const char *socket_path);
 

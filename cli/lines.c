@@ -1,5 +1,8 @@
 #include "cli/lines.h"
 
+#include "cli/http.h"
+#include "cli/output.h"
+
 #include <string.h>
 
 void lines_free(struct lines *lines)
@@ -17,7 +20,10 @@ static int take_line(struct lines *lines, char *line)
         return hearth_fail(lines->failure, HEARTH_EIO, "bad_reply",
                            "the daemon's answer has a line that is not JSON");
     }
-    int error = lines->on_object(lines->arg, object, line);
+    bool failed = !strcmp(json_text(object, "type", ""), "error");
+    int error = failed ? http_problem_failure(object, (long)json_number(object, "status", 500),
+                                              lines->failure)
+                       : lines->on_object(lines->arg, object, line);
     cJSON_Delete(object);
     return error;
 }

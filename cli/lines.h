@@ -1,4 +1,6 @@
-/* A reply of one JSON object a line (application/x-ndjson), cut into its objects as it comes. */
+/* A reply of one JSON object a line (application/x-ndjson), cut into its objects as it comes. Each
+ * says its `type`. One of type "error" has the problem's members and ends the stream: it becomes
+ * the failure, and on_object does not see it. */
 #pragma once
 
 #include "base/buf.h"

@@ -83,6 +83,7 @@ static int no_such_command(int argc, char **argv)
         FILE *out = help ? stdout : stderr;
         if (!help && argc > 1)
             fprintf(out, "hearth: %s has no verb '%s'\n", argv[0], argv[1]);
+        fprintf(out, "usage: hearth %s VERB [WORDS] [--json] [--help]\n\n", argv[0]);
         print_commands(out, argv[0]);
         return help ? 0 : 2;
     }

@@ -146,6 +146,21 @@ START_TEST(a_line_that_is_no_object_ends_the_stream)
 }
 END_TEST
 
+START_TEST(a_line_of_type_error_becomes_the_failure)
+{
+    struct hearth_failure failure = HEARTH_FAILURE_NONE;
+    int count = 0;
+    auto_lines struct lines lines = {
+        .on_object = count_objects, .arg = &count, .failure = &failure};
+    const char *line = "{\"type\":\"error\",\"status\":409,\"code\":\"guest_gone\","
+                       "\"detail\":\"The guest has gone.\"}\n";
+    ck_assert_int_eq(lines_write(&lines, line, strlen(line)), HEARTH_ECONFLICT);
+    ck_assert_str_eq(failure.code, "guest_gone");
+    ck_assert_str_eq(failure.detail, "The guest has gone.");
+    ck_assert_int_eq(count, 0);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("cli");
@@ -160,6 +175,7 @@ int main(void)
     tcase_add_test(replies, base64_takes_its_own_and_nothing_else);
     tcase_add_test(replies, lines_come_out_whole_however_they_come_in);
     tcase_add_test(replies, a_line_that_is_no_object_ends_the_stream);
+    tcase_add_test(replies, a_line_of_type_error_becomes_the_failure);
     suite_add_tcase(suite, replies);
 
     SRunner *runner = srunner_create(suite);

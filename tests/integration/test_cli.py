@@ -1,0 +1,431 @@
+"""hearth, the program: what it prints, what it exits with, whom it talks to."""
+
+import json
+import os
+import pathlib
+import pty
+import re
+import signal
+import subprocess
+import time
+
+import pytest
+
+from harness import leaks
+from harness.images import ENVIRONMENT
+
+WORKSPACE_ID = re.compile(r"ws_[a-z2-7]{16}")
+
+
+class Cli:
+    """hearth with an environment of its own; a call gives the finished process."""
+
+    def __init__(self, bin_dir, **environment):
+        kept = {key: value for key, value in os.environ.items()
+                if not key.startswith(("HEARTH_", "HEARTHD_", "XDG_"))}
+        self.program = str(bin_dir / "hearth")
+        self.environment = {**kept, **environment}
+
+    def __call__(self, *words, stdin=subprocess.DEVNULL, **options):
+        if isinstance(stdin, str):
+            options["input"] = stdin
+        else:
+            options["stdin"] = stdin
+        return subprocess.run([self.program, *map(str, words)], capture_output=True, text=True,
+                              timeout=120, env=self.environment, **options)
+
+    def ok(self, *words, **options):
+        done = self(*words, **options)
+        assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
+        return done
+
+    def json(self, *words, **options):
+        return json.loads(self.ok(*words, "--json", **options).stdout)
+
+
+@pytest.fixture
+def hearth(bin_dir, daemon):
+    return Cli(bin_dir, HEARTH_URL=f"unix://{daemon.socket_path}")
+
+
+# Words
+
+def test_it_names_its_version(bin_dir):
+    hearth, hearthd = (subprocess.run([bin_dir / name, "--version"], capture_output=True, text=True)
+                       for name in ("hearth", "hearthd"))
+    assert re.fullmatch(r"hearth \d+\.\d+\.\d+\n", hearth.stdout)
+    assert hearth.stdout.split()[1] in hearthd.stdout
+
+
+def test_help_names_every_command_and_each_has_its_own(bin_dir):
+    cli = Cli(bin_dir)
+    listed = re.findall(r"^  ([a-z ]+?)  +\S", cli.ok("--help").stdout, re.M)
+    assert {"run", "workspace create", "workspace file read", "env pull", "tenant create",
+            "doctor"} <= set(listed)
+    for command in listed:
+        assert f"usage: hearth {command}" in cli.ok(*command.split(), "--help").stdout
+
+
+@pytest.mark.parametrize("words", [[], ["nosuch"], ["workspace"], ["workspace", "nosuch"],
+                                   ["workspace", "status"], ["workspace", "status", "a", "b"],
+                                   ["workspace", "create", "x", "--nosuch"],
+                                   ["workspace", "create", "x", "--mem-mib", "much"],
+                                   ["workspace", "create", "x", "--label", "no-equals-sign"],
+                                   ["workspace", "exec", "ws_x"], ["run", "debian:12", "--"]])
+def test_wrong_words_are_told_and_exit_2(bin_dir, words):
+    done = Cli(bin_dir, HEARTH_URL="unix:///nonexistent")(*words)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "hearth" in done.stderr
+
+
+# Errors
+
+def test_an_error_is_one_line_with_its_hint_and_exit_1(hearth):
+    done = hearth("workspace", "status", "ws_aaaaaaaaaaaaaaaa")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(r"hearth: [^\n]+\n", done.stderr)
+
+
+def test_with_json_an_error_is_the_problem_object(hearth):
+    done = hearth("workspace", "create", "nosuch:1", "--json")
+    assert done.returncode == 1
+    problem = json.loads(done.stdout)
+    assert problem["code"] == "unknown_environment"
+    assert problem["status"] in (404, 422)
+
+
+def test_no_daemon_where_one_is_said_to_be(bin_dir):
+    done = Cli(bin_dir, HEARTH_URL="unix:///nonexistent/socket")("workspace", "list", "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["code"] == "daemon_unreachable"
+    assert "HEARTH_URL" in done.stderr
+
+
+def test_a_url_that_is_none_is_refused(bin_dir):
+    done = Cli(bin_dir, HEARTH_URL="ftp://localhost")("workspace", "list")
+    assert done.returncode == 1
+    assert "HEARTH_URL" in done.stderr
+
+
+# Whom it talks to
+
+@pytest.mark.parametrize("how", ["HEARTH_TOKEN", "HEARTH_TOKEN_FILE"])
+def test_over_tcp_it_shows_its_token(bin_dir, daemon, how):
+    value = daemon.token if how == "HEARTH_TOKEN" else str(daemon.token_path)
+    cli = Cli(bin_dir, HEARTH_URL=daemon.url, **{how: value})
+    assert "workspaces" in cli.json("workspace", "list")
+
+
+def test_over_tcp_without_a_token_it_is_turned_away(bin_dir, daemon):
+    done = Cli(bin_dir, HEARTH_URL=daemon.url)("workspace", "list")
+    assert done.returncode == 1
+    assert "token" in done.stderr
+
+
+# A workspace's life
+
+def test_create_prints_the_id_and_no_more(hearth):
+    done = hearth.ok("workspace", "create", ENVIRONMENT, "--id-only", "--name", "from-cli",
+                     "--label", "a=1", "--label", "b=x=y")
+    workspace_id = done.stdout.strip()
+    try:
+        assert WORKSPACE_ID.fullmatch(workspace_id)
+        status = hearth.json("workspace", "status", workspace_id)
+        assert status["name"] == "from-cli"
+        assert status["labels"] == {"a": "1", "b": "x=y"}
+        listed = hearth.json("workspace", "list", "--label", "b=x=y")
+        assert [row["workspace_id"] for row in listed["workspaces"]] == [workspace_id]
+    finally:
+        deleted = hearth.ok("workspace", "delete", workspace_id)
+    assert f"workspace_id={workspace_id}" in deleted.stderr
+
+
+def test_update_changes_what_is_said(hearth, workspace):
+    hearth.ok("workspace", "update", workspace.id, "--name", "new", "--label", "k=v")
+    status = hearth.json("workspace", "update", workspace.id, "--clear-name", "--clear-label", "k")
+    assert (status["name"], status["labels"]) == (None, {})
+    assert hearth("workspace", "update", workspace.id).returncode == 1
+
+
+def test_the_table_of_workspaces_has_all_pages(hearth, workspace_factory):
+    ids = {workspace_factory().id for _ in range(3)}
+    done = hearth.ok("workspace", "list", "--limit", "1")
+    assert ids <= set(WORKSPACE_ID.findall(done.stdout))
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A directory with what a copy can get wrong."""
+    root = tmp_path / "tree"
+    (root / "sub/deep").mkdir(parents=True)
+    (root / "run.sh").write_text("#!/bin/sh\necho ran\n")
+    (root / "run.sh").chmod(0o755)
+    (root / "sub/data.bin").write_bytes(bytes(range(256)) * 1000)
+    os.link(root / "sub/data.bin", root / "sub/deep/same.bin")
+    (root / "link").symlink_to("/etc/hostname")
+    (root / ("long" * 40)).write_text("x")
+    (root / "skip.o").write_text("x")
+    (root / ".cache").mkdir()
+    (root / ".cache/y").write_text("x")
+    os.mkfifo(root / "pipe")
+    return root
+
+
+def test_a_directory_seeds_a_workspace_as_it_is(hearth, tree):
+    done = hearth.ok("workspace", "create", ENVIRONMENT, "--id-only", "--seed-path", tree,
+                     "--exclude", "*.o", "--exclude", ".cache")
+    workspace_id = done.stdout.strip()
+    try:
+        assert "left out 1" in done.stderr
+        found = hearth.ok("workspace", "exec", workspace_id, "--",
+                          "./run.sh; stat -c '%a %h' run.sh sub/data.bin; readlink link; "
+                          "md5sum < sub/data.bin; find . | sort | head -c 1000").stdout.splitlines()
+        md5 = subprocess.run(["md5sum"], stdin=open(tree / "sub/data.bin"), capture_output=True,
+                             text=True).stdout.strip()
+        assert found[:5] == ["ran", "755 1", "644 2", "/etc/hostname", md5]
+        assert found[5:] == [".", "./link", "./" + "long" * 40, "./run.sh", "./sub",
+                             "./sub/data.bin", "./sub/deep", "./sub/deep/same.bin"]
+    finally:
+        hearth.ok("workspace", "delete", workspace_id)
+
+
+def test_a_directory_that_is_not_there_makes_no_workspace(hearth, client):
+    before = client.get("/v1/workspaces")["count"]
+    done = hearth("workspace", "create", ENVIRONMENT, "--seed-path", "/nonexistent")
+    assert done.returncode == 1
+    assert "/nonexistent" in done.stderr
+    assert client.get("/v1/workspaces")["count"] == before
+
+
+# Commands
+
+def test_exec_passes_output_and_status_on(hearth, workspace):
+    done = hearth("workspace", "exec", workspace.id, "--", "echo out; echo err >&2; exit 7")
+    assert (done.returncode, done.stdout) == (7, "out\n")
+    assert done.stderr.splitlines()[0] == "err"
+    assert re.match(r"\[workspace-exec\] .*exit_code=7", done.stderr.splitlines()[1])
+
+
+def test_exec_of_several_words_keeps_their_borders(hearth, workspace):
+    done = hearth.ok("workspace", "exec", workspace.id, "printf", "%s|", "a b", "", "$HOME", "it's")
+    assert done.stdout == "a b||$HOME|it's|"
+
+
+def test_exec_takes_directory_variables_and_stdin(hearth, workspace):
+    done = hearth.ok("workspace", "exec", workspace.id, "--cwd", "/tmp", "--env", "A=1=2",
+                     "--", "pwd; echo $A; cat", stdin="piped in\n")
+    assert done.stdout == "/tmp\n1=2\npiped in\n"
+
+
+def test_exec_ends_at_its_timeout_with_124(hearth, workspace):
+    done = hearth("workspace", "exec", workspace.id, "--timeout", "1", "--", "echo first; sleep 60")
+    assert (done.returncode, done.stdout) == (124, "first\n")
+    assert "timed_out=yes" in done.stderr
+
+
+def test_exec_shows_output_as_it_comes(hearth, workspace):
+    """The command goes on only after what it wrote has been read here."""
+    process = subprocess.Popen(
+        [hearth.program, "workspace", "exec", workspace.id, "--no-stdin", "--",
+         "echo ready; while [ ! -e go ]; do sleep 0.05; done; echo gone"],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=hearth.environment)
+    assert process.stdout.readline() == "ready\n"
+    workspace.write("go", "")
+    assert process.stdout.read() == "gone\n"
+    assert process.wait(timeout=60) == 0
+
+
+def test_exec_keeps_bytes_that_are_no_text(hearth, workspace):
+    done = subprocess.run([hearth.program, "workspace", "exec", workspace.id, "--",
+                           r"printf '\377\000\303'"], env=hearth.environment, timeout=60,
+                          stdin=subprocess.DEVNULL, capture_output=True)
+    assert done.stdout == b"\xff\x00\xc3"
+
+
+def test_interrupting_exec_ends_the_command(hearth, workspace):
+    process = subprocess.Popen(
+        [hearth.program, "workspace", "exec", workspace.id, "--no-stdin", "--timeout", "600", "--",
+         "echo $$; exec sleep 600"],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=hearth.environment)
+    pid = process.stdout.readline().strip()
+    process.send_signal(signal.SIGINT)
+    process.wait(timeout=60)
+    ended = workspace.exec(f"for i in $(seq 200); do [ -e /proc/{pid} ] || exit 0; sleep 0.05; "
+                           "done; exit 1")
+    assert ended["exit_code"] == 0
+
+
+def test_exec_with_json_is_the_whole_result(hearth, workspace):
+    done = hearth("workspace", "exec", workspace.id, "--json", "--", "echo x; exit 3")
+    result = json.loads(done.stdout)
+    assert done.returncode == 3
+    assert (result["stdout"], result["exit_code"]) == ("x\n", 3)
+
+
+def test_logs_show_what_ran(hearth, workspace):
+    hearth.ok("workspace", "exec", workspace.id, "--", "echo first-command")
+    assert "first-command" in hearth.ok("workspace", "logs", workspace.id).stdout
+
+
+def test_run_runs_one_command_and_leaves_nothing(hearth, client):
+    before = client.get("/v1/workspaces")["count"]
+    done = hearth("run", ENVIRONMENT, "--", "uname -s; exit 5")
+    assert (done.returncode, done.stdout) == (5, "Linux\n")
+    assert "exit_code=5" in done.stderr
+    assert client.get("/v1/workspaces")["count"] == before
+
+
+# Files
+
+def test_files_go_there_and_back_byte_for_byte(hearth, workspace, tmp_path):
+    data = bytes(range(256)) * 5000
+    (tmp_path / "there").write_bytes(data)
+    hearth.ok("workspace", "file", "write", workspace.id, "a/b.bin", "--from", tmp_path / "there",
+              "--mode", "0755")
+    hearth.ok("workspace", "file", "read", workspace.id, "a/b.bin", "--output", tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == data
+    assert workspace.exec("stat -c %a a/b.bin")["stdout"] == "755\n"
+
+
+def test_file_write_takes_text_or_stdin(hearth, workspace):
+    hearth.ok("workspace", "file", "write", workspace.id, "t", "--text", "from words")
+    assert hearth.ok("workspace", "file", "read", workspace.id, "t").stdout == "from words"
+    hearth.ok("workspace", "file", "write", workspace.id, "t", stdin="from stdin")
+    assert hearth.json("workspace", "file", "read", workspace.id, "t")["content"] == "from stdin"
+
+
+def test_file_list_is_a_table(hearth, workspace):
+    workspace.write("dir/file", "12345")
+    lines = hearth.ok("workspace", "file", "list", workspace.id, "--recursive").stdout.splitlines()
+    assert lines[0].split() == ["TYPE", "SIZE", "MODE", "PATH", "TARGET"]
+    assert any(re.match(r"file +5 .*dir/file", line) for line in lines)
+
+
+def test_names_cannot_move_the_cursor(hearth, workspace):
+    workspace.exec(r"touch \"$(printf 'a\033[2Jb')\"".replace('\\"', '"'))
+    assert "\033" not in hearth.ok("workspace", "file", "list", workspace.id).stdout
+
+
+# Environments, tenants, doctor
+
+def test_environments_are_listed_pulled_and_inspected(hearth):
+    assert ENVIRONMENT in hearth.ok("env", "list").stdout
+    pulled = hearth.json("env", "pull", ENVIRONMENT)
+    inspected = hearth.json("env", "inspect", ENVIRONMENT)
+    assert pulled["version"] == inspected["version"]
+    assert re.fullmatch(r"[0-9a-f]{64}", inspected["version"])
+
+
+def test_a_tenants_token_works_until_it_is_revoked(hearth, bin_dir, daemon):
+    name = f"t-{os.getpid()}"
+    hearth.ok("tenant", "create", name)
+    made = hearth.json("tenant", "token", name, "--rights", "operate", "--note", "for a test")
+    tenant = Cli(bin_dir, HEARTH_URL=daemon.url, HEARTH_TOKEN=made["token"])
+    assert tenant.json("workspace", "list")["count"] == 0
+    assert tenant("tenant", "list").returncode == 1
+    assert made["token"] not in hearth.ok("tenant", "tokens", name).stdout
+    hearth.ok("tenant", "revoke", name, made["token_id"])
+    assert tenant("workspace", "list").returncode == 1
+
+
+def test_doctor_says_what_this_host_can_do(hearth):
+    said = hearth.ok("doctor").stdout
+    assert re.search(r"driver oci", said)
+    assert re.search(r"driver qemu", said)
+    assert "(chosen)" in said
+
+
+# A daemon of one's own
+
+@pytest.fixture
+def private(bin_dir, images, tmp_path_factory):
+    """hearth where no daemon runs, with directories of its own. What it starts is ended after."""
+    base = pathlib.Path(tmp_path_factory.mktemp("p", numbered=True))
+    runtime = pathlib.Path(f"/tmp/hearth-test-{os.getpid()}")
+    runtime.mkdir(mode=0o700)
+    cli = Cli(bin_dir, HOME=str(base), XDG_RUNTIME_DIR=str(runtime), HEARTHD_IMAGE_DIR=str(images),
+              HEARTHD_NODE_TAG="zz")
+    cli.base, cli.runtime = base, runtime
+    yield cli
+    for pid in private_daemons(base):
+        os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + 60
+    while list(private_daemons(base)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    leaks.assert_nothing_left(base, "zz")
+    subprocess.run(["rm", "-rf", runtime])
+
+
+def private_daemons(base):
+    for process in leaks.processes(base):
+        if "hearthd" in process:
+            yield int(re.match(r"process (\d+)", process)[1])
+
+
+def test_run_starts_a_private_daemon_where_none_runs(private):
+    done = private("run", ENVIRONMENT, "--", "echo from inside; exit 4")
+    assert (done.returncode, done.stdout) == (4, "from inside\n")
+    assert len(list(private_daemons(private.base))) == 1
+    socket = private.runtime / "hearth/hearthd.sock"
+    assert socket.is_socket()
+    assert (private.runtime / "hearth").stat().st_mode & 0o777 == 0o700
+    assert (private.base / ".local/state/hearth").stat().st_mode & 0o777 == 0o700
+
+
+def test_many_at_once_start_one(private):
+    started = [subprocess.Popen([private.program, "workspace", "list", "--json"],
+                                env=private.environment, stdout=subprocess.PIPE, text=True)
+               for _ in range(6)]
+    for process in started:
+        out, _ = process.communicate(timeout=120)
+        assert process.returncode == 0
+        assert json.loads(out)["count"] == 0
+    assert len(list(private_daemons(private.base))) == 1
+
+
+def test_a_private_daemon_is_in_a_session_of_its_own(private):
+    private.ok("workspace", "list")
+    (pid,) = private_daemons(private.base)
+    assert os.getsid(pid) == pid
+    assert os.readlink(f"/proc/{pid}/cwd") == "/"
+
+
+def test_a_runtime_directory_that_others_may_enter_is_not_trusted(private):
+    (private.runtime / "hearth").mkdir(mode=0o755)
+    done = private("workspace", "list")
+    assert done.returncode == 1
+    assert "0700" in done.stderr
+
+
+def test_a_daemon_that_cannot_start_is_told_with_its_reason(private):
+    private.environment["HEARTHD_DRIVER"] = "nosuch"
+    done = private("workspace", "list")
+    assert done.returncode == 1
+    assert "hearthd did not start" in done.stderr
+    assert "driver" in done.stderr
+
+
+# A terminal
+
+def test_progress_is_drawn_only_for_a_terminal(hearth, tree):
+    """The same upload with stderr as a pipe says nothing of its progress."""
+    created = []
+    words = [hearth.program, "workspace", "create", ENVIRONMENT, "--id-only", "--seed-path",
+             str(tree)]
+    try:
+        main, side = pty.openpty()
+        process = subprocess.Popen(words, env=hearth.environment, stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.PIPE, stderr=side, text=True)
+        os.close(side)
+        created.append(process.communicate(timeout=60)[0].strip())
+        drawn = os.read(main, 65536)
+        os.close(main)
+        done = subprocess.run(words, env=hearth.environment, stdin=subprocess.DEVNULL,
+                              capture_output=True, text=True)
+        created.append(done.stdout.strip())
+        assert b"uploading" in drawn and b"\r" in drawn
+        assert "uploading" not in done.stderr
+    finally:
+        for workspace_id in filter(None, created):
+            hearth("workspace", "delete", workspace_id)
