@@ -1,5 +1,174 @@
-int main(void);
-int main(void)
+/* hearth-launch: the few privileged steps between hearthd and an OCI runtime, in a process of its
+ * own. It enters the guest's user namespace, puts the guest's root file system together in a
+ * private mount namespace and becomes the runtime there, so that
+ *   - the runtime and everything after it has no privilege outside the guest's user namespace,
+ *   - every mount vanishes with the guest's last process; none is ever seen from outside,
+ *   - as root and as a plain user are one way, but for who writes the ID map.
+ *
+ *   hearth-launch [--uid-base N] [--cgroup FILE]… --bundle DIR --disk DIR --tree DIR --agent FILE
+ *                 -- RUNTIME ARGUMENT…
+ *
+ * In the private namespace DIR of --bundle is /tmp, and holds what the runtime is told of by name:
+ * config.json, rootfs, agent, state. Descriptor 3 (the agent's listening socket) goes through to
+ * the runtime. What goes wrong is one line on stderr and exit status 1; the runtime's own stdio is
+ * /dev/null, because the guest's init inherits it. */
+#include "supervisord/launch/mounts.h"
+#include "supervisord/launch/userns.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <grp.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#define CGROUP_FILES_MAX 16
+#define CGROUP2_MAGIC 0x63677270
+#define OOM_SCORE "500" /* guests go before the host's own programs do */
+
+struct order {
+    const char *bundle, *disk, *tree, *agent;
+    const char *cgroup_files[CGROUP_FILES_MAX];
+    size_t cgroup_count;
+    bool as_root;
+    uid_t uid_base;
+    char **runtime;
+};
+
+static void parse(int argc, char **argv, struct order *order)
 {
-    return 0;
+    static const struct option options[] = {
+        {"uid-base", required_argument, NULL, 'u'},
+        {"cgroup", required_argument, NULL, 'c'},
+        {"bundle", required_argument, NULL, 'b'},
+        {"disk", required_argument, NULL, 'd'},
+        {"tree", required_argument, NULL, 't'},
+        {"agent", required_argument, NULL, 'a'},
+        {0},
+    };
+    int option;
+    while ((option = getopt_long(argc, argv, "+", options, NULL)) != -1) {
+        switch (option) {
+        case 'u':
+            order->as_root = true;
+            order->uid_base = (uid_t)strtoul(optarg, NULL, 10);
+            break;
+        case 'c':
+            if (order->cgroup_count == CGROUP_FILES_MAX)
+                launch_die(E2BIG, "too many cgroups");
+            order->cgroup_files[order->cgroup_count++] = optarg;
+            break;
+        case 'b':
+            order->bundle = optarg;
+            break;
+        case 'd':
+            order->disk = optarg;
+            break;
+        case 't':
+            order->tree = optarg;
+            break;
+        case 'a':
+            order->agent = optarg;
+            break;
+        default:
+            exit(2);
+        }
+    }
+    order->runtime = argv + optind;
+    if (!order->bundle || !order->disk || !order->tree || !order->agent || !order->runtime[0])
+        launch_die(EINVAL, "an argument is missing");
+}
+
+static int write_file(const char *path, const char *text)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -1;
+    ssize_t put = write(fd, text, strlen(text));
+    close(fd);
+    return put == (ssize_t)strlen(text) ? 0 : -1;
+}
+
+/* Before anything else: what is left of a launch that dies half-way is then in the cgroup too. */
+static void join_cgroups(const struct order *order)
+{
+    for (size_t i = 0; i < order->cgroup_count; i++)
+        if (write_file(order->cgroup_files[i], "0") < 0)
+            launch_die(errno, "cannot join the cgroup %s", order->cgroup_files[i]);
+    /* Raising it is always allowed, but not where it is higher already. */
+    (void)write_file("/proc/self/oom_score_adj", OOM_SCORE);
+}
+
+static void become_root_inside(int user_namespace)
+{
+    if (setns(user_namespace, CLONE_NEWUSER) < 0)
+        launch_die(errno, "cannot enter the user namespace");
+    if (setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0)
+        launch_die(errno, "cannot become the guest's root");
+    /* EPERM: a plain user's own group list, where only one group is mapped. It cannot be dropped
+     * there, and gives nothing that the user has not got. */
+    if (setgroups(0, NULL) < 0 && errno != EPERM)
+        launch_die(errno, "cannot drop the supplementary groups");
+    if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+        launch_die(errno, "cannot make a private mount namespace");
+}
+
+/* crun refuses to start where a cgroup2 is mounted beside cgroup v1, even if it is to make no
+ * cgroup at all. It looks at this one path. */
+static void hide_hybrid_cgroups(void)
+{
+    static const char path[] = "/sys/fs/cgroup/unified";
+    struct statfs above, status;
+    if (statfs("/sys/fs/cgroup", &above) == 0 && above.f_type != CGROUP2_MAGIC &&
+        statfs(path, &status) == 0 && status.f_type == CGROUP2_MAGIC &&
+        mount("none", path, "tmpfs", MS_RDONLY, "size=4k") < 0)
+        launch_die(errno, "cannot hide %s", path);
+}
+
+/* From now on 0, 1 and 2 are /dev/null; errors still go to where they went. */
+static void close_stdio(void)
+{
+    launch_errors_fd = fcntl(2, F_DUPFD_CLOEXEC, 4);
+    int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (null_fd < 0)
+        launch_die(errno, "cannot open /dev/null");
+    for (int fd = 0; fd <= 2; fd++)
+        if (dup2(null_fd, fd) < 0)
+            launch_die(errno, "cannot close the standard streams");
+}
+
+int main(int argc, char **argv)
+{
+    struct order order = {0};
+    struct launch_mounts mounts;
+    pid_t parent = getppid();
+    parse(argc, argv, &order);
+    if (close_range(4, ~0U, 0) < 0)
+        launch_die(errno, "cannot close descriptors");
+    join_cgroups(&order);
+    /* Root opens while it may go everywhere; a plain user once it may make mounts. */
+    if (order.as_root)
+        mounts_open(&mounts, order.bundle, order.disk, order.tree, order.agent);
+    int user_namespace = userns_make(order.as_root, order.uid_base);
+    if (order.as_root)
+        mounts_idmap_tree(&mounts, user_namespace);
+    become_root_inside(user_namespace);
+    if (!order.as_root)
+        mounts_open(&mounts, order.bundle, order.disk, order.tree, order.agent);
+    mounts_attach(&mounts);
+    hide_hybrid_cgroups();
+    close_stdio();
+    /* A daemon that dies now leaves either a whole guest or none. After the last change of
+     * identity, which would clear it. */
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)
+        launch_die(ECANCELED, "the daemon has gone");
+    execv(order.runtime[0], order.runtime);
+    launch_die(errno, "cannot run %s", order.runtime[0]);
 }
