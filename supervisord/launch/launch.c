@@ -7,12 +7,15 @@
  *
  *   hearth-launch [--uid-base N] [--cgroup FILE]… --bundle DIR --disk DIR --tree DIR --agent FILE
  *                 -- RUNTIME ARGUMENT…
+ *   hearth-launch [--uid-base N] --remove DIR…
  *
+ * The second form removes directories that a guest has filled.
  * In the private namespace DIR of --bundle is /tmp, and holds what the runtime is told of by name:
  * config.json, rootfs, agent, state. Descriptor 3 (the agent's listening socket) goes through to
  * the runtime. What goes wrong is one line on stderr and exit status 1; the runtime's own stdio is
  * /dev/null, because the guest's init inherits it. */
 #include "supervisord/launch/mounts.h"
+#include "supervisord/launch/remove.h"
 #include "supervisord/launch/userns.h"
 
 #include <errno.h>
@@ -37,21 +40,18 @@ struct order {
     const char *bundle, *disk, *tree, *agent;
     const char *cgroup_files[CGROUP_FILES_MAX];
     size_t cgroup_count;
-    bool as_root;
+    bool as_root, remove;
     uid_t uid_base;
-    char **runtime;
+    char **rest; /* the runtime's arguments, or directories */
 };
 
 static void parse(int argc, char **argv, struct order *order)
 {
     static const struct option options[] = {
-        {"uid-base", required_argument, NULL, 'u'},
-        {"cgroup", required_argument, NULL, 'c'},
-        {"bundle", required_argument, NULL, 'b'},
-        {"disk", required_argument, NULL, 'd'},
-        {"tree", required_argument, NULL, 't'},
-        {"agent", required_argument, NULL, 'a'},
-        {0},
+        {"uid-base", required_argument, NULL, 'u'}, {"cgroup", required_argument, NULL, 'c'},
+        {"bundle", required_argument, NULL, 'b'},   {"disk", required_argument, NULL, 'd'},
+        {"tree", required_argument, NULL, 't'},     {"agent", required_argument, NULL, 'a'},
+        {"remove", no_argument, NULL, 'r'},         {0},
     };
     int option;
     while ((option = getopt_long(argc, argv, "+", options, NULL)) != -1) {
@@ -77,12 +77,16 @@ static void parse(int argc, char **argv, struct order *order)
         case 'a':
             order->agent = optarg;
             break;
+        case 'r':
+            order->remove = true;
+            break;
         default:
             exit(2);
         }
     }
-    order->runtime = argv + optind;
-    if (!order->bundle || !order->disk || !order->tree || !order->agent || !order->runtime[0])
+    order->rest = argv + optind;
+    if (!order->rest[0] ||
+        (!order->remove && (!order->bundle || !order->disk || !order->tree || !order->agent)))
         launch_die(EINVAL, "an argument is missing");
 }
 
@@ -144,24 +148,28 @@ static void close_stdio(void)
             launch_die(errno, "cannot close the standard streams");
 }
 
-int main(int argc, char **argv)
+/* A plain user's guest has files of IDs that are the user's only inside. */
+static void remove_all(const struct order *order)
 {
-    struct order order = {0};
+    if (!order->as_root)
+        become_root_inside(userns_make(false, 0));
+    for (char **path = order->rest; *path; path++)
+        remove_tree(*path);
+}
+
+__attribute__((noreturn)) static void run(const struct order *order, pid_t parent)
+{
     struct launch_mounts mounts;
-    pid_t parent = getppid();
-    parse(argc, argv, &order);
-    if (close_range(4, ~0U, 0) < 0)
-        launch_die(errno, "cannot close descriptors");
-    join_cgroups(&order);
+    join_cgroups(order);
     /* Root opens while it may go everywhere; a plain user once it may make mounts. */
-    if (order.as_root)
-        mounts_open(&mounts, order.bundle, order.disk, order.tree, order.agent);
-    int user_namespace = userns_make(order.as_root, order.uid_base);
-    if (order.as_root)
+    if (order->as_root)
+        mounts_open(&mounts, order->bundle, order->disk, order->tree, order->agent);
+    int user_namespace = userns_make(order->as_root, order->uid_base);
+    if (order->as_root)
         mounts_idmap_tree(&mounts, user_namespace);
     become_root_inside(user_namespace);
-    if (!order.as_root)
-        mounts_open(&mounts, order.bundle, order.disk, order.tree, order.agent);
+    if (!order->as_root)
+        mounts_open(&mounts, order->bundle, order->disk, order->tree, order->agent);
     mounts_attach(&mounts);
     hide_hybrid_cgroups();
     close_stdio();
@@ -169,6 +177,19 @@ int main(int argc, char **argv)
      * identity, which would clear it. */
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)
         launch_die(ECANCELED, "the daemon has gone");
-    execv(order.runtime[0], order.runtime);
-    launch_die(errno, "cannot run %s", order.runtime[0]);
+    execv(order->rest[0], order->rest);
+    launch_die(errno, "cannot run %s", order->rest[0]);
+}
+
+int main(int argc, char **argv)
+{
+    struct order order = {0};
+    pid_t parent = getppid();
+    parse(argc, argv, &order);
+    if (close_range(4, ~0U, 0) < 0)
+        launch_die(errno, "cannot close descriptors");
+    if (!order.remove)
+        run(&order, parent);
+    remove_all(&order);
+    return 0;
 }

@@ -1,0 +1,120 @@
+/* What the files of the container driver share: the driver, a guest's data, and the pieces of work
+ * that they call in each other. Loop thread, but where a function says "blocking": those run on a
+ * worker and touch nothing but their arguments. */
+#pragma once
+
+#include "supervisord/drivers/driver.h"
+#include "supervisord/drivers/oci/cgroup.h"
+#include "supervisord/spawn.h"
+
+#include <limits.h>
+
+#define OCI_ID_RANGE 65536 /* IDs a guest has, as root */
+#define OCI_VERSION_SIZE 64
+
+struct oci_runtime {
+    char path[PATH_MAX]; /* "": none */
+    char version[OCI_VERSION_SIZE];
+};
+
+struct oci_driver {
+    struct driver driver;
+    struct driver_config config;
+    struct cgroups cgroups;
+    struct worker_pool *starters; /* own threads: a start does not queue behind other file work */
+    int state_fd, runtime_fd;     /* state_dir/guests, runtime_dir/guests */
+    bool as_root;
+    char *launch_path, *agent_path;
+    struct oci_runtime runtime; /* the one that guests are started with */
+    struct driver_probe probe;  /* the last one's result */
+    char boot_id[40];
+    struct list versions; /* runtime names in guests' facts, which must not move */
+};
+
+enum oci_phase {
+    OCI_IDLE,
+    OCI_PREPARING,
+    OCI_STARTING,
+    OCI_STOPPING,
+    OCI_RESIZING,
+    OCI_DESTROYING,
+};
+
+/* guest->driver_data */
+struct oci_guest {
+    struct oci_driver *driver;
+    struct guest *guest;
+    char guest_id[sizeof((struct guest *)0)->guest_id];
+    uid_t owner; /* the guest's root, as the host sees it */
+    enum oci_phase phase;
+    guest_done done; /* of the phase */
+    void *arg;
+    guest_done destroy_done; /* of a destroy that waits for the end of the phase */
+    void *destroy_arg;
+    bool forgotten; /* to be freed at the end of the phase */
+    struct watch exit_watch;
+    struct timer timer;
+    struct child *child;
+    /* In and out of the work on a worker. */
+    struct cgroup_limits limits;
+    char hostname[65];
+    char *tree_path;
+    int listen_fd;
+    int error;
+    struct hearth_failure failure;
+};
+
+/* oci.c: the guest's data, made if it is not there yet; NULL when memory ran out. */
+struct oci_guest *oci_guest_data(struct driver *driver, struct guest *guest);
+void oci_guest_free(void *oci_guest);
+/* A copy of text that stays as long as the driver. */
+const char *oci_version(struct oci_driver *driver, const char *text);
+void oci_fill_facts(struct oci_driver *driver, struct guest *guest);
+
+/* lifecycle.c: the operations of struct driver_operations that take time. */
+void oci_prepare(struct driver *driver, struct guest *guest, const struct guest_spec *spec,
+                 guest_done done, void *arg);
+void oci_start(struct driver *driver, struct guest *guest, const struct guest_spec *spec,
+               guest_done done, void *arg);
+void oci_stop(struct driver *driver, struct guest *guest, unsigned timeout_ms, guest_done done,
+              void *arg);
+void oci_destroy(struct driver *driver, struct guest *guest, guest_done done, void *arg);
+void oci_resize(struct driver *driver, struct guest *guest, const struct guest_spec *spec,
+                guest_done done, void *arg);
+/* Tells on_died when guest->process ends. */
+int oci_watch_process(struct oci_guest *guest, struct hearth_failure *failure);
+
+/* guest_files.c, blocking: a guest's directories.
+ *   STATE/guests/ID/upper, work       its disk; all owned by the guest's root
+ *   RUNTIME/guests/ID/agent.sock      ours
+ *   RUNTIME/guests/ID/bundle          what hearth-launch shows the runtime as /tmp */
+int guest_files_prepare(struct oci_guest *guest, struct hearth_failure *failure);
+/* Gives the listening socket. */
+int guest_files_start(struct oci_guest *guest, int *ret_listen_fd, struct hearth_failure *failure);
+int guest_files_stop(struct oci_guest *guest, struct hearth_failure *failure);
+/* Not blocking: the PID that the runtime left, 0 if none. Nothing says that it is still this
+ * guest's. */
+pid_t guest_files_pid(const struct oci_guest *guest);
+/* Not blocking: what the runtime had to say when it failed, as printable text. */
+void guest_files_log(const struct oci_guest *guest, char *out, size_t size);
+void guest_files_each(const struct oci_driver *driver,
+                      void (*visit)(void *arg, const char *guest_id), void *arg);
+
+/* guest_state.c: guest->driver_state, the text that outlives the daemon. */
+int guest_state_save(struct oci_driver *driver, struct guest *guest);
+/* Fills process and facts. HEARTH_ENOTFOUND `guest_gone`. */
+int guest_state_load(struct oci_driver *driver, struct guest *guest,
+                     struct hearth_failure *failure);
+/* Is pid the init of this guest (not a process that took its number later)? */
+bool guest_state_is_init(pid_t pid, const char *guest_id);
+
+/* launcher.c: hearth-launch as a child. done as spawn's. */
+int oci_launch(struct oci_guest *guest, child_done done, struct hearth_failure *failure);
+/* Removes the guest's directories, in a process of its own: a hostile tree costs the daemon no
+ * descriptors and no time. */
+int oci_launch_remove(struct oci_guest *guest, child_done done, struct hearth_failure *failure);
+
+/* probe.c */
+void oci_probe(struct driver *driver, driver_probed done, void *arg);
+/* The first runtime that is installed, tried or not; path "" if there is none. */
+void oci_runtime_find(struct oci_runtime *ret_runtime, const char *configured);
