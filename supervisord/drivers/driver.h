@@ -35,7 +35,6 @@ struct driver_config {
     const char *transport;  /* "auto", "vsock", "serial" */
     const char *runtime;    /* OCI runtime: "auto" (NULL too), or a path */
     uid_t uid_base;         /* as root: first uid of the ranges given to guests */
-    const char *runtime;    /* OCI runtime: NULL or "auto", else a path */
 };
 
 /* What a guest is to be. Strings are borrowed until prepare's completion. */

@@ -1,5 +1,6 @@
 /* Stands in for hearth-agent where a test wants a guest but not the link: PID 1 of a container that
  * greets every connection with one byte and then runs a shell on it. SIGUSR1 ends it in order. */
+#include <fcntl.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -17,6 +18,7 @@ int main(void)
 {
     signal(SIGCHLD, SIG_IGN); /* no zombies */
     signal(SIGUSR1, end);
+    fcntl(3, F_SETFL, 0); /* it is made for an event loop */
     for (;;) {
         int fd = accept(3, NULL, NULL);
         if (fd < 0 || write(fd, "*", 1) != 1 || fork() != 0) {
