@@ -1,5 +1,5 @@
 /* The HTTP edge: libmicrohttpd in external epoll mode inside the loop. It listens (Unix socket,
- * loopback TCP, systemd's sockets), guards (docs/api.md, "What is refused"), authenticates,
+ * loopback TCP, systemd's sockets), guards (docs/http-edge.md), authenticates,
  * enforces deadlines and limits, and hands a clean request to the one handler above it. Everything
  * on the loop thread. The edge knows no operation; the handler knows no libmicrohttpd. */
 #pragma once
@@ -44,15 +44,19 @@ struct http_handler {
     /* HTTP_BODY_STREAM: pieces in order. http_request_pause_body stops them without spinning. */
     void (*on_body)(void *arg, struct http_request *request, const void *data, size_t length);
     void (*on_body_end)(void *arg, struct http_request *request);
-    /* The client went away before the reply was complete, or a deadline passed. Once; the request
-     * is freed after it unless it is held (http_request_hold). */
+    /* Nobody waits any more: the client went away, or a deadline passed, before the handler had
+     * replied (http_reply*, http_stream_end). Once, and not after the reply. The request must not
+     * be used after it. */
     void (*on_gone)(void *arg, struct http_request *request);
 };
 
 struct http_config {
     struct supervisor *supervisor;
+    /* Where systemd passed a socket of the kind, it is used instead. The caller holds the lock of
+     * the state directory: a socket at the path is a dead daemon's and is replaced. */
     const char *socket_path; /* R/hearthd.sock */
-    const char *listen;      /* "127.0.0.1:PORT" or "" */
+    const char *listen;      /* "127.0.0.1:PORT", "[::1]:PORT" or ""; loopback only, 0 picks */
+    /* 0: the default. A token's cap is a uid's on the Unix socket too. */
     uint32_t max_connections, max_connections_per_token;
     uint32_t head_timeout_ms, body_timeout_ms, request_timeout_ms;
     const char *allowed_hosts, *allowed_origins;
@@ -63,7 +67,8 @@ int http_server_new(struct http_server **ret_server, const struct http_config *c
 /* The URL that clients use ("http://127.0.0.1:40123"), or NULL where only the Unix socket is
  * served. */
 const char *http_server_url(const struct http_server *server);
-/* Stops accepting; done when the last reply is out or timeout_ms has passed. */
+/* Stops accepting, ends idle connections; done when the last reply is out or timeout_ms has passed.
+ */
 void http_server_drain(struct http_server *server, unsigned timeout_ms, void (*done)(void *arg),
                        void *arg);
 void http_server_free(struct http_server *server);
@@ -74,8 +79,8 @@ struct http_stats {
 };
 void http_server_get_stats(const struct http_server *server, struct http_stats *ret_stats);
 
-/* The request: valid from on_head until its reply is complete or on_gone returned. Strings live as
- * long. */
+/* The request: valid from on_head until the handler has replied or on_gone returned. Strings live
+ * as long. */
 enum http_method http_request_method(const struct http_request *request);
 const char *http_request_path(
     const struct http_request *request); /* decoded, checked: no NUL, no "//", no "." or ".." */
@@ -95,7 +100,8 @@ void http_request_long(struct http_request *request);
 
 /* A header of the reply to come (copied). */
 void http_request_header_out(struct http_request *request, const char *name, const char *value);
-/* The whole reply; takes body's bytes (body is empty after). */
+/* The whole reply; takes body's bytes (body is empty after). Before the end of a streamed body it
+ * ends the connection: what the client still sends is dropped. */
 void http_reply(struct http_request *request, int status, const char *content_type,
                 struct buf *body);
 void http_reply_problem(struct http_request *request, const struct hearth_failure *failure);
@@ -103,8 +109,9 @@ void http_reply_problem(struct http_request *request, const struct hearth_failur
 struct http_stream_events {
     void (*on_writable)(void *arg); /* what was queued has gone out: send more */
 };
-/* A reply of unknown length (or known: length >= 0). Then http_stream_send until http_stream_end.
- * The client's leaving comes as the handler's on_gone. */
+/* A reply of unknown length (or known: length >= 0), sent from the end of the request's body on.
+ * Lifts the total deadline: a client that takes nothing for the body timeout is cut. Then
+ * http_stream_send until http_stream_end. The client's leaving comes as the handler's on_gone. */
 void http_stream_begin(struct http_request *request, int status, const char *content_type,
                        int64_t length, const struct http_stream_events *events, void *arg);
 /* Copies; gives false when enough is queued (wait for on_writable; sending on is allowed, but
