@@ -1,5 +1,6 @@
 /* hearth env list|pull|inspect|import|prune: the systems that guests start from. */
 
+#include "cli/body.h"
 #include "cli/command.h"
 #include "cli/lines.h"
 #include "cli/output.h"
@@ -59,12 +60,11 @@ static int env_inspect(struct cli *cli, int argc, char **argv)
     return 0;
 }
 
-/* Long work that tells how far it is, one JSON object a line. */
+/* Long work that tells how far it is: lines of type "progress" (`stage`, `done`, `total`, `unit`
+ * "bytes" where they are), and at last "result" with the members of the result. */
 struct job {
     struct progress progress;
-    struct hearth_failure failure;
     cJSON *result;
-    char *result_text;
 };
 
 static int on_event(void *arg, const cJSON *event, const char *text)
@@ -77,38 +77,38 @@ static int on_event(void *arg, const cJSON *event, const char *text)
                         (uint64_t)total, !strcmp(json_text(event, "unit", ""), "bytes"));
     } else if (!strcmp(type, "result")) {
         cJSON_Delete(job->result);
-        free(job->result_text);
         job->result = cJSON_Duplicate(event, true);
-        job->result_text = strdup(text);
+        cJSON_DeleteItemFromObjectCaseSensitive(job->result, "type");
     }
     return 0;
 }
 
-/* Does request, whose answer comes as events, and shows its end. */
+/* Does request, whose answer comes as events, and shows its end. failure is where what reads or
+ * writes for it tells why it gave up. */
 static int perform_job(struct cli *cli, const char *verb, const char *label,
-                       struct http_request *request)
+                       struct http_request *request, struct hearth_failure *failure)
 {
     struct job job = {0};
-    auto_lines struct lines lines = {.on_object = on_event, .arg = &job, .failure = &job.failure};
+    auto_lines struct lines lines = {.on_object = on_event, .arg = &job, .failure = failure};
     progress_begin(&job.progress, label);
     request->accept = NDJSON_MEDIA_TYPE;
     request->write = lines_write;
     request->write_arg = &lines;
-    if (!request->own_failure)
-        request->own_failure = &job.failure;
+    request->own_failure = failure;
 
     int status = cli_call(cli, request, NULL, NULL);
     progress_end(&job.progress);
     if (status == 0 && !job.result) {
-        hearth_fail(&job.failure, HEARTH_EIO, "bad_reply", "the work ended without a result");
-        status = cli_fail(cli, &job.failure, NULL);
+        hearth_fail(failure, HEARTH_EIO, "bad_reply", "the work ended without a result");
+        status = cli_fail(cli, failure, NULL);
     } else if (status == 0 && cli->json) {
-        output_json(job.result_text);
+        char *text = cJSON_PrintUnformatted(job.result);
+        output_json(text ? text : "{}");
+        cJSON_free(text);
     } else if (status == 0) {
         output_summary(verb, job.result, summary_names);
     }
     cJSON_Delete(job.result);
-    free(job.result_text);
     return status;
 }
 
@@ -134,7 +134,45 @@ static int env_pull(struct cli *cli, int argc, char **argv)
                                    .path = path.data,
                                    .body = force ? "{\"stream\":true,\"force\":true}"
                                                  : "{\"stream\":true}"};
-    return perform_job(cli, "env-pull", words.items[0], &request);
+    struct hearth_failure failure;
+    return perform_job(cli, "env-pull", words.items[0], &request, &failure);
+}
+
+static int env_import(struct cli *cli, int argc, char **argv)
+{
+    const char *format = NULL;
+    const struct option options[] = {{"format", OPTION_TEXT, &format, "FORMAT",
+                                      "rootfs-tar, oci-layout or docker-archive (rootfs-tar)"},
+                                     {0}};
+    const struct usage usage = {.line = "env import NAME PATH [--format FORMAT]",
+                                .summary = "Makes an environment of a tar, or of an OCI layout "
+                                           "(directory or tar).",
+                                .options = options,
+                                .minimum = 2,
+                                .maximum = 2};
+    struct words words;
+    int status = options_parse(&usage, argc, argv, &cli->json, &words);
+    if (status != OPTIONS_PARSED)
+        return status;
+
+    const struct text_list no_excludes = {0};
+    struct body body;
+    struct hearth_failure failure;
+    auto_buf struct buf path = {0};
+    if (!cli_path(&path, "/v1/environments/", words.items[0], "/import", NULL) ||
+        !cli_query(&path, "format", format ? format : "rootfs-tar") ||
+        !cli_query(&path, "stream", "true"))
+        return cli_out_of_memory(cli);
+    if (body_open(&body, words.items[1], &no_excludes, &failure))
+        return cli_fail(cli, &failure, NULL);
+    struct http_request request = {.method = "POST",
+                                   .path = path.data,
+                                   .read = body_read,
+                                   .read_arg = &body,
+                                   .content_type = "application/x-tar"};
+    status = perform_job(cli, "env-import", words.items[0], &request, &body.failure);
+    body_close(&body);
+    return status;
 }
 
 static int env_prune(struct cli *cli, int argc, char **argv)
@@ -160,8 +198,10 @@ static int env_prune(struct cli *cli, int argc, char **argv)
     return 0;
 }
 
-const struct command env_commands[] = {{"env", "list", "list environments", env_list},
-                                       {"env", "pull", "build an environment", env_pull},
-                                       {"env", "inspect", "show what one is made of", env_inspect},
-                                       {"env", "prune", "remove what nothing refers to", env_prune},
-                                       {0}};
+const struct command env_commands[] = {
+    {"env", "list", "list environments", env_list},
+    {"env", "pull", "build an environment", env_pull},
+    {"env", "import", "make one of a root file system's tar or an image", env_import},
+    {"env", "inspect", "show what one is made of", env_inspect},
+    {"env", "prune", "remove what nothing refers to", env_prune},
+    {0}};

@@ -1,8 +1,8 @@
-/* A directory, packed here and streamed to POST /v1/uploads. */
+/* A directory (packed here) or a tar file, streamed to POST /v1/uploads. */
 #pragma once
 
 #include "cli/command.h"
 
 /* 0 with the upload's ID in ret_id (ret_size bytes), or 1 with the failure told. */
-int upload_directory(struct cli *cli, const char *directory, const struct text_list *excludes,
-                     char *ret_id, size_t ret_size);
+int upload_seed(struct cli *cli, const char *path, const struct text_list *excludes, char *ret_id,
+                size_t ret_size);

@@ -79,8 +79,8 @@ static int create(struct cli *cli, const struct create_options *options, const c
     }
     char upload_id[64];
     if (options->seed_path) {
-        int status = upload_directory(cli, options->seed_path, &options->excludes, upload_id,
-                                      sizeof upload_id);
+        int status =
+            upload_seed(cli, options->seed_path, &options->excludes, upload_id, sizeof upload_id);
         if (status) {
             cJSON_Delete(arguments);
             return status;
@@ -115,7 +115,8 @@ static int workspace_create(struct cli *cli, int argc, char **argv)
     const struct option options[] = {
         {"name", OPTION_TEXT, &parsed.name, "NAME", "a name to find it by"},
         {"label", OPTION_LIST, &parsed.labels, "KEY=VALUE", "a label; may be given again"},
-        {"seed-path", OPTION_TEXT, &parsed.seed_path, "DIR", "start with a copy of this directory"},
+        {"seed-path", OPTION_TEXT, &parsed.seed_path, "PATH",
+         "start with a copy of this directory or tar"},
         {"exclude", OPTION_LIST, &parsed.excludes, "PATTERN", "leave such names out of the copy"},
         {"vcpu-count", OPTION_INTEGER, &parsed.vcpu_count, "N", "processors (1)"},
         {"mem-mib", OPTION_INTEGER, &parsed.mem_mib, "MIB", "memory (1024)"},

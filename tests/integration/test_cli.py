@@ -190,6 +190,18 @@ def test_a_directory_seeds_a_workspace_as_it_is(hearth, tree):
         hearth.ok("workspace", "delete", workspace_id)
 
 
+def test_a_tar_seeds_a_workspace_too(hearth, tree, tmp_path):
+    subprocess.run(["tar", "-C", tree, "-czf", tmp_path / "seed.tar.gz", "run.sh", "link"],
+                   check=True)
+    done = hearth.ok("workspace", "create", ENVIRONMENT, "--id-only", "--seed-path",
+                     tmp_path / "seed.tar.gz")
+    workspace_id = done.stdout.strip()
+    try:
+        assert hearth.ok("workspace", "exec", workspace_id, "./run.sh").stdout == "ran\n"
+    finally:
+        hearth.ok("workspace", "delete", workspace_id)
+
+
 def test_a_directory_that_is_not_there_makes_no_workspace(hearth, client):
     before = client.get("/v1/workspaces")["count"]
     done = hearth("workspace", "create", ENVIRONMENT, "--seed-path", "/nonexistent")
