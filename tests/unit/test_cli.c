@@ -30,12 +30,14 @@ static int parse(size_t minimum, size_t maximum, bool command, const char **argv
                                 .minimum = minimum,
                                 .maximum = maximum,
                                 .command = command};
+    /* words.command points into it. */
+    static const char *kept[16];
     int argc = 0;
-    while (argv[argc])
-        argc++;
+    for (; argv[argc]; argc++)
+        kept[argc] = argv[argc];
     text_list_free(&seen.list);
     memset(&seen, 0, sizeof seen);
-    return options_parse(&usage, argc, (char **)argv, &seen.json, &seen.words);
+    return options_parse(&usage, argc, (char **)kept, &seen.json, &seen.words);
 }
 #define PARSE(minimum, maximum, command, ...)                                                      \
     parse(minimum, maximum, command, (const char *[]){__VA_ARGS__, NULL})
