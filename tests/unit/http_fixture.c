@@ -291,8 +291,10 @@ void client_send_bytes(struct client *client, const void *data, size_t length)
             run_some();
             continue;
         }
-        if (sent < 0)
-            return; /* refused: the reply says why */
+        if (sent < 0) {
+            client->send_failed = true;
+            return;
+        }
         cursor += sent;
         length -= (size_t)sent;
     }

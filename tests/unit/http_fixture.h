@@ -46,7 +46,7 @@ struct client {
     int fd;
     struct watch watch;
     struct buf in;
-    bool eof, watching;
+    bool eof, watching, send_failed;
 };
 struct reply {
     int status;

@@ -310,6 +310,22 @@ START_TEST(a_paused_chunked_upload_waits_too)
 }
 END_TEST
 
+START_TEST(a_pause_at_the_last_piece_holds_the_end_back)
+{
+    struct client *client = client_local();
+    seen.pause_body = true;
+    client_send(client, UPLOAD "Content-Length: 3\r\n\r\nabc");
+    run_until_held();
+    run_some();
+    ck_assert_uint_eq(seen.body_bytes, 3);
+    ck_assert_uint_eq(seen.body_ends, 0);
+    http_request_pause_body(seen.held, false);
+    client_reply(client, &reply);
+    ck_assert_str_eq(reply.body.data, "3");
+    client_free(client);
+}
+END_TEST
+
 START_TEST(a_client_that_dies_in_a_paused_upload_is_noticed)
 {
     struct client *client = client_tcp();
@@ -369,6 +385,7 @@ START_TEST(a_handler_may_refuse_an_upload_in_its_midst)
     /* It may go on sending for a while and is not reset. */
     for (int i = 0; i < 9; i++)
         client_send_bytes(client, filler, sizeof filler);
+    ck_assert(!client->send_failed);
     client_until_eof(client);
     ck_assert_uint_eq(seen.gone + seen.body_ends, 0);
     client_free(client);
@@ -717,6 +734,7 @@ int main(void)
     tcase_add_test(test_case, an_upload_comes_in_pieces_and_is_counted);
     tcase_add_test(test_case, a_paused_upload_waits_without_turning_the_loop);
     tcase_add_test(test_case, a_paused_chunked_upload_waits_too);
+    tcase_add_test(test_case, a_pause_at_the_last_piece_holds_the_end_back);
     tcase_add_test(test_case, a_client_that_dies_in_a_paused_upload_is_noticed);
     tcase_add_test(test_case, an_upload_that_ends_early_is_gone);
     tcase_add_test(test_case, a_handler_may_refuse_an_upload_at_its_head);
