@@ -79,6 +79,29 @@ int files_normalize(const char *path, char out[4096], struct hearth_failure *fai
     return 0;
 }
 
+/* What the agent's status means for a file. */
+static void file_failure(enum link_status status, const char *message,
+                         struct hearth_failure *failure)
+{
+    static const struct {
+        enum link_status status;
+        enum hearth_error error;
+        const char *code;
+    } meanings[] = {
+        {LINK_STATUS_NOT_FOUND, HEARTH_ENOTFOUND, "file_not_found"},
+        {LINK_STATUS_PERMISSION_DENIED, HEARTH_EINVALID, "path_outside_workspace"},
+        {LINK_STATUS_FAILED_PRECONDITION, HEARTH_ECONFLICT, "wrong_file_type"},
+        {LINK_STATUS_INVALID_ARGUMENT, HEARTH_EINVALID, "bad_path"},
+        {LINK_STATUS_RESOURCE_EXHAUSTED, HEARTH_ENOSPACE, "guest_full"},
+    };
+    link_status_failure(status, message, failure);
+    for (size_t i = 0; i < sizeof meanings / sizeof *meanings; i++)
+        if (meanings[i].status == status)
+            hearth_fail(failure, meanings[i].error, meanings[i].code, "%s",
+                        message && *message ? message : "the agent gave no reason");
+    hearth_failure_field(failure, "/path");
+}
+
 /* Completions that fail before anything was asked. */
 
 struct late_list {
@@ -159,9 +182,8 @@ static void listed(void *arg, enum link_status status, const struct hearth_failu
     const Hearth__Agent__V1__FileListReply *reply =
         (const Hearth__Agent__V1__FileListReply *)message;
     if (status != LINK_STATUS_OK) {
-        struct hearth_failure own = *failure;
-        hearth_failure_field(&own, "/path");
-        pending->done(pending->arg, (int)own.error, &own, NULL, 0, NULL);
+        file_failure(status, failure->detail, &pending->failure);
+        pending->done(pending->arg, (int)pending->failure.error, &pending->failure, NULL, 0, NULL);
         return;
     }
     auto_buf struct buf path = {0}, target = {0}, cursor = {0};
@@ -262,8 +284,7 @@ static void transfer_ended(struct link_call *call, void *arg, enum link_status s
         return;
     }
     if (status != LINK_STATUS_OK && !transfer->failure.error) {
-        link_status_failure(status, message, &transfer->failure);
-        hearth_failure_field(&transfer->failure, "/path");
+        file_failure(status, message, &transfer->failure);
     } else if (!transfer->failure.error && transfer->done && !transfer->written.path) {
         hearth_fail(&transfer->failure, HEARTH_EUNAVAILABLE, "agent_broken",
                     "the agent gave no answer");

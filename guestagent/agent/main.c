@@ -1,5 +1,103 @@
-int main(void);
-int main(void)
+/* hearth-agent: the daemon's hand in a guest. As PID 1 it also reaps what nobody else does. */
+#include "base/log.h"
+#include "guestagent/agent/agent.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/reboot.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+static int usage(void)
 {
-    return 0;
+    fputs("usage: hearth-agent (--listen-fd N | --listen PATH | --connect-fd N) [--workspace DIR]\n"
+          "                    [--pid1] [--no-new-privs] [--seccomp]\n",
+          stderr);
+    return 2;
+}
+
+static int listen_on(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (strlen(path) >= sizeof address.sun_path)
+        return -1;
+    memcpy(address.sun_path, path, strlen(path) + 1);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    unlink(path);
+    if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) < 0 || listen(fd, 64) < 0)
+        return -1;
+    return fd;
+}
+
+static int parse(struct agent_options *options, int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        const char *value = i + 1 < argc ? argv[i + 1] : NULL;
+        if (strcmp(argv[i], "--pid1") == 0)
+            options->pid1 = true;
+        else if (strcmp(argv[i], "--no-new-privs") == 0)
+            options->no_new_privs = true;
+        else if (strcmp(argv[i], "--seccomp") == 0)
+            options->seccomp = true;
+        else if (strcmp(argv[i], "--version") == 0) {
+            puts("hearth-agent " HEARTH_VERSION);
+            exit(0);
+        } else if (!value)
+            return -1;
+        else if (strcmp(argv[i], "--listen-fd") == 0)
+            options->listen_fd = atoi(argv[++i]);
+        else if (strcmp(argv[i], "--listen") == 0)
+            options->listen_fd = listen_on(argv[++i]);
+        else if (strcmp(argv[i], "--connect-fd") == 0)
+            options->connected_fd = atoi(argv[++i]);
+        else if (strcmp(argv[i], "--workspace") == 0)
+            options->workspace = argv[++i];
+        else
+            return -1;
+    }
+    return options->listen_fd >= 0 || options->connected_fd >= 0 ? 0 : -1;
+}
+
+int main(int argc, char **argv)
+{
+    struct agent agent = {
+        .options = {.workspace = "/workspace", .listen_fd = -1, .connected_fd = -1},
+        .root_fd = -1,
+    };
+    if (parse(&agent.options, argc, argv))
+        return usage();
+    signal(SIGPIPE, SIG_IGN);
+    umask(022);
+    /* What runs beside it in the guest may be root there: its memory is still its own. */
+    prctl(PR_SET_DUMPABLE, 0);
+    /* Orphans come to it, so that what outlives its command is reaped, also where it is not PID 1.
+     */
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    mkdir(agent.options.workspace, 0755);
+    agent.root_fd = open(agent.options.workspace, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (agent.root_fd < 0) {
+        log_error("workspace_unusable", "%s: %s", agent.options.workspace, strerror(errno));
+        return EXIT_FAILURE;
+    }
+    int error = sandbox_enter(&agent.options);
+    if (error) {
+        log_error("sandbox_refused", "%s", strerror(-error));
+        return EXIT_FAILURE;
+    }
+    agent.base = event_base_new();
+    if (!agent.base || agent_serve(&agent))
+        return EXIT_FAILURE;
+    event_base_free(agent.base);
+    sync();
+    if (agent.options.pid1 && agent.power_off)
+        reboot(RB_POWER_OFF); /* a container has no right to: there the exit is the end */
+    return EXIT_SUCCESS;
 }

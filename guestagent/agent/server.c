@@ -1,2 +1,378 @@
-/* to be written */
-typedef int translation_unit_is_not_empty;
+/* Streams in, calls out: every method by its name, unpacked and handed on. */
+#include "base/clock.h"
+#include "base/id.h"
+#include "base/log.h"
+#include "guestagent/agent/agent.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <fcntl.h>
+#include <linux/random.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#define LINKS_MAX 16
+
+struct stream {
+    struct agent *agent;
+    struct link *link;
+    struct list entry; // agent::links
+};
+
+/* A unary call until it is answered. */
+struct unary {
+    struct agent *agent;
+    const struct method *method;
+    struct buf request;
+    bool received;
+};
+
+struct method {
+    const char *name;
+    const ProtobufCMessageDescriptor *request;
+    void (*handle)(struct agent *agent, struct link_call *call, const ProtobufCMessage *request);
+    void (*accept)(struct agent *agent, struct link_call *call); /* client streaming */
+};
+
+void call_refuse(struct link_call *call, enum link_status status, const char *format, ...)
+{
+    char message[256];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(message, sizeof message, format, arguments);
+    va_end(arguments);
+    link_call_end(call, status, message);
+}
+
+void call_refuse_errno(struct link_call *call, int errno_value, const char *what)
+{
+    enum link_status status;
+    switch (errno_value) {
+    case ENOENT:
+        status = LINK_STATUS_NOT_FOUND;
+        break;
+    case EXDEV:
+    case ELOOP:
+        call_refuse(call, LINK_STATUS_PERMISSION_DENIED, "%s: the path leaves the workspace", what);
+        return;
+    case EACCES:
+    case EPERM:
+    case EROFS:
+        status = LINK_STATUS_PERMISSION_DENIED;
+        break;
+    case ENOSPC:
+    case EDQUOT:
+    case ENOMEM:
+    case EMFILE:
+    case ENFILE:
+        status = LINK_STATUS_RESOURCE_EXHAUSTED;
+        break;
+    case EEXIST:
+        status = LINK_STATUS_ALREADY_EXISTS;
+        break;
+    case EINVAL:
+    case ENAMETOOLONG:
+        status = LINK_STATUS_INVALID_ARGUMENT;
+        break;
+    default: /* ENOTDIR, EISDIR, ENOTEMPTY, EBUSY, … */
+        status = LINK_STATUS_FAILED_PRECONDITION;
+        break;
+    }
+    call_refuse(call, status, "%s: %s", what, strerror(errno_value));
+}
+
+/* The agent's own calls. */
+
+static void handle_hello(struct agent *agent, struct link_call *call,
+                         const ProtobufCMessage *message)
+{
+    const Hearth__Agent__V1__HelloRequest *request =
+        (const Hearth__Agent__V1__HelloRequest *)message;
+    Hearth__Agent__V1__HelloReply reply = HEARTH__AGENT__V1__HELLO_REPLY__INIT;
+    static char version[] = HEARTH_VERSION, exec[] = "exec", files[] = "files", tree[] = "tree";
+    char *features[] = {exec, files, tree};
+    reply.protocol = request->protocol && request->protocol < AGENT_PROTOCOL ? request->protocol
+                                                                             : AGENT_PROTOCOL;
+    reply.agent_version = version;
+    reply.boot_id = agent->boot_id;
+    reply.uptime_us = (uint64_t)(clock_monotonic_us() - agent->started_us);
+    reply.features = features;
+    reply.n_features = sizeof features / sizeof *features;
+    reply.pid = (uint32_t)getpid();
+    reply.workspace_root = (char *)(uintptr_t)agent->options.workspace;
+    link_call_reply(call, &reply.base);
+}
+
+static bool add_entropy(const ProtobufCBinaryData *entropy)
+{
+    struct {
+        struct rand_pool_info info;
+        unsigned char bytes[256];
+    } pool = {0};
+    auto_close int fd = open("/dev/random", O_WRONLY | O_CLOEXEC);
+    size_t length = entropy->len < sizeof pool.bytes ? entropy->len : sizeof pool.bytes;
+    if (fd < 0 || !length)
+        return false;
+    pool.info.buf_size = (int)length;
+    pool.info.entropy_count = (int)length * 8;
+    memcpy(pool.bytes, entropy->data, length);
+    /* Not permitted in a container, where the host's kernel has its own. */
+    return ioctl(fd, RNDADDENTROPY, &pool) == 0 && ioctl(fd, RNDRESEEDCRNG) == 0;
+}
+
+static void write_machine_id(const char *machine_id)
+{
+    auto_close int fd =
+        open("/etc/machine-id", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0444);
+    if (fd < 0 || strlen(machine_id) != 32)
+        return;
+    if (write(fd, machine_id, 32) == 32 && write(fd, "\n", 1) < 0)
+        log_warning("machine_id_not_written", "%s", strerror(errno));
+}
+
+static void handle_configure(struct agent *agent, struct link_call *call,
+                             const ProtobufCMessage *message)
+{
+    const Hearth__Agent__V1__ConfigureRequest *request =
+        (const Hearth__Agent__V1__ConfigureRequest *)message;
+    Hearth__Agent__V1__ConfigureReply reply = HEARTH__AGENT__V1__CONFIGURE_REPLY__INIT;
+    (void)agent;
+    reply.entropy_added = add_entropy(&request->entropy);
+    if (request->wall_clock_us) {
+        struct timespec now = {.tv_sec = (time_t)(request->wall_clock_us / 1000000),
+                               .tv_nsec = (long)(request->wall_clock_us % 1000000) * 1000};
+        reply.clock_set = clock_settime(CLOCK_REALTIME, &now) == 0;
+    }
+    if (*request->hostname)
+        reply.hostname_set = sethostname(request->hostname, strlen(request->hostname)) == 0;
+    if (*request->machine_id)
+        write_machine_id(request->machine_id);
+    link_call_reply(call, &reply.base);
+}
+
+static void handle_shutdown(struct agent *agent, struct link_call *call,
+                            const ProtobufCMessage *message)
+{
+    const Hearth__Agent__V1__ShutdownRequest *request =
+        (const Hearth__Agent__V1__ShutdownRequest *)message;
+    Hearth__Agent__V1__Empty empty = HEARTH__AGENT__V1__EMPTY__INIT;
+    exec_end_all(agent);
+    sync();
+    link_call_reply(call, &empty.base);
+    agent->power_off = request->power_off;
+    /* After this turn, in which the answer goes out. */
+    static const struct timeval soon = {.tv_usec = 10000};
+    event_base_loopexit(agent->base, &soon);
+}
+
+static void handle_list_execs(struct agent *agent, struct link_call *call,
+                              const ProtobufCMessage *message)
+{
+    (void)message;
+    exec_handle_list(agent, call);
+}
+
+#define HANDLER(name, function, type)                                                              \
+    static void name(struct agent *agent, struct link_call *call, const ProtobufCMessage *message) \
+    {                                                                                              \
+        function(agent, call, (const type *)message);                                              \
+    }
+HANDLER(handle_exec_start, exec_handle_start, Hearth__Agent__V1__ExecStartRequest)
+HANDLER(handle_exec_read, exec_handle_read, Hearth__Agent__V1__ExecReadRequest)
+HANDLER(handle_exec_input, exec_handle_input, Hearth__Agent__V1__ExecInputRequest)
+HANDLER(handle_exec_cancel, exec_handle_cancel, Hearth__Agent__V1__ExecCancelRequest)
+HANDLER(handle_exec_forget, exec_handle_forget, Hearth__Agent__V1__ExecForgetRequest)
+HANDLER(handle_file_stat, file_handle_stat, Hearth__Agent__V1__FileStatRequest)
+HANDLER(handle_file_list, file_handle_list, Hearth__Agent__V1__FileListRequest)
+HANDLER(handle_file_delete, file_handle_delete, Hearth__Agent__V1__FileDeleteRequest)
+HANDLER(handle_file_read, file_handle_read, Hearth__Agent__V1__FileReadRequest)
+
+static const struct method methods[] = {
+    {"Hello", &hearth__agent__v1__hello_request__descriptor, handle_hello, NULL},
+    {"Configure", &hearth__agent__v1__configure_request__descriptor, handle_configure, NULL},
+    {"ExecStart", &hearth__agent__v1__exec_start_request__descriptor, handle_exec_start, NULL},
+    {"ExecRead", &hearth__agent__v1__exec_read_request__descriptor, handle_exec_read, NULL},
+    {"ExecInput", &hearth__agent__v1__exec_input_request__descriptor, handle_exec_input, NULL},
+    {"ExecCancel", &hearth__agent__v1__exec_cancel_request__descriptor, handle_exec_cancel, NULL},
+    {"ExecList", &hearth__agent__v1__empty__descriptor, handle_list_execs, NULL},
+    {"ExecForget", &hearth__agent__v1__exec_forget_request__descriptor, handle_exec_forget, NULL},
+    {"FileStat", &hearth__agent__v1__file_stat_request__descriptor, handle_file_stat, NULL},
+    {"FileList", &hearth__agent__v1__file_list_request__descriptor, handle_file_list, NULL},
+    {"FileRead", &hearth__agent__v1__file_read_request__descriptor, handle_file_read, NULL},
+    {"FileWrite", NULL, NULL, file_accept_write},
+    {"FileDelete", &hearth__agent__v1__file_delete_request__descriptor, handle_file_delete, NULL},
+    {"TreeApply", NULL, NULL, tree_accept_apply},
+    {"Shutdown", &hearth__agent__v1__shutdown_request__descriptor, handle_shutdown, NULL},
+};
+
+/* Calls. */
+
+static void unary_message(struct link_call *call, void *arg, const uint8_t *data, size_t length)
+{
+    struct unary *unary = arg;
+    if (unary->received) {
+        call_refuse(call, LINK_STATUS_INVALID_ARGUMENT, "one message was expected");
+        return;
+    }
+    unary->received = true;
+    ProtobufCMessage *request =
+        protobuf_c_message_unpack(unary->method->request, NULL, length, data);
+    if (!request) {
+        call_refuse(call, LINK_STATUS_INVALID_ARGUMENT, "the message cannot be read");
+        return;
+    }
+    unary->method->handle(unary->agent, call, request);
+    protobuf_c_message_free_unpacked(request, NULL);
+}
+
+static void unary_half_closed(struct link_call *call, void *arg)
+{
+    const struct unary *unary = arg;
+    if (!unary->received)
+        call_refuse(call, LINK_STATUS_INVALID_ARGUMENT, "a message was expected");
+}
+
+static void unary_end(struct link_call *call, void *arg, enum link_status status,
+                      const char *message)
+{
+    struct unary *unary = arg;
+    (void)message;
+    if (status != LINK_STATUS_OK)
+        exec_call_gone(unary->agent, call);
+    free(unary);
+}
+
+static const struct link_call_events unary_events = {
+    .on_message = unary_message, .on_half_closed = unary_half_closed, .on_end = unary_end};
+
+static void on_call(struct link *link, void *arg, struct link_call *call, const char *path)
+{
+    struct stream *stream = arg;
+    const char *name = strncmp(path, AGENT_SERVICE, strlen(AGENT_SERVICE)) == 0
+                           ? path + strlen(AGENT_SERVICE)
+                           : "";
+    (void)link;
+    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
+        if (strcmp(methods[i].name, name) != 0)
+            continue;
+        if (methods[i].accept) {
+            methods[i].accept(stream->agent, call);
+            return;
+        }
+        struct unary *unary = calloc(1, sizeof *unary);
+        if (!unary) {
+            call_refuse(call, LINK_STATUS_RESOURCE_EXHAUSTED, "the agent is out of memory");
+            return;
+        }
+        unary->agent = stream->agent;
+        unary->method = &methods[i];
+        link_call_accept(call, &unary_events, unary);
+        return;
+    }
+    call_refuse(call, LINK_STATUS_UNIMPLEMENTED, "this agent has no such method");
+}
+
+/* Streams. */
+
+static void drop_stream(struct stream *stream)
+{
+    list_remove(&stream->entry);
+    link_free(stream->link);
+    free(stream);
+}
+
+static void on_down(struct link *link, void *arg, const struct hearth_failure *why)
+{
+    (void)link;
+    log_debug("link_down", "%s", why->detail);
+    drop_stream(arg);
+}
+
+static const struct link_events link_events = {.on_down = on_down, .on_call = on_call};
+
+void agent_adopt_stream(struct agent *agent, int fd)
+{
+    struct hearth_failure failure;
+    unsigned count = 0;
+    list_for_each(cursor, next, &agent->links) count++;
+    /* The oldest gives way: a daemon that was killed may have left streams that nobody closes. */
+    if (count >= LINKS_MAX)
+        drop_stream(container_of(agent->links.next, struct stream, entry));
+    struct stream *stream = calloc(1, sizeof *stream);
+    if (!stream) {
+        close(fd);
+        return;
+    }
+    stream->agent = agent;
+    list_init(&stream->entry);
+    if (link_new_server(&stream->link, agent->base, fd, &link_events, stream, &failure)) {
+        log_error("link_not_made", "%s", failure.detail);
+        free(stream);
+        return;
+    }
+    list_append(&agent->links, &stream->entry);
+}
+
+static void on_connection(evutil_socket_t fd, short what, void *arg)
+{
+    (void)what;
+    int connection = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (connection >= 0)
+        agent_adopt_stream(arg, connection);
+}
+
+static void on_child(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    exec_reap(arg);
+}
+
+static void on_terminate(evutil_socket_t fd, short what, void *arg)
+{
+    struct agent *agent = arg;
+    (void)fd;
+    (void)what;
+    exec_end_all(agent);
+    event_base_loopbreak(agent->base);
+}
+
+int agent_serve(struct agent *agent)
+{
+    id_random_text(agent->boot_id, 32);
+    agent->started_us = clock_monotonic_us();
+    list_init(&agent->links);
+    list_init(&agent->running);
+    list_init(&agent->finished);
+    struct event *child = evsignal_new(agent->base, SIGCHLD, on_child, agent);
+    struct event *terminate = evsignal_new(agent->base, SIGTERM, on_terminate, agent);
+    struct event *listener = NULL;
+    if (!child || !terminate || event_add(child, NULL) < 0 || event_add(terminate, NULL) < 0)
+        return -ENOMEM;
+    if (agent->options.listen_fd >= 0) {
+        fcntl(agent->options.listen_fd, F_SETFD, FD_CLOEXEC);
+        fcntl(agent->options.listen_fd, F_SETFL,
+              fcntl(agent->options.listen_fd, F_GETFL) | O_NONBLOCK);
+        listener = event_new(agent->base, agent->options.listen_fd, EV_READ | EV_PERSIST,
+                             on_connection, agent);
+        if (!listener || event_add(listener, NULL) < 0)
+            return -ENOMEM;
+    }
+    if (agent->options.connected_fd >= 0)
+        agent_adopt_stream(agent, agent->options.connected_fd);
+    event_base_dispatch(agent->base);
+    while (!list_empty(&agent->links))
+        drop_stream(container_of(agent->links.next, struct stream, entry));
+    if (listener)
+        event_free(listener);
+    event_free(child);
+    event_free(terminate);
+    return 0;
+}

@@ -1,0 +1,89 @@
+/* What the agent's files share. One thread, one event loop. The guest's own processes are not
+ * trusted more than the host is: everything is bounded. */
+#pragma once
+
+#include "agent.pb-c.h"
+#include "base/buf.h"
+#include "base/id.h"
+#include "base/list.h"
+#include "base/map.h"
+#include "guestagent/link.h"
+
+#include <stdbool.h>
+
+struct event_base;
+struct agent;
+struct exec;
+
+#define AGENT_EXECS_MAX 2048                 /* running and finished */
+#define AGENT_FINISHED_MAX 1024              /* the oldest finished give way */
+#define AGENT_RING_MEMORY ((size_t)64 << 20) /* of finished execs together */
+
+struct agent_options {
+    const char *workspace; /* "/workspace" */
+    int listen_fd;         /* -1: none */
+    int connected_fd;      /* -1: none */
+    bool pid1, no_new_privs, seccomp;
+};
+
+struct agent {
+    struct event_base *base;
+    struct agent_options options;
+    int root_fd; /* the workspace */
+    char boot_id[40];
+    int64_t started_us;
+    bool power_off;
+    struct list links;
+    struct map execs;
+    struct list running, finished; // exec::link; finished oldest first
+    unsigned finished_count;
+    size_t finished_memory;
+};
+
+/* server.c */
+int agent_serve(struct agent *agent);
+void agent_adopt_stream(struct agent *agent, int fd); /* takes fd */
+/* Ends a call with a status and a short reason. */
+void call_refuse(struct link_call *call, enum link_status status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+/* The status that an errno is told as; the reason names what was done. */
+void call_refuse_errno(struct link_call *call, int errno_value, const char *what);
+
+/* exec.c: unary handlers get the unpacked request (borrowed) and answer now or later. */
+void exec_handle_start(struct agent *agent, struct link_call *call,
+                       const Hearth__Agent__V1__ExecStartRequest *request);
+void exec_handle_read(struct agent *agent, struct link_call *call,
+                      const Hearth__Agent__V1__ExecReadRequest *request);
+void exec_handle_input(struct agent *agent, struct link_call *call,
+                       const Hearth__Agent__V1__ExecInputRequest *request);
+void exec_handle_cancel(struct agent *agent, struct link_call *call,
+                        const Hearth__Agent__V1__ExecCancelRequest *request);
+void exec_handle_list(struct agent *agent, struct link_call *call);
+void exec_handle_forget(struct agent *agent, struct link_call *call,
+                        const Hearth__Agent__V1__ExecForgetRequest *request);
+/* The call ended before it was answered: drops what waits for it. */
+void exec_call_gone(struct agent *agent, struct link_call *call);
+/* Some child has ended: reaps all that have, PID 1's orphans too. */
+void exec_reap(struct agent *agent);
+/* TERM to all that runs. */
+void exec_end_all(struct agent *agent);
+
+/* files.c, tree.c: streaming handlers take part in the call by link_call_accept. */
+void file_handle_stat(struct agent *agent, struct link_call *call,
+                      const Hearth__Agent__V1__FileStatRequest *request);
+void file_handle_list(struct agent *agent, struct link_call *call,
+                      const Hearth__Agent__V1__FileListRequest *request);
+void file_handle_delete(struct agent *agent, struct link_call *call,
+                        const Hearth__Agent__V1__FileDeleteRequest *request);
+void file_handle_read(struct agent *agent, struct link_call *call,
+                      const Hearth__Agent__V1__FileReadRequest *request);
+void file_accept_write(struct agent *agent, struct link_call *call);
+void tree_accept_apply(struct agent *agent, struct link_call *call);
+
+/* An entry of what fd (opened O_PATH or not) is; link_target is filled for symlinks (from
+ * parent_fd/name) into target. 0 or a negative errno. */
+int file_entry_fill(int parent_fd, const char *name, Hearth__Agent__V1__FileEntry *entry,
+                    char target[4096]);
+
+/* sandbox.c: for the agent and all its children, once at the start. 0 or a negative errno. */
+int sandbox_enter(const struct agent_options *options);

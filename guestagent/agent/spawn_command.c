@@ -1,0 +1,156 @@
+#include "guestagent/agent/spawn_command.h"
+
+#include "base/cleanup.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define ENVIRONMENT_MAX 4096
+#define EXIT_CANNOT_EXECUTE 126
+#define EXIT_NOT_FOUND 127
+
+static const char *variable(char *const *environment, const char *name)
+{
+    size_t length = strlen(name);
+    for (; *environment; environment++)
+        if (strncmp(*environment, name, length) == 0 && (*environment)[length] == '=')
+            return *environment + length + 1;
+    return NULL;
+}
+
+/* argv[0] as a path: looked up as a shell would, in the PATH that the command will see. */
+static int look_up(const char *name, char *const *environment, const char *cwd, char out[4096])
+{
+    const char *path = variable(environment, "PATH");
+    int result = -ENOENT;
+    if (!*name)
+        return -ENOENT;
+    if (strchr(name, '/')) {
+        snprintf(out, 4096, "%s%s%s", *name == '/' ? "" : cwd, *name == '/' ? "" : "/", name);
+        return 0; /* exec says what is wrong with it */
+    }
+    while (path && *path) {
+        size_t length = strcspn(path, ":");
+        struct stat status;
+        if (length && snprintf(out, 4096, "%.*s/%s", (int)length, path, name) < 4096 &&
+            stat(out, &status) == 0 && S_ISREG(status.st_mode)) {
+            if (access(out, X_OK) == 0)
+                return 0;
+            result = -EACCES;
+        }
+        path += length + (path[length] == ':');
+    }
+    return result;
+}
+
+static char **make_environment(const Hearth__Agent__V1__ExecStartRequest *request)
+{
+    size_t count =
+        request->n_environment < ENVIRONMENT_MAX ? request->n_environment : ENVIRONMENT_MAX;
+    char **environment = calloc(count + 1, sizeof *environment);
+    for (size_t i = 0; environment && i < count; i++)
+        if (asprintf(&environment[i], "%s=%s", request->environment[i]->name,
+                     request->environment[i]->value) < 0)
+            environment[i] = NULL;
+    return environment;
+}
+
+static void free_environment(char **environment)
+{
+    for (char **entry = environment; entry && *entry; entry++)
+        free(*entry);
+    free(environment);
+}
+
+static int check_cwd(const char *cwd)
+{
+    auto_close int fd = open(cwd, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    return fd < 0 ? -errno : 0;
+}
+
+static int start(const Hearth__Agent__V1__ExecStartRequest *request, const char *program,
+                 const char *cwd, char **environment, const int child[3], pid_t *ret_pid)
+{
+    posix_spawn_file_actions_t actions;
+    posix_spawnattr_t attributes;
+    sigset_t none, all;
+    char **argv = calloc(request->n_argv + 1, sizeof *argv);
+    if (!argv)
+        return -ENOMEM;
+    memcpy(argv, request->argv, request->n_argv * sizeof *argv);
+    sigemptyset(&none);
+    sigfillset(&all);
+    posix_spawn_file_actions_init(&actions);
+    posix_spawnattr_init(&attributes);
+    posix_spawnattr_setsigmask(&attributes, &none);
+    posix_spawnattr_setsigdefault(&attributes, &all);
+    posix_spawnattr_setflags(&attributes,
+                             POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+    for (int i = 0; i < 3; i++)
+        posix_spawn_file_actions_adddup2(&actions, child[i], i);
+    posix_spawn_file_actions_addchdir_np(&actions, cwd);
+    int error = posix_spawn(ret_pid, program, &actions, &attributes, argv, environment);
+    posix_spawnattr_destroy(&attributes);
+    posix_spawn_file_actions_destroy(&actions);
+    free(argv);
+    return -error;
+}
+
+static int with_pipes(const Hearth__Agent__V1__ExecStartRequest *request, const char *program,
+                      const char *cwd, char **environment, pid_t *ret_pid,
+                      struct command_pipes *ret_pipes)
+{
+    int in[2] = {-1, -1}, out[2] = {-1, -1}, err[2] = {-1, -1};
+    int error = pipe2(in, O_CLOEXEC) < 0 || pipe2(out, O_CLOEXEC) < 0 || pipe2(err, O_CLOEXEC) < 0
+                    ? -errno
+                    : 0;
+    if (!error) {
+        const int child[3] = {in[0], out[1], err[1]};
+        error = start(request, program, cwd, environment, child, ret_pid);
+    }
+    int theirs[] = {in[0], out[1], err[1]}, ours[] = {in[1], out[0], err[0]};
+    for (int i = 0; i < 3; i++) {
+        if (theirs[i] >= 0)
+            close(theirs[i]);
+        if (error && ours[i] >= 0)
+            close(ours[i]);
+        else if (!error)
+            fcntl(ours[i], F_SETFL, fcntl(ours[i], F_GETFL) | O_NONBLOCK);
+    }
+    *ret_pipes = (struct command_pipes){ours[0], ours[1], ours[2]};
+    return error;
+}
+
+int spawn_command(const Hearth__Agent__V1__ExecStartRequest *request, pid_t *ret_pid,
+                  struct command_pipes *ret_pipes, char *problem, size_t problem_size,
+                  int *ret_exit_code)
+{
+    const char *cwd = *request->cwd ? request->cwd : "/";
+    char program[4096];
+    char **environment = make_environment(request);
+    int error = environment ? check_cwd(cwd) : -ENOMEM;
+    if (error) {
+        snprintf(problem, problem_size, "cannot change to the directory %.80s: %s", cwd,
+                 strerror(-error));
+        *ret_exit_code = EXIT_CANNOT_EXECUTE;
+    } else {
+        error = look_up(request->argv[0], environment, cwd, program);
+        if (!error)
+            error = with_pipes(request, program, cwd, environment, ret_pid, ret_pipes);
+        if (error) {
+            snprintf(problem, problem_size, "cannot run %.80s: %s", request->argv[0],
+                     strerror(-error));
+            *ret_exit_code =
+                error == -ENOENT || error == -ENOTDIR ? EXIT_NOT_FOUND : EXIT_CANNOT_EXECUTE;
+        }
+    }
+    free_environment(environment);
+    return error;
+}
