@@ -133,6 +133,8 @@ void loop_run(struct loop *loop)
     loop->stopping = false;
     while (!loop->stopping) {
         tasks_run(&loop->deferred);
+        if (loop->stopping) /* one of them said so: an event may be long in coming */
+            break;
         if (event_base_loop(loop->base, EVLOOP_ONCE) < 0)
             abort();
         loop->turns++;

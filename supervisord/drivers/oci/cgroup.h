@@ -37,7 +37,7 @@ int cgroup_make(const struct cgroups *cgroups, const char *guest_id,
 int cgroup_limit(const struct cgroups *cgroups, const char *guest_id,
                  const struct cgroup_limits *limits, struct hearth_failure *failure);
 
-/* Where a process writes "0" to enter; index < base_count. */
+/* Where a process of one thread writes "0" to enter; index < base_count. */
 void cgroup_join_file(const struct cgroups *cgroups, size_t index, const char *guest_id,
                       char out[CGROUP_PATH_SIZE]);
 
