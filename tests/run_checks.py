@@ -96,7 +96,7 @@ def sources():
     if listed.returncode == 0 and listed.stdout:
         return [name for name in listed.stdout.split() if (ROOT / name).exists()]
     return [str(path.relative_to(ROOT)) for path in ROOT.rglob("*.[ch]")
-            if not path.relative_to(ROOT).parts[0].startswith("build")]
+            if not path.relative_to(ROOT).parts[0].startswith(("build", "."))]
 
 
 def format_(build):

@@ -13,7 +13,7 @@ def files():
     if listed.returncode == 0 and listed.stdout:
         names = [ROOT / name.decode() for name in listed.stdout.split(b"\0") if name]
     else:
-        names = [path for path in ROOT.rglob("*") if path.is_file()
+        names = [path for path in ROOT.rglob("*") if "__pycache__" not in path.parts
                  and not path.relative_to(ROOT).parts[0].startswith(("build", ".venv"))]
     return [path for path in names if path.is_file()]
 
