@@ -393,3 +393,43 @@ int status_of(const char *bytes, size_t length, struct reply *ret_reply, bool *r
     client_free(client);
     return ret_reply->status;
 }
+
+void client_get(struct client *client, const char *path)
+{
+    char text[512];
+    snprintf(text, sizeof text, "GET %s HTTP/1.1\r\nHost: localhost\r\n" AUTH "\r\n", path);
+    client_send(client, text);
+}
+
+void fixture_reply(const char *text)
+{
+    struct buf body = {0};
+    struct http_request *held = seen.held;
+    buf_text(&body, text);
+    seen.held = NULL;
+    http_reply(held, 200, "text/plain", &body);
+}
+
+struct http_stats fixture_stats(void)
+{
+    struct http_stats now;
+    http_server_get_stats(server, &now);
+    return now;
+}
+
+static void on_writable(void *arg)
+{
+    (void)arg;
+    seen.writable++;
+}
+
+const struct http_stream_events fixture_stream_events = {.on_writable = on_writable};
+
+struct client *client_stream(int64_t length)
+{
+    struct client *client = client_local();
+    client_get(client, "/stream");
+    run_until_held();
+    http_stream_begin(seen.held, 200, "text/plain", length, &fixture_stream_events, NULL);
+    return client;
+}

@@ -35,6 +35,12 @@ void fixture_stop(void);
 const char *fixture_socket(void);
 uint16_t fixture_port(void);
 
+/* Replies to what is held. */
+void fixture_reply(const char *text);
+struct http_stats fixture_stats(void);
+/* Counts into seen.writable. */
+extern const struct http_stream_events fixture_stream_events;
+
 /* Runs the loop until check(arg); fails the test where that takes too long. */
 void run_until(bool (*check)(void *arg), void *arg);
 void run_until_held(void);
@@ -57,6 +63,9 @@ struct client *client_tcp(void);
 struct client *client_local(void);
 void client_free(struct client *client);
 void client_send(struct client *client, const char *text);
+void client_get(struct client *client, const char *path); /* with the token */
+/* A client of /stream whose reply has begun. */
+struct client *client_stream(int64_t length);
 void client_send_bytes(struct client *client, const void *data, size_t length);
 /* Takes one whole reply off the client's input (chunked ones are joined). */
 void client_reply(struct client *client, struct reply *ret_reply);

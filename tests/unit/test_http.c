@@ -1,5 +1,5 @@
-/* The edge's life from outside: keep-alive, bodies, waits, streams, deadlines, drain. The table of
- * refusals is in test_http_guard.c, listeners and caps in test_http_listen.c. */
+/* The edge's life from outside: keep-alive, bodies, waits, streams. The table of refusals is in
+ * test_http_guard.c, listeners and caps in test_http_listen.c, time in test_http_deadline.c. */
 #include "http_fixture.h"
 
 #include <stdio.h>
@@ -8,7 +8,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define SHORT_MS 60
 #define UPLOAD "PUT /upload HTTP/1.1\r\nHost: localhost\r\n" AUTH
 
 static struct reply reply;
@@ -20,47 +19,16 @@ static void start(void)
     fixture_start((struct http_config){0});
 }
 
-static void start_impatient(void)
-{
-    memset(filler, 'x', sizeof filler);
-    fixture_start((struct http_config){.head_timeout_ms = SHORT_MS,
-                                       .body_timeout_ms = SHORT_MS,
-                                       .request_timeout_ms = 3 * SHORT_MS});
-}
-
 static void stop(void)
 {
     buf_free(&reply.body);
     fixture_stop();
 }
 
-static void get(struct client *client, const char *path)
-{
-    char text[512];
-    snprintf(text, sizeof text, "GET %s HTTP/1.1\r\nHost: localhost\r\n" AUTH "\r\n", path);
-    client_send(client, text);
-}
-
-static void reply_to_held(const char *text)
-{
-    struct buf body = {0};
-    struct http_request *held = seen.held;
-    buf_text(&body, text);
-    seen.held = NULL;
-    http_reply(held, 200, "text/plain", &body);
-}
-
-static struct http_stats stats(void)
-{
-    struct http_stats now;
-    http_server_get_stats(server, &now);
-    return now;
-}
-
 START_TEST(a_request_is_answered_over_tcp_with_a_token)
 {
     struct client *client = client_tcp();
-    get(client, "/hello");
+    client_get(client, "/hello");
     client_reply(client, &reply);
     ck_assert_int_eq(reply.status, 200);
     ck_assert_str_eq(reply.body.data, "{\"ok\":true}");
@@ -112,20 +80,20 @@ END_TEST
 START_TEST(pipelined_requests_are_answered_in_order)
 {
     struct client *client = client_tcp();
-    get(client, "/echo/1");
-    get(client, "/wait");
-    get(client, "/echo/3");
+    client_get(client, "/echo/1");
+    client_get(client, "/wait");
+    client_get(client, "/echo/3");
     client_reply(client, &reply);
     ck_assert_str_eq(reply.body.data, "1");
     run_until_held();
     run_some();
     ck_assert_uint_eq(client->in.length, 0);
-    reply_to_held("2");
+    fixture_reply("2");
     client_reply(client, &reply);
     ck_assert_str_eq(reply.body.data, "2");
     client_reply(client, &reply);
     ck_assert_str_eq(reply.body.data, "3");
-    ck_assert_uint_eq(stats().connections_total, 1);
+    ck_assert_uint_eq(fixture_stats().connections_total, 1);
     client_free(client);
 }
 END_TEST
@@ -219,16 +187,16 @@ END_TEST
 START_TEST(a_request_may_wait_while_others_are_served)
 {
     struct client *waiting = client_tcp(), *other = client_tcp();
-    get(waiting, "/wait");
+    client_get(waiting, "/wait");
     run_until_held();
-    ck_assert_uint_eq(stats().suspended, 1);
-    get(other, "/hello");
+    ck_assert_uint_eq(fixture_stats().suspended, 1);
+    client_get(other, "/hello");
     client_reply(other, &reply);
     ck_assert_int_eq(reply.status, 200);
-    reply_to_held("done");
+    fixture_reply("done");
     client_reply(waiting, &reply);
     ck_assert_str_eq(reply.body.data, "done");
-    ck_assert_uint_eq(stats().suspended, 0);
+    ck_assert_uint_eq(fixture_stats().suspended, 0);
     client_free(waiting);
     client_free(other);
 }
@@ -239,13 +207,13 @@ START_TEST(a_client_that_leaves_while_it_waits_is_noticed)
     struct client *(*const connect[])(void) = {client_tcp, client_local};
     for (unsigned i = 0; i < 2; i++) {
         struct client *client = connect[i]();
-        get(client, "/wait");
+        client_get(client, "/wait");
         run_until_held();
         client_free(client);
         run_until_gone(i + 1);
         run_some();
-        ck_assert_uint_eq(stats().suspended, 0);
-        ck_assert_uint_eq(stats().connections, 0);
+        ck_assert_uint_eq(fixture_stats().suspended, 0);
+        ck_assert_uint_eq(fixture_stats().connections, 0);
     }
 }
 END_TEST
@@ -253,7 +221,7 @@ END_TEST
 START_TEST(a_client_that_left_before_the_handler_was_called_is_noticed)
 {
     struct client *client = client_tcp();
-    get(client, "/wait");
+    client_get(client, "/wait");
     client_free(client);
     run_until_gone(1);
     ck_assert_ptr_null(seen.held);
@@ -267,7 +235,7 @@ START_TEST(an_upload_comes_in_pieces_and_is_counted)
     client_send_bytes(client, filler, sizeof filler);
     client_reply(client, &reply);
     ck_assert_str_eq(reply.body.data, "100000");
-    ck_assert_uint_eq(stats().bytes_in, 100000);
+    ck_assert_uint_eq(fixture_stats().bytes_in, 100000);
     client_free(client);
 }
 END_TEST
@@ -364,7 +332,7 @@ START_TEST(a_handler_may_refuse_an_upload_at_its_head)
     client_send(client, UPLOAD "Content-Length: 3\r\n\r\nabc");
     client_reply(client, &reply);
     ck_assert_int_eq(reply.status, 409);
-    get(client, "/hello");
+    client_get(client, "/hello");
     client_reply(client, &reply);
     ck_assert_int_eq(reply.status, 200);
     ck_assert_uint_eq(seen.body_bytes + seen.body_ends + seen.gone, 0);
@@ -392,26 +360,9 @@ START_TEST(a_handler_may_refuse_an_upload_in_its_midst)
 }
 END_TEST
 
-static void on_writable(void *arg)
-{
-    (void)arg;
-    seen.writable++;
-}
-
-static const struct http_stream_events stream_events = {.on_writable = on_writable};
-
-static struct client *begin_stream(int64_t length)
-{
-    struct client *client = client_local();
-    get(client, "/stream");
-    run_until_held();
-    http_stream_begin(seen.held, 200, "text/plain", length, &stream_events, NULL);
-    return client;
-}
-
 START_TEST(a_streamed_reply_goes_out_as_it_is_sent)
 {
-    struct client *client = begin_stream(-1);
+    struct client *client = client_stream(-1);
     ck_assert(http_stream_send(seen.held, "one ", 4));
     run_some();
     ck_assert_ptr_nonnull(strstr(client->in.data, "one "));
@@ -419,7 +370,7 @@ START_TEST(a_streamed_reply_goes_out_as_it_is_sent)
     http_stream_end(seen.held, true);
     client_reply(client, &reply);
     ck_assert_str_eq(reply.body.data, "one two");
-    get(client, "/hello");
+    client_get(client, "/hello");
     client_reply(client, &reply);
     ck_assert_int_eq(reply.status, 200);
     ck_assert_uint_eq(seen.gone, 0);
@@ -429,7 +380,7 @@ END_TEST
 
 START_TEST(a_stream_of_known_length_keeps_the_connection)
 {
-    struct client *client = begin_stream(6);
+    struct client *client = client_stream(6);
     http_stream_send(seen.held, "abc", 3);
     run_some();
     http_stream_send(seen.held, "def", 3);
@@ -437,7 +388,7 @@ START_TEST(a_stream_of_known_length_keeps_the_connection)
     client_reply(client, &reply);
     ck_assert(reply_has(&reply, "Content-Length: 6"));
     ck_assert_str_eq(reply.body.data, "abcdef");
-    get(client, "/hello");
+    client_get(client, "/hello");
     client_reply(client, &reply);
     ck_assert_int_eq(reply.status, 200);
     client_free(client);
@@ -446,7 +397,7 @@ END_TEST
 
 START_TEST(a_stream_that_fails_is_seen_to_be_cut)
 {
-    struct client *client = begin_stream(-1);
+    struct client *client = client_stream(-1);
     http_stream_send(seen.held, "part", 4);
     http_stream_end(seen.held, false);
     client_until_eof(client);
@@ -464,7 +415,7 @@ static bool was_writable(void *arg)
 
 START_TEST(a_slow_reader_holds_the_sender_back)
 {
-    struct client *client = begin_stream(-1);
+    struct client *client = client_stream(-1);
     size_t sent = 0;
     client_stop_reading(client);
     for (bool more = true; more; sent += sizeof filler) {
@@ -480,19 +431,19 @@ START_TEST(a_slow_reader_holds_the_sender_back)
     http_stream_end(seen.held, true);
     client_reply(client, &reply);
     ck_assert_uint_eq(reply.body.length, sent + 3);
-    ck_assert_uint_eq(stats().bytes_out, sent + 3);
+    ck_assert_uint_eq(fixture_stats().bytes_out, sent + 3);
     client_free(client);
 }
 END_TEST
 
 START_TEST(a_client_that_leaves_a_stream_is_noticed)
 {
-    struct client *client = begin_stream(-1);
+    struct client *client = client_stream(-1);
     http_stream_send(seen.held, "part", 4);
     run_some();
     client_free(client);
     run_until_gone(1);
-    client = begin_stream(-1);
+    client = client_stream(-1);
     client_stop_reading(client);
     while (http_stream_send(seen.held, filler, sizeof filler))
         run_some();
@@ -506,195 +457,19 @@ START_TEST(a_head_request_for_a_stream_ends_it)
     struct client *client = client_local();
     client_send(client, "HEAD /stream HTTP/1.1\r\nHost: x\r\n\r\n");
     run_until_held();
-    http_stream_begin(seen.held, 200, "text/plain", -1, &stream_events, NULL);
+    http_stream_begin(seen.held, 200, "text/plain", -1, &fixture_stream_events, NULL);
     run_until_gone(1);
-    get(client, "/hello");
+    client_get(client, "/hello");
     client_free(client);
-}
-END_TEST
-
-START_TEST(a_slow_head_is_answered_408)
-{
-    struct client *silent = client_tcp(), *slow = client_tcp();
-    client_send(slow, "GET /hello HTTP/1.1\r\nHost: loc");
-    client_reply(slow, &reply);
-    ck_assert_int_eq(reply.status, 408);
-    client_until_eof(slow);
-    client_until_eof(silent);
-    client_free(slow);
-    client_free(silent);
-}
-END_TEST
-
-static bool drip(void *arg)
-{
-    struct client *client = arg;
-    static unsigned turns;
-    if (++turns % 10 == 0 && !client->eof)
-        client_send(client, "x");
-    return client->eof;
-}
-
-START_TEST(a_head_byte_by_byte_has_the_same_deadline)
-{
-    struct client *client = client_tcp();
-    client_send(client, "GET /");
-    run_until(drip, client);
-    client_reply(client, &reply);
-    ck_assert_int_eq(reply.status, 408);
-    client_free(client);
-}
-END_TEST
-
-START_TEST(a_second_head_byte_by_byte_has_a_deadline_too)
-{
-    struct client *client = client_tcp();
-    get(client, "/hello");
-    client_reply(client, &reply);
-    run_until(drip, client);
-    client_reply(client, &reply);
-    ck_assert_int_eq(reply.status, 408);
-    client_free(client);
-}
-END_TEST
-
-static bool long_passed(void *arg)
-{
-    return clock_monotonic_us() > *(int64_t *)arg + 5 * SHORT_MS * US_PER_MS;
-}
-
-START_TEST(a_quiet_kept_connection_outlives_the_head_deadline)
-{
-    struct client *client = client_tcp();
-    get(client, "/hello");
-    client_reply(client, &reply);
-    int64_t now = clock_monotonic_us();
-    run_until(long_passed, &now);
-    get(client, "/hello");
-    client_reply(client, &reply);
-    ck_assert_int_eq(reply.status, 200);
-    client_free(client);
-}
-END_TEST
-
-START_TEST(a_slow_body_is_answered_408)
-{
-    struct client *client = client_local();
-    client_send(client, "POST /json HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nabc");
-    run_until(drip, client);
-    client_reply(client, &reply);
-    ck_assert_int_eq(reply.status, 408);
-    ck_assert_uint_eq(seen.requests, 0);
-    client_free(client);
-}
-END_TEST
-
-START_TEST(a_slow_upload_is_gone_for_its_handler)
-{
-    struct client *client = client_local();
-    client_send(client, UPLOAD "Content-Length: 100\r\n\r\nabc");
-    client_reply(client, &reply);
-    ck_assert_int_eq(reply.status, 408);
-    ck_assert_uint_eq(seen.gone, 1);
-    client_free(client);
-}
-END_TEST
-
-START_TEST(a_request_that_takes_too_long_is_answered_504)
-{
-    struct client *client = client_local();
-    get(client, "/wait");
-    client_reply(client, &reply);
-    ck_assert_int_eq(reply.status, 504);
-    ck_assert_uint_eq(seen.gone, 1);
-    get(client, "/hello");
-    client_reply(client, &reply);
-    ck_assert_int_eq(reply.status, 200);
-    client_free(client);
-}
-END_TEST
-
-START_TEST(a_long_request_may_wait_past_the_deadline)
-{
-    struct client *client = client_local();
-    get(client, "/wait");
-    run_until_held();
-    http_request_long(seen.held);
-    int64_t now = clock_monotonic_us();
-    run_until(long_passed, &now);
-    ck_assert_uint_eq(seen.gone, 0);
-    reply_to_held("late");
-    client_reply(client, &reply);
-    ck_assert_str_eq(reply.body.data, "late");
-    client_free(client);
-}
-END_TEST
-
-START_TEST(a_stream_nobody_reads_is_cut_in_the_end)
-{
-    struct client *client = begin_stream(-1);
-    client_stop_reading(client);
-    while (seen.held && http_stream_send(seen.held, filler, sizeof filler))
-        run_some();
-    run_until_gone(1);
-    client_free(client);
-}
-END_TEST
-
-static unsigned drained;
-
-static void on_drained(void *arg)
-{
-    (void)arg;
-    drained++;
-}
-
-static bool is_drained(void *arg)
-{
-    (void)arg;
-    return drained > 0;
-}
-
-START_TEST(draining_ends_what_is_idle_and_finishes_what_is_not)
-{
-    struct client *idle = client_local(), *waiting = client_local();
-    get(idle, "/hello");
-    client_reply(idle, &reply);
-    get(waiting, "/wait");
-    run_until_held();
-    http_server_drain(server, 10000, on_drained, NULL);
-    client_until_eof(idle);
-    ck_assert_int_ne(access(fixture_socket(), F_OK), 0);
-    ck_assert_uint_eq(drained, 0);
-    reply_to_held("last");
-    client_reply(waiting, &reply);
-    ck_assert_str_eq(reply.body.data, "last");
-    ck_assert(reply_has(&reply, "Connection: close"));
-    run_until(is_drained, NULL);
-    ck_assert_uint_eq(stats().connections, 0);
-    client_free(idle);
-    client_free(waiting);
-}
-END_TEST
-
-START_TEST(draining_gives_up_at_its_deadline)
-{
-    struct client *waiting = client_local();
-    get(waiting, "/wait");
-    run_until_held();
-    http_server_drain(server, SHORT_MS, on_drained, NULL);
-    run_until(is_drained, NULL);
-    ck_assert_uint_eq(seen.gone, 1);
-    client_free(waiting);
 }
 END_TEST
 
 START_TEST(freeing_the_server_ends_every_request)
 {
-    struct client *clients[4] = {client_local(), begin_stream(-1), client_local(), client_local()};
+    struct client *clients[4] = {client_local(), client_stream(-1), client_local(), client_local()};
     http_stream_send(seen.held, "part", 4);
     seen.held = NULL;
-    get(clients[0], "/wait");
+    client_get(clients[0], "/wait");
     run_until_held();
     seen.held = NULL;
     seen.pause_body = true;
@@ -745,23 +520,8 @@ int main(void)
     tcase_add_test(test_case, a_slow_reader_holds_the_sender_back);
     tcase_add_test(test_case, a_client_that_leaves_a_stream_is_noticed);
     tcase_add_test(test_case, a_head_request_for_a_stream_ends_it);
-    tcase_add_test(test_case, draining_ends_what_is_idle_and_finishes_what_is_not);
-    tcase_add_test(test_case, draining_gives_up_at_its_deadline);
     tcase_add_test(test_case, freeing_the_server_ends_every_request);
     suite_add_tcase(suite, test_case);
-    TCase *deadlines = tcase_create("deadlines");
-    tcase_set_timeout(deadlines, 60);
-    tcase_add_checked_fixture(deadlines, start_impatient, stop);
-    tcase_add_test(deadlines, a_slow_head_is_answered_408);
-    tcase_add_test(deadlines, a_head_byte_by_byte_has_the_same_deadline);
-    tcase_add_test(deadlines, a_second_head_byte_by_byte_has_a_deadline_too);
-    tcase_add_test(deadlines, a_quiet_kept_connection_outlives_the_head_deadline);
-    tcase_add_test(deadlines, a_slow_body_is_answered_408);
-    tcase_add_test(deadlines, a_slow_upload_is_gone_for_its_handler);
-    tcase_add_test(deadlines, a_request_that_takes_too_long_is_answered_504);
-    tcase_add_test(deadlines, a_long_request_may_wait_past_the_deadline);
-    tcase_add_test(deadlines, a_stream_nobody_reads_is_cut_in_the_end);
-    suite_add_tcase(suite, deadlines);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
     int failed = srunner_ntests_failed(runner);
