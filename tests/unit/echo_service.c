@@ -30,6 +30,7 @@ static void repeat(struct link_call *call, struct echo_call *echo)
             return;
         }
         echo->count--;
+        echo->service->sent += echo->size;
         if (link_call_queued(call) > echo->service->queued_most)
             echo->service->queued_most = link_call_queued(call);
     }
@@ -47,6 +48,8 @@ static void on_message(struct link_call *call, void *arg, const uint8_t *data, s
             link_call_end(call, LINK_STATUS_INTERNAL, "cannot send");
         else if (is(echo, "Unary"))
             link_call_end(call, LINK_STATUS_OK, NULL);
+    } else if (is(echo, "Drop")) {
+        link_call_cancel(call);
     } else if (is(echo, "Repeat")) {
         char text[64];
         snprintf(text, sizeof text, "%.*s", (int)length, (const char *)data);
@@ -97,7 +100,8 @@ static const struct link_call_events events = {
 
 void echo_on_call(struct link *link, void *arg, struct link_call *call, const char *path)
 {
-    static const char *const methods[] = {"Unary", "Chat", "Collect", "Repeat", "Never", "Fail"};
+    static const char *const methods[] = {"Unary", "Chat", "Collect", "Repeat",
+                                          "Never", "Drop", "Fail"};
     struct echo_service *service = arg;
     service->started++;
     for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {

@@ -4,6 +4,7 @@
  *   Collect  gives the number of bytes of all the messages, as text
  *   Repeat   takes "COUNT SIZE", gives COUNT messages of SIZE bytes, as fast as the caller reads
  *   Never    says nothing
+ *   Drop     cancels at the first message
  *   Fail     ends with INVALID_ARGUMENT and ECHO_FAILURE */
 #pragma once
 
@@ -15,6 +16,7 @@
 struct echo_service {
     unsigned started, ended, cancelled, half_closed;
     size_t received;    /* bytes of messages */
+    size_t sent;        /* bytes of messages that Repeat queued */
     size_t queued_most; /* by one call of Repeat */
     enum link_status last_status;
 };
