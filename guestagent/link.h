@@ -1,5 +1,5 @@
 /* gRPC over one connected byte stream: HTTP/2 frames by nghttp2, either end, so that any stock gRPC
- * client or server can be the other one
+ * client can call an agent
  * (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md). Streams, flow control,
  * cancellation and keepalive are HTTP/2's; a message is length-prefixed, uncompressed, at most
  * LINK_MESSAGE_MAX. Used by hearthd (client) and the agent (server). All of it belongs to the

@@ -53,7 +53,8 @@ static void on_message(struct link_call *call, void *arg, const uint8_t *data, s
     } else if (is(echo, "Repeat")) {
         char text[64];
         snprintf(text, sizeof text, "%.*s", (int)length, (const char *)data);
-        if (sscanf(text, "%lu %lu", &echo->count, &echo->size) == 2)
+        if (sscanf(text, "%lu %lu", &echo->count, &echo->size) == 2 &&
+            echo->size <= LINK_MESSAGE_MAX)
             repeat(call, echo);
         else
             link_call_end(call, LINK_STATUS_INVALID_ARGUMENT, "not \"COUNT SIZE\"");
@@ -112,6 +113,7 @@ void echo_on_call(struct link *link, void *arg, struct link_call *call, const ch
         if (!echo)
             abort();
         echo->service = service;
+        service->accepted++;
         snprintf(echo->method, sizeof echo->method, "%s", methods[i]);
         link_call_accept(call, &events, echo);
         if (is(echo, "Fail"))

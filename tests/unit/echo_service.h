@@ -14,7 +14,7 @@
 #define ECHO_FAILURE "bad: 100% \xc3\xa9\n"
 
 struct echo_service {
-    unsigned started, ended, cancelled, half_closed;
+    unsigned started, accepted, ended, cancelled, half_closed;
     size_t received;    /* bytes of messages */
     size_t sent;        /* bytes of messages that Repeat queued */
     size_t queued_most; /* by one call of Repeat */
