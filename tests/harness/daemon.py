@@ -12,6 +12,7 @@ import time
 
 from . import leaks
 from .http import Client
+from .replies import Replies
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BIN = pathlib.Path(os.environ.get("HEARTH_BIN", ROOT / "build/bin")).resolve()
@@ -37,9 +38,10 @@ def flag_words(flags):
 
 class Hearthd:
     """One state directory and the daemon on it. `flags` are settings by their names; what is not
-    said is what `hearthd --help` says, on 127.0.0.1:0."""
+    said is what `hearthd --help` says, on 127.0.0.1:0. Replies that its clients see must be as
+    /openapi.json describes them, unless check_replies is False."""
 
-    def __init__(self, image_dir, observe=None, **flags):
+    def __init__(self, image_dir, check_replies=True, **flags):
         # Short, because a Unix socket's path may have 107 bytes.
         self.base = pathlib.Path(tempfile.mkdtemp(prefix="hearth-"))
         self.state_dir, self.runtime_dir = self.base / "state", self.base / "run"
@@ -48,7 +50,7 @@ class Hearthd:
         self.node_tag = "".join(random.choices(BASE32, k=2))
         self.flags = {"listen": "127.0.0.1:0", "driver": DRIVER, "node_tag": self.node_tag,
                       **flags}
-        self.observe = observe
+        self.check_replies, self.observe = check_replies, None
         self.log_path = self.base / "hearthd.log"
         self.process = None
         self.url = None
@@ -74,6 +76,9 @@ class Hearthd:
         line = self._first_line(time.monotonic() + READY_S)
         assert line.startswith("ready"), f"hearthd said {line!r}; its log:\n{self.log()}"
         self.url = next((word for word in line.split() if "://" in word), None)
+        if self.check_replies and self.observe is None:
+            with Client(f"unix://{self.socket_path}") as client:
+                self.observe = Replies(client.get("/openapi.json"))
         return self
 
     def _first_line(self, deadline):
