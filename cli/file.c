@@ -55,15 +55,30 @@ static int file_list(struct cli *cli, int argc, char **argv)
 
 /* Where a file that is read goes. */
 struct download {
-    int fd;
+    const char *output; /* NULL: stdout */
+    int fd;             /* -1 until there is something to write: a failed read leaves no file */
     uint64_t bytes;
     struct hearth_failure failure;
 };
+
+static int open_download(struct download *download)
+{
+    if (download->fd >= 0)
+        return 0;
+    download->fd = open(download->output, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (download->fd < 0)
+        return hearth_fail_errno(&download->failure, errno, "cannot_write", "%s cannot be opened",
+                                 download->output);
+    return 0;
+}
 
 static int write_download(void *arg, const void *data, size_t length)
 {
     struct download *download = arg;
     const char *bytes = data;
+    int error = open_download(download);
+    if (error)
+        return error;
     while (length) {
         ssize_t put = write(download->fd, bytes, length);
         if (put < 0 && errno == EINTR)
@@ -80,17 +95,7 @@ static int write_download(void *arg, const void *data, size_t length)
 
 static int read_raw(struct cli *cli, const char *path, const char *output)
 {
-    struct download download = {.fd = STDOUT_FILENO};
-    auto_close int file = -1;
-    if (output) {
-        file = open(output, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-        if (file < 0) {
-            hearth_fail_errno(&download.failure, errno, "cannot_write", "%s cannot be opened",
-                              output);
-            return cli_fail(cli, &download.failure, NULL);
-        }
-        download.fd = file;
-    }
+    struct download download = {.output = output, .fd = output ? -1 : STDOUT_FILENO};
     const struct http_request request = {.method = "GET",
                                          .path = path,
                                          .accept = "application/octet-stream",
@@ -98,6 +103,10 @@ static int read_raw(struct cli *cli, const char *path, const char *output)
                                          .write_arg = &download,
                                          .own_failure = &download.failure};
     int status = cli_call(cli, &request, NULL, NULL);
+    if (status == 0 && open_download(&download))
+        status = cli_fail(cli, &download.failure, NULL);
+    if (output && download.fd >= 0)
+        close(download.fd);
     if (status == 0)
         fprintf(stderr, "[workspace-file-read] bytes=%llu\n", (unsigned long long)download.bytes);
     return status;

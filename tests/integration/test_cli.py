@@ -300,6 +300,12 @@ def test_files_go_there_and_back_byte_for_byte(hearth, workspace, tmp_path):
     assert workspace.exec("stat -c %a a/b.bin")["stdout"] == "755\n"
 
 
+def test_a_file_that_cannot_be_read_leaves_none_here(hearth, workspace, tmp_path):
+    done = hearth("workspace", "file", "read", workspace.id, "nosuch", "--output", tmp_path / "f")
+    assert done.returncode == 1
+    assert not (tmp_path / "f").exists()
+
+
 def test_file_write_takes_text_or_stdin(hearth, workspace):
     hearth.ok("workspace", "file", "write", workspace.id, "t", "--text", "from words")
     assert hearth.ok("workspace", "file", "read", workspace.id, "t").stdout == "from words"
