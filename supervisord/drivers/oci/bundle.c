@@ -112,7 +112,7 @@ static int append_mounts(struct buf *out, const struct bundle *bundle)
     return error ? error : buf_char(out, ']');
 }
 
-static int append_linux(struct buf *out)
+static int append_linux(struct buf *out, const struct bundle *bundle)
 {
     int error = buf_text(out, "\"linux\":{\"namespaces\":[");
     for (size_t i = 0; i < sizeof namespaces / sizeof namespaces[0] && !error; i++)
@@ -123,11 +123,17 @@ static int append_linux(struct buf *out)
         error = append_list(out, "maskedPaths", LIST(masked_paths));
     if (!error)
         error = append_list(out, "readonlyPaths", LIST(readonly_paths));
-    if (!error)
+    if (!error && !bundle->seccomp_program) {
         error = buf_text(out, ",\"seccomp\":");
+        if (!error)
+            error = bundle_seccomp(out);
+    }
     if (!error)
-        error = bundle_seccomp(out);
-    return error ? error : buf_char(out, '}');
+        error = buf_char(out, '}');
+    if (!error && bundle->seccomp_program)
+        error = buf_printf(out, ",\"annotations\":{\"run.oci.seccomp_bpf_data\":\"%s\"}",
+                           bundle->seccomp_program);
+    return error;
 }
 
 int bundle_config(struct buf *out, const struct bundle *bundle)
@@ -147,6 +153,6 @@ int bundle_config(struct buf *out, const struct bundle *bundle)
     if (!error)
         error = buf_char(out, ',');
     if (!error)
-        error = append_linux(out);
+        error = append_linux(out, bundle);
     return error ? error : buf_char(out, '}');
 }

@@ -12,6 +12,8 @@ struct bundle {
     const char *hostname;
     uint32_t mem_mib;  /* bounds what tmpfs mounts may hold */
     bool has_id_range; /* more than one ID is mapped */
+    /* NULL, or what bundle_seccomp_program gave, for a runtime that takes a ready filter. */
+    const char *seccomp_program;
 };
 
 /* Appends the config. Its paths are those of hearth-launch's private namespace. 0 or
@@ -20,6 +22,10 @@ int bundle_config(struct buf *out, const struct bundle *bundle);
 
 /* Appends the value of linux.seccomp. */
 int bundle_seccomp(struct buf *out);
+
+/* The same as a BPF program in base64, which crun takes instead: made once, not for each guest.
+ * Gives a string the caller frees, or NULL. */
+char *bundle_seccomp_program(void);
 
 /* Appends text as a JSON string. */
 int bundle_string(struct buf *out, const char *text);

@@ -114,6 +114,8 @@ static int make_bundle(struct oci_guest *guest, int directory)
         .hostname = guest->hostname,
         .mem_mib = guest->limits.mem_mib,
         .has_id_range = guest->driver->as_root,
+        .seccomp_program =
+            oci_runtime_is_crun(&guest->driver->runtime) ? guest->driver->seccomp_program : NULL,
     };
     if (bundle_config(&config, &bundle))
         return -ENOMEM;

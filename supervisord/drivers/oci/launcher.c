@@ -42,8 +42,12 @@ static int run(struct oci_guest *guest, struct arguments *arguments, const int *
 {
     if (arguments->failed)
         return hearth_fail(failure, HEARTH_ENOMEMORY, "launch_failed", "cannot start a program");
+    char variable[64];
+    snprintf(variable, sizeof variable, GUEST_ID_VARIABLE "=%s", guest->guest_id);
+    const char *const environment[] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", variable, NULL};
     const struct spawn_spec spec = {
         .argv = (const char *const *)arguments->items,
+        .environment = environment,
         .stdin_fd = -1,
         .stdout_fd = -1,
         .stderr_fd = -1,
@@ -53,12 +57,6 @@ static int run(struct oci_guest *guest, struct arguments *arguments, const int *
         .timeout_ms = timeout_ms,
     };
     return spawn(&guest->child, guest->driver->config.loop, &spec, done, guest, failure);
-}
-
-static const char *base_name(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
 }
 
 int oci_launch(struct oci_guest *guest, child_done done, struct hearth_failure *failure)
@@ -80,7 +78,7 @@ int oci_launch(struct oci_guest *guest, child_done done, struct hearth_failure *
     add(&arguments, "--agent=%s", driver->agent_path);
     add(&arguments, "--");
     add(&arguments, "%s", driver->runtime.path);
-    if (strcmp(base_name(driver->runtime.path), "crun") == 0)
+    if (oci_runtime_is_crun(&driver->runtime))
         add(&arguments, "--cgroup-manager=disabled"); /* hearth-launch has done it */
     static const char *const rest[] = {
         "--root", "/tmp/state", "--log",    "/tmp/log",       "run", "--detach", "--bundle",

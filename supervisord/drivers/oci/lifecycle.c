@@ -380,7 +380,11 @@ static void on_groups_gone(void *arg)
 static void destroy_groups_work(void *arg)
 {
     struct oci_guest *guest = arg;
-    guest->error = cgroup_destroy(&guest->driver->cgroups, guest->guest_id, &guest->failure);
+    if (guest->driver->cgroups.kind == CGROUP_NONE && !guest_state_kill(guest->guest_id))
+        guest->error = hearth_fail(&guest->failure, HEARTH_EIO, "guest_unkillable",
+                                   "a process of the guest does not end after SIGKILL");
+    else
+        guest->error = cgroup_destroy(&guest->driver->cgroups, guest->guest_id, &guest->failure);
 }
 
 static void on_destroyed_process_end(void *arg)
@@ -391,27 +395,16 @@ static void on_destroyed_process_end(void *arg)
     worker_submit(guest->driver->config.workers, destroy_groups_work, on_groups_gone, guest);
 }
 
-/* After a restart the process is not held yet: by what was stored, else by what the runtime
- * wrote. */
-static void find_process(struct oci_guest *guest)
-{
-    struct pidref *process = &guest->guest->process;
-    if (process->fd >= 0 || guest_state_load(guest->driver, guest->guest, NULL) == 0)
-        return;
-    pid_t pid = guest_files_pid(guest);
-    if (!pid || pidref_open(process, pid) < 0)
-        return;
-    if (!guest_state_is_init(pid, guest->guest_id))
-        pidref_close(process);
-}
-
 static void destroy_begin(void *arg)
 {
     struct oci_guest *guest = arg;
     guest->error = 0;
     guest->failure = HEARTH_FAILURE_NONE;
     unwatch(guest);
-    find_process(guest);
+    /* After a restart the process is not held yet. What is not known by what was stored is found by
+     * its cgroup or environment. */
+    if (guest->guest->process.fd < 0)
+        (void)guest_state_load(guest->driver, guest->guest, NULL);
     if (!pidref_alive(&guest->guest->process) || watch_process(guest, on_destroyed_process_end))
         on_destroyed_process_end(guest);
     else

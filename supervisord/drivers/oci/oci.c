@@ -3,6 +3,7 @@
 #include "base/cleanup.h"
 #include "base/path_at.h"
 #include "base/text.h"
+#include "supervisord/drivers/oci/bundle.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -192,6 +193,7 @@ static void free_driver(struct driver *base)
     cleanup_close(&driver->runtime_fd);
     free(driver->launch_path);
     free(driver->agent_path);
+    free(driver->seccomp_program);
     free(driver);
 }
 
@@ -250,6 +252,7 @@ int oci_driver_new(struct driver **ret_driver, const struct driver_config *confi
         .runtime_fd = -1,
         .launch_path = spawn_sibling("hearth-launch"),
         .agent_path = text_copy(config->agent_path),
+        .seccomp_program = bundle_seccomp_program(),
     };
     list_init(&driver->versions);
     oci_runtime_find(&driver->runtime, config->runtime);

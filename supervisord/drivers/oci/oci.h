@@ -11,6 +11,7 @@
 
 #define OCI_ID_RANGE 65536 /* IDs a guest has, as root */
 #define OCI_VERSION_SIZE 64
+#define GUEST_ID_VARIABLE "HEARTH_GUEST_ID" /* in the environment of what runs for a guest */
 
 struct oci_runtime {
     char path[PATH_MAX]; /* "": none */
@@ -27,6 +28,7 @@ struct oci_driver {
     char *launch_path, *agent_path;
     struct oci_runtime runtime; /* the one that guests are started with */
     struct driver_probe probe;  /* the last one's result */
+    char *seccomp_program;      /* see bundle.h; NULL if it could not be made */
     char boot_id[40];
     struct list versions; /* runtime names in guests' facts, which must not move */
 };
@@ -92,8 +94,7 @@ int guest_files_prepare(struct oci_guest *guest, struct hearth_failure *failure)
 /* Gives the listening socket. */
 int guest_files_start(struct oci_guest *guest, int *ret_listen_fd, struct hearth_failure *failure);
 int guest_files_stop(struct oci_guest *guest, struct hearth_failure *failure);
-/* Not blocking: the PID that the runtime left, 0 if none. Nothing says that it is still this
- * guest's. */
+/* Not blocking: the PID that the runtime has left, 0 if none. */
 pid_t guest_files_pid(const struct oci_guest *guest);
 /* Not blocking: what the runtime had to say when it failed, as printable text. */
 void guest_files_log(const struct oci_guest *guest, char *out, size_t size);
@@ -105,8 +106,9 @@ int guest_state_save(struct oci_driver *driver, struct guest *guest);
 /* Fills process and facts. HEARTH_ENOTFOUND `guest_gone`. */
 int guest_state_load(struct oci_driver *driver, struct guest *guest,
                      struct hearth_failure *failure);
-/* Is pid the init of this guest (not a process that took its number later)? */
-bool guest_state_is_init(pid_t pid, const char *guest_id);
+/* Blocking, where there are no cgroups: kills all that was started for the guest, until nothing is
+ * left. False if that takes too long. */
+bool guest_state_kill(const char *guest_id);
 
 /* launcher.c: hearth-launch as a child. done as spawn's. */
 int oci_launch(struct oci_guest *guest, child_done done, struct hearth_failure *failure);
@@ -118,3 +120,4 @@ int oci_launch_remove(struct oci_guest *guest, child_done done, struct hearth_fa
 void oci_probe(struct driver *driver, driver_probed done, void *arg);
 /* The first runtime that is installed, tried or not; path "" if there is none. */
 void oci_runtime_find(struct oci_runtime *ret_runtime, const char *configured);
+bool oci_runtime_is_crun(const struct oci_runtime *runtime);

@@ -74,6 +74,17 @@ void oci_runtime_find(struct oci_runtime *ret_runtime, const char *configured)
             return;
 }
 
+static const char *base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+bool oci_runtime_is_crun(const struct oci_runtime *runtime)
+{
+    return strcmp(base_name(runtime->path), "crun") == 0;
+}
+
 /* --- telling --- */
 
 static void probe_free(void *arg)
@@ -129,9 +140,8 @@ static void try_next(struct probe *probe);
 
 static void blame(struct probe *probe, const char *what)
 {
-    const char *slash = strrchr(probe->driver->runtime.path, '/');
-    snprintf(probe->why, sizeof probe->why, "%.64s: %.400s",
-             slash ? slash + 1 : probe->driver->runtime.path, what);
+    snprintf(probe->why, sizeof probe->why, "%.64s: %.400s", base_name(probe->driver->runtime.path),
+             what);
 }
 
 static void on_destroyed(void *arg, int error, const struct hearth_failure *failure)
@@ -218,12 +228,11 @@ static void on_prepared(void *arg, int error, const struct hearth_failure *failu
 /* "crun version 1.8.1\n…" becomes "crun 1.8.1". */
 static void take_version(struct oci_runtime *runtime, const char *text)
 {
-    const char *slash = strrchr(runtime->path, '/');
     const char *number = strstr(text, "version ");
     number = number ? number + strlen("version ") : "";
     int length = (int)strspn(number, "abcdefghijklmnopqrstuvwxyz0123456789.+-_~");
-    snprintf(runtime->version, sizeof runtime->version, "%.24s %.*s",
-             slash ? slash + 1 : runtime->path, length > 36 ? 36 : length, number);
+    snprintf(runtime->version, sizeof runtime->version, "%.24s %.*s", base_name(runtime->path),
+             length > 36 ? 36 : length, number);
 }
 
 static void on_version(void *arg, const struct child_result *result)
