@@ -46,7 +46,8 @@ stress: build
 	    $(PYTHON) -m pytest -p no:cacheprovider --timeout 0 -m stress tests
 
 # The fuzz targets, each for so many seconds: make fuzz SECONDS=60
-fuzz: deps
+fuzz:
+	@packaging/deps.sh clang
 	@[ -d $(BUILD)-fuzz ] || CC=clang meson setup $(BUILD)-fuzz -Dfuzz=libfuzzer \
 	    -Db_sanitize=address,undefined -Db_lundef=false
 	@ninja -C $(BUILD)-fuzz
@@ -54,7 +55,8 @@ fuzz: deps
 
 # What is printed from the operation table: docs/api.md
 docs: build
-	@$(PYTHON) docs/make_api.py $(BUILD)/bin/hearthd
+	@$(BUILD)/bin/hearthd --describe=markdown >$(BUILD)/api.md
+	@mv $(BUILD)/api.md docs/api.md
 
 clean:
 	rm -rf $(BUILD) $(BUILD)-sanitize $(BUILD)-fuzz

@@ -1,11 +1,12 @@
 #!/bin/bash
-# Installs what hearth is built, run and tested with: the Debian packages of apt-packages.txt that
+# deps.sh [PACKAGE...]: installs what hearth is built, run and tested with: the Debian packages of apt-packages.txt that
 # are missing, and the Python packages of tests/requirements.txt in .venv. Does nothing, quickly,
 # where all is there. As root, or through sudo.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 mapfile -t packages < <(sed 's/#.*//; s/[[:space:]]//g; /^$/d' packaging/apt-packages.txt)
+packages+=("$@")
 
 missing_packages() {
     local installed
