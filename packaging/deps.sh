@@ -1,7 +1,7 @@
 #!/bin/bash
-# deps.sh [PACKAGE...]: installs what hearth is built, run and tested with: the Debian packages of apt-packages.txt that
-# are missing, and the Python packages of tests/requirements.txt in .venv. Does nothing, quickly,
-# where all is there. As root, or through sudo.
+# deps.sh [PACKAGE...]: installs what hearth is built, run and tested with, where it is missing: the
+# Debian packages of apt-packages.txt (and those named), and the Python packages of
+# tests/requirements.txt in .venv. Quick where all is there. As root, or through sudo.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
