@@ -368,6 +368,7 @@ START_TEST(a_guest_sees_only_what_is_its_own)
     ck_assert_ptr_eq(strchr(interfaces, ':'), strrchr(interfaces, ':'));
     /* lo is up: a closed port refuses, where a network that is down is unreachable. */
     ck_assert_ptr_nonnull(strstr(in_guest(&guest, "nc 127.0.0.1 7000 2>&1"), "refused"));
+    ck_assert_ptr_null(strstr(in_guest(&guest, "cat /proc/self/mountinfo"), top));
     ck_assert_str_eq(in_guest(&guest, "ls /tmp /sys 2>/dev/null"), "/tmp:\n");
     close(leak);
     end_guest(&guest);
