@@ -121,6 +121,24 @@ static void take_bytes(struct link *link, const uint8_t *data, size_t length)
         link_break(link, "the peer ended the session", 0);
 }
 
+static void keepalive_in(struct link *link, int64_t wait_us)
+{
+    if (wait_us < US_PER_MS)
+        wait_us = US_PER_MS;
+    const struct timeval wait = {.tv_sec = wait_us / US_PER_S, .tv_usec = wait_us % US_PER_S};
+    event_add(link->keepalive, &wait);
+}
+
+/* The peer was heard: if a PING was out, the silence starts anew. */
+static void note_life(struct link *link)
+{
+    link->received_us = clock_monotonic_us();
+    if (!link->ping_sent)
+        return;
+    link->ping_sent = false;
+    keepalive_in(link, link->keepalive_interval_ms * US_PER_MS);
+}
+
 static void on_readable(evutil_socket_t fd, short what, void *arg)
 {
     struct link *link = arg;
@@ -137,8 +155,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
             link_break(link, "the peer closed the stream", 0);
             break;
         }
-        link->received_us = clock_monotonic_us();
-        link->ping_sent = false;
+        note_life(link);
         take_bytes(link, buffer, (size_t)length);
         if ((size_t)length < sizeof buffer)
             break;
@@ -152,14 +169,6 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
     struct link *link = arg;
     link_enter(link);
     link_leave(link);
-}
-
-static void keepalive_in(struct link *link, int64_t wait_us)
-{
-    if (wait_us < US_PER_MS)
-        wait_us = US_PER_MS;
-    const struct timeval wait = {.tv_sec = wait_us / US_PER_S, .tv_usec = wait_us % US_PER_S};
-    event_add(link->keepalive, &wait);
 }
 
 static void on_keepalive(evutil_socket_t fd, short what, void *arg)
