@@ -321,17 +321,6 @@ int link_call_start(struct link_call **ret_call, struct link *link, const char *
     return error;
 }
 
-static struct chunk *message_chunk(size_t length)
-{
-    struct chunk *chunk = chunk_new(MESSAGE_PREFIX + length);
-    if (!chunk)
-        return NULL;
-    chunk->data[0] = 0;
-    for (int i = 0; i < 4; i++)
-        chunk->data[1 + i] = (uint8_t)(length >> (24 - 8 * i));
-    return chunk;
-}
-
 static void queue(struct link_call *call, struct chunk *chunk)
 {
     struct link *link = call->link;

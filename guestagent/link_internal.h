@@ -118,8 +118,10 @@ void link_check(struct link *link, int nghttp2_result);
 
 /* Writes what nghttp2 and the calls have to send, as far as the kernel takes it. */
 void link_flush(struct link *link);
-/* Copies or packs one message. NULL: no memory. */
+/* A chunk of so many bytes, yet to be filled; one for a message of length bytes, its prefix filled.
+ * NULL: no memory. */
 struct chunk *chunk_new(size_t length);
+struct chunk *message_chunk(size_t length);
 void chunk_list_free(struct list *chunks);
 nghttp2_data_provider link_data_provider(void);
 ssize_t link_read_length(nghttp2_session *session, uint8_t type, int32_t stream_id,

@@ -63,6 +63,17 @@ struct chunk *chunk_new(size_t length)
     return chunk;
 }
 
+struct chunk *message_chunk(size_t length)
+{
+    struct chunk *chunk = chunk_new(MESSAGE_PREFIX + length);
+    if (!chunk)
+        return NULL;
+    chunk->data[0] = 0;
+    for (int i = 0; i < 4; i++)
+        chunk->data[1 + i] = (uint8_t)(length >> (24 - 8 * i));
+    return chunk;
+}
+
 void chunk_list_free(struct list *chunks)
 {
     list_for_each(cursor, following, chunks) free(container_of(cursor, struct chunk, siblings));
