@@ -2,12 +2,14 @@
  * debian:12-build, imports). Each is content-addressed in the image directory and kept as a tree
  * (and as an ext4 image where a driver asks):
  *
- *   IMAGE_DIR/environments/NAME.json     name → version, with what it was made of
- *   IMAGE_DIR/versions/DIGEST/tree       the root directory (files owned by root, or by the user
- * where rootless) IMAGE_DIR/versions/DIGEST/manifest   one line a package or file: what the digest
- * is of IMAGE_DIR/cache/                     downloaded packages; a killed build goes on from here
+ *   IMAGE_DIR/environments/NAME.ref      what NAME stands for: a record (environment_record.h)
+ *   IMAGE_DIR/versions/DIGEST/tree       the root directory (files owned by root, or by the user's
+ *                                        subordinate IDs where rootless)
+ *   IMAGE_DIR/versions/DIGEST/manifest   one line a file: what the digest is of
+ *   IMAGE_DIR/versions/DIGEST/about      the record it was made with
+ *   IMAGE_DIR/cache/                     downloaded packages; a killed build goes on from here
  *   IMAGE_DIR/lock                       held while something is built (one build at a time, over
- * all daemons)
+ *                                        all daemons)
  *
  * The directory may be shared, read-only, by many daemons; builds need it writable. Loop thread;
  * the work is done by child programs (mmdebstrap, tar, hearth-archive) and workers. */

@@ -1,0 +1,43 @@
+/* What the files environment*.c share: the image directory, its names as last read, and the work
+ * under way. Loop thread, except for what runs in a struct environment_task. */
+#pragma once
+
+#include "supervisord/environment.h"
+#include "supervisord/environment_record.h"
+
+#include "base/list.h"
+
+#include <limits.h>
+
+#define REFERENCE_SUFFIX ".ref"
+
+/* One environment as told to others; the public part points into the rest. */
+struct environment_entry {
+    struct list link; /* environments::entries */
+    struct environment public;
+    struct environment_record record;
+    char tree_path[PATH_MAX], image_path[PATH_MAX];
+};
+
+struct environments {
+    struct loop *loop;
+    struct worker_pool *workers;
+    char *image_dir;
+    int dir_fd;
+    struct list entries; /* environment_entry::link */
+    struct list jobs;    /* environment_job::link */
+};
+
+/* What `pull` can build. */
+struct builtin {
+    const char *name, *description;
+    const char *packages; /* beyond minbase; comma-separated */
+};
+extern const struct builtin environment_builtins[];
+extern const size_t environment_builtin_count;
+const struct builtin *environment_builtin(const char *name);
+
+/* Is there a job of this name? */
+bool environment_job_running(const struct environments *environments, const char *name);
+/* Ends all jobs, calling nobody. */
+void environment_jobs_free(struct environments *environments);
