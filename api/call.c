@@ -1,2 +1,247 @@
-/* to be written */
-typedef int translation_unit_is_not_empty;
+#include "api/call.h"
+
+#include "api/call_internal.h"
+#include "api/problem.h"
+#include "base/log.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CHUNK_SIZE ((size_t)4096 - 64)
+
+struct chunk {
+    struct chunk *next;
+    size_t used, size;
+    _Alignas(max_align_t) char data[];
+};
+
+struct call *call_new(struct api *api, struct http_request *request,
+                      const struct operation_entry *entry)
+{
+    struct call *call = calloc(1, sizeof *call);
+    if (!call)
+        return NULL;
+    call->api = api;
+    call->request = request;
+    call->entry = entry;
+    call->began_us = clock_monotonic_us();
+    list_init(&call->key_link);
+    list_init(&call->link);
+    list_append(&api->calls, &call->link);
+    http_request_set_data(request, call);
+    return call;
+}
+
+void call_free(struct call *call)
+{
+    if (call->request)
+        http_request_set_data(call->request, NULL);
+    list_remove(&call->link);
+    list_remove(&call->key_link);
+    for (struct chunk *chunk = call->memory, *next; chunk; chunk = next) {
+        next = chunk->next;
+        free(chunk);
+    }
+    free(call);
+}
+
+const struct operation_entry *call_entry(const struct call *call)
+{
+    return call->entry;
+}
+
+struct supervisor *call_supervisor(const struct call *call)
+{
+    return call->api->supervisor;
+}
+
+const struct principal *call_principal(const struct call *call)
+{
+    return &call->principal;
+}
+
+const char *call_request_id(const struct call *call)
+{
+    return call->request_id;
+}
+
+void *call_allocate(struct call *call, size_t size)
+{
+    size = (size + sizeof(max_align_t) - 1) / sizeof(max_align_t) * sizeof(max_align_t);
+    struct chunk *chunk = call->memory;
+    if (!chunk || chunk->size - chunk->used < size) {
+        size_t room = size > CHUNK_SIZE ? size : CHUNK_SIZE;
+        chunk = malloc(sizeof *chunk + room);
+        if (!chunk)
+            return NULL;
+        *chunk = (struct chunk){.next = call->memory, .size = room};
+        call->memory = chunk;
+    }
+    void *memory = chunk->data + chunk->used;
+    chunk->used += size;
+    return memset(memory, 0, size);
+}
+
+void call_send(struct call *call, int status, const char *content_type, struct buf *body)
+{
+    struct http_request *request = call->request;
+    if (status >= 100 && status < 600)
+        call->api->outcomes[status / 100]++;
+    if (request) {
+        call->request = NULL;
+        http_request_set_data(request, NULL);
+        http_reply(request, status, content_type, body);
+    }
+    buf_free(body);
+    call_free(call);
+}
+
+void call_reply(struct call *call, struct buf *result)
+{
+    idempotency_reply(call, call->tool ? 200 : call->entry->status, "application/json", result);
+}
+
+void call_fail(struct call *call, const struct hearth_failure *failure)
+{
+    struct buf body = {0};
+    struct json_writer json = JSON_WRITER(&body);
+    problem_write(&json, NULL, failure, call->request_id);
+    if (json.error)
+        buf_clear(&body);
+    if (failure->error == HEARTH_EINTERNAL)
+        log_error("internal_error", "operation=%s request=%s detail=\"%s\"", call->entry->name,
+                  call->request_id, failure->detail);
+    idempotency_release(call);
+    call_send(call, problem_status(failure), PROBLEM_MEDIA_TYPE, &body);
+}
+
+void call_header(struct call *call, const char *name, const char *value)
+{
+    if (call->request && !call->tool)
+        http_request_header_out(call->request, name, value);
+}
+
+void call_on_gone(struct call *call, void (*fn)(void *arg), void *arg)
+{
+    call->on_gone = fn;
+    call->gone_arg = arg;
+}
+
+bool call_can_stream(const struct call *call)
+{
+    return !call->tool && call->request;
+}
+
+const char *call_header_in(const struct call *call, const char *name)
+{
+    return call->request ? http_request_header(call->request, name) : NULL;
+}
+
+/* The weight that an Accept header gives to a media type, in thousandths; -1 where it does not name
+ * it. */
+static int weight(const char *accept, const char *type)
+{
+    int best = -1;
+    size_t major = strcspn(type, "/");
+    while (*accept) {
+        accept += strspn(accept, " \t,");
+        size_t length = strcspn(accept, ",;");
+        size_t name = length;
+        while (name && (accept[name - 1] == ' ' || accept[name - 1] == '\t'))
+            name--;
+        bool exact = name == strlen(type) && strncmp(accept, type, name) == 0;
+        bool range =
+            name == major + 2 && strncmp(accept, type, major + 1) == 0 && accept[name - 1] == '*';
+        bool any = name == 3 && strncmp(accept, "*/*", 3) == 0;
+        size_t whole = strcspn(accept, ",");
+        int value = 1000;
+        const char *quality = strstr(accept, "q=");
+        if (quality && quality < accept + whole)
+            value = (int)(strtod(quality + 2, NULL) * 1000);
+        /* What is named counts before what a range takes in. */
+        int rank = exact ? value * 4 + 3 : range ? value * 4 + 1 : any ? value * 4 : -1;
+        if (rank > best && value > 0)
+            best = rank;
+        accept += whole;
+    }
+    return best;
+}
+
+const char *call_accepts(const struct call *call, const char *const *offered)
+{
+    const char *accept = call_header_in(call, "Accept"), *best = NULL;
+    int best_weight = -1;
+    if (!accept)
+        return offered[0];
+    for (; *offered; offered++) {
+        int value = weight(accept, *offered);
+        if (value > best_weight) {
+            best_weight = value;
+            best = *offered;
+        }
+    }
+    return best;
+}
+
+/* Streams. */
+
+static void writable(void *arg)
+{
+    struct call *call = arg;
+    if (call->on_writable)
+        call->on_writable(call->writable_arg);
+}
+
+static const struct http_stream_events stream_events = {.on_writable = writable};
+
+void call_stream_begin(struct call *call, int status, const char *content_type, int64_t length,
+                       void (*on_writable)(void *arg), void *arg)
+{
+    call->streaming = true;
+    call->on_writable = on_writable;
+    call->writable_arg = arg;
+    idempotency_release(call);
+    if (call->request)
+        http_stream_begin(call->request, status, content_type, length, &stream_events, call);
+    call->api->outcomes[status / 100]++;
+}
+
+bool call_stream_send(struct call *call, const void *data, size_t length)
+{
+    return !call->request || http_stream_send(call->request, data, length);
+}
+
+void call_stream_end(struct call *call, bool ok)
+{
+    struct http_request *request = call->request;
+    call->request = NULL;
+    if (request) {
+        http_request_set_data(request, NULL);
+        http_stream_end(request, ok);
+    }
+    call_free(call);
+}
+
+/* Raw bodies. */
+
+bool call_has_raw_body(const struct call *call)
+{
+    return call->raw_body;
+}
+
+void call_read_body(struct call *call, void (*on_data)(void *arg, const void *data, size_t length),
+                    void (*on_end)(void *arg), void *arg)
+{
+    call->on_data = on_data;
+    call->on_body_end = on_end;
+    call->body_arg = arg;
+    if (call->request)
+        http_request_pause_body(call->request, false);
+}
+
+void call_pause_body(struct call *call, bool paused)
+{
+    if (call->request)
+        http_request_pause_body(call->request, paused);
+}

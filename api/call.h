@@ -5,10 +5,14 @@
 #pragma once
 
 #include "api/json_write.h"
+#include "base/id.h"
 #include "supervisord/supervisor.h"
 
 struct call;
 
+struct operation_entry;
+
+const struct operation_entry *call_entry(const struct call *call);
 struct supervisor *call_supervisor(const struct call *call);
 const struct principal *call_principal(const struct call *call);
 const char *call_request_id(const struct call *call);

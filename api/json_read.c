@@ -1,2 +1,289 @@
-/* to be written */
-typedef int translation_unit_is_not_empty;
+#include "api/json_read.h"
+
+#include "base/text.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define KEYS_MAX 4096 /* in one object */
+
+struct reader {
+    const char *start, *at, *end;
+    unsigned depth;
+    const char *problem;
+};
+
+static bool fail(struct reader *reader, const char *problem)
+{
+    if (!reader->problem)
+        reader->problem = problem;
+    return false;
+}
+
+static void skip_blanks(struct reader *reader)
+{
+    while (reader->at < reader->end && *reader->at && strchr(" \t\r\n", *reader->at))
+        reader->at++;
+}
+
+static bool take(struct reader *reader, const char *word)
+{
+    size_t length = strlen(word);
+    if ((size_t)(reader->end - reader->at) < length || memcmp(reader->at, word, length) != 0)
+        return false;
+    reader->at += length;
+    return true;
+}
+
+static int hex_quad(struct reader *reader)
+{
+    int value = 0;
+    if (reader->end - reader->at < 4)
+        return -1;
+    for (int i = 0; i < 4; i++) {
+        char digit = *reader->at++;
+        int nibble = digit >= '0' && digit <= '9'   ? digit - '0'
+                     : digit >= 'a' && digit <= 'f' ? digit - 'a' + 10
+                     : digit >= 'A' && digit <= 'F' ? digit - 'A' + 10
+                                                    : -1;
+        if (nibble < 0)
+            return -1;
+        value = value * 16 + nibble;
+    }
+    return value;
+}
+
+static bool check_escape(struct reader *reader)
+{
+    if (reader->at == reader->end)
+        return fail(reader, "a string that does not end");
+    char kind = *reader->at++;
+    if (kind && strchr("\"\\/bfnrt", kind))
+        return true;
+    if (kind != 'u')
+        return fail(reader, "an unknown escape");
+    int unit = hex_quad(reader);
+    if (unit < 0)
+        return fail(reader, "a bad \\u escape");
+    if (unit == 0)
+        return fail(reader, "a NUL character");
+    if (unit >= 0xdc00 && unit <= 0xdfff)
+        return fail(reader, "a lone surrogate");
+    if (unit < 0xd800 || unit > 0xdbff)
+        return true;
+    if (!take(reader, "\\u"))
+        return fail(reader, "a lone surrogate");
+    unit = hex_quad(reader);
+    return (unit >= 0xdc00 && unit <= 0xdfff) || fail(reader, "a lone surrogate");
+}
+
+static bool check_string(struct reader *reader)
+{
+    reader->at++; /* the quote */
+    while (reader->at < reader->end) {
+        unsigned char byte = (unsigned char)*reader->at;
+        if (byte == '"') {
+            reader->at++;
+            return true;
+        }
+        if (byte < 0x20)
+            return fail(reader, "a control character in a string");
+        if (byte == '\\') {
+            reader->at++;
+            if (!check_escape(reader))
+                return false;
+            continue;
+        }
+        size_t step = utf8_sequence(reader->at, (size_t)(reader->end - reader->at));
+        if (!step)
+            return fail(reader, "bytes that are no UTF-8");
+        reader->at += step;
+    }
+    return fail(reader, "a string that does not end");
+}
+
+static bool digits(struct reader *reader)
+{
+    const char *first = reader->at;
+    while (reader->at < reader->end && *reader->at >= '0' && *reader->at <= '9')
+        reader->at++;
+    return reader->at > first;
+}
+
+static bool check_number(struct reader *reader)
+{
+    const char *first = reader->at;
+    take(reader, "-");
+    if (take(reader, "0")) {
+        if (reader->at < reader->end && *reader->at >= '0' && *reader->at <= '9')
+            return fail(reader, "a number with a leading zero");
+    } else if (!digits(reader)) {
+        return fail(reader, "something that is no value");
+    }
+    if (take(reader, ".") && !digits(reader))
+        return fail(reader, "a number without digits after its point");
+    if (take(reader, "e") || take(reader, "E")) {
+        if (!take(reader, "+"))
+            take(reader, "-");
+        if (!digits(reader))
+            return fail(reader, "a number without digits in its exponent");
+    }
+    char text[64];
+    size_t length = (size_t)(reader->at - first);
+    if (length >= sizeof text)
+        return fail(reader, "a number of more than 63 characters");
+    memcpy(text, first, length);
+    text[length] = '\0';
+    return isfinite(strtod(text, NULL)) || fail(reader, "a number that is too large");
+}
+
+static bool check_value(struct reader *reader);
+
+struct key {
+    const char *start;
+    size_t length;
+};
+
+static int compare_keys(const void *left, const void *right)
+{
+    const struct key *a = left, *b = right;
+    size_t common = a->length < b->length ? a->length : b->length;
+    int order = memcmp(a->start, b->start, common);
+    return order ? order : (a->length > b->length) - (a->length < b->length);
+}
+
+/* The same name spelled with other escapes is told apart by the decoder, which refuses what it does
+ * not know. */
+static bool check_duplicates(struct reader *reader, struct key *keys, size_t count)
+{
+    if (count > 1)
+        qsort(keys, count, sizeof *keys, compare_keys);
+    for (size_t i = 1; i < count; i++)
+        if (compare_keys(&keys[i - 1], &keys[i]) == 0) {
+            reader->at = keys[i].start;
+            return fail(reader, "a key that stands twice");
+        }
+    return true;
+}
+
+static bool check_members(struct reader *reader, struct key **keys, size_t *count)
+{
+    size_t capacity = 0;
+    do {
+        skip_blanks(reader);
+        if (reader->at == reader->end || *reader->at != '"')
+            return fail(reader, "a key that is no string");
+        const char *start = reader->at;
+        if (!check_string(reader))
+            return false;
+        if (memchr(start, '\\', (size_t)(reader->at - start)))
+            return fail(reader, "an escape in a key");
+        if (*count == KEYS_MAX)
+            return fail(reader, "an object of too many keys");
+        if (*count == capacity) {
+            capacity = capacity ? capacity * 2 : 16;
+            struct key *grown = realloc(*keys, capacity * sizeof *grown);
+            if (!grown)
+                return fail(reader, "more than there is memory for");
+            *keys = grown;
+        }
+        (*keys)[(*count)++] = (struct key){start, (size_t)(reader->at - start)};
+        skip_blanks(reader);
+        if (!take(reader, ":"))
+            return fail(reader, "a key without a value");
+        if (!check_value(reader))
+            return false;
+        skip_blanks(reader);
+    } while (take(reader, ","));
+    return take(reader, "}") || fail(reader, "an object that does not end");
+}
+
+static bool check_object(struct reader *reader)
+{
+    reader->at++;
+    skip_blanks(reader);
+    if (take(reader, "}"))
+        return true;
+    struct key *keys = NULL;
+    size_t count = 0;
+    bool good = check_members(reader, &keys, &count) && check_duplicates(reader, keys, count);
+    free(keys);
+    return good;
+}
+
+static bool check_array(struct reader *reader)
+{
+    reader->at++;
+    skip_blanks(reader);
+    if (take(reader, "]"))
+        return true;
+    do {
+        if (!check_value(reader))
+            return false;
+        skip_blanks(reader);
+    } while (take(reader, ","));
+    return take(reader, "]") || fail(reader, "an array that does not end");
+}
+
+static bool check_value(struct reader *reader)
+{
+    skip_blanks(reader);
+    if (reader->at == reader->end)
+        return fail(reader, "nothing where a value should be");
+    switch (*reader->at) {
+    case '{':
+    case '[': {
+        if (reader->depth == JSON_DEPTH_MAX)
+            return fail(reader, "nesting that is too deep");
+        reader->depth++;
+        bool good = *reader->at == '{' ? check_object(reader) : check_array(reader);
+        reader->depth--;
+        return good;
+    }
+    case '"':
+        return check_string(reader);
+    case 't':
+        return take(reader, "true") || fail(reader, "something that is no value");
+    case 'f':
+        return take(reader, "false") || fail(reader, "something that is no value");
+    case 'n':
+        return take(reader, "null") || fail(reader, "something that is no value");
+    default:
+        return check_number(reader);
+    }
+}
+
+int json_check(const char *text, size_t length, struct hearth_failure *failure)
+{
+    struct reader reader = {.start = text, .at = text, .end = text + length};
+    bool good = check_value(&reader);
+    skip_blanks(&reader);
+    if (good && reader.at != reader.end)
+        fail(&reader, "something after the value");
+    if (!reader.problem)
+        return 0;
+    return hearth_fail(failure, HEARTH_EMALFORMED, "malformed_json",
+                       "the JSON holds %s at byte %zu", reader.problem,
+                       (size_t)(reader.at - reader.start));
+}
+
+int json_parse(cJSON **ret_tree, const char *text, size_t length, struct hearth_failure *failure)
+{
+    int error = json_check(text, length, failure);
+    if (error)
+        return error;
+    *ret_tree = cJSON_ParseWithLength(text, length);
+    return *ret_tree ? 0 : hearth_fail(failure, HEARTH_ENOMEMORY, NULL, "out of memory");
+}
+
+bool json_integer_of(const cJSON *item, int64_t *ret_value)
+{
+    /* 2^53: past it a double skips numbers. */
+    if (!cJSON_IsNumber(item) || item->valuedouble != floor(item->valuedouble) ||
+        fabs(item->valuedouble) > 9007199254740992.0)
+        return false;
+    *ret_value = (int64_t)item->valuedouble;
+    return true;
+}

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 enum field_type {
     FIELD_STRING,      /* const char *; NULL when absent */
@@ -118,3 +119,8 @@ const struct operation_entry *optable_find(const char *name);
 /* Is entry in the tool set of profile? vm-run ⊂ core ⊂ full. */
 bool optable_in_profile(const struct operation_entry *entry, enum profile profile);
 enum profile optable_profile_parse(const char *name); /* PROFILE_NONE if unknown */
+const char *optable_profile_name(enum profile profile);
+
+/* Prints the table: "text", "markdown" (docs/api.md) or "json". HEARTH_EINVALID for another format.
+ */
+int optable_describe(FILE *out, const char *format);

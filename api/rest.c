@@ -1,2 +1,377 @@
-/* to be written */
-typedef int translation_unit_is_not_empty;
+/* HTTP requests become calls, and the API's own life. */
+#include "api/api.h"
+#include "api/call_internal.h"
+#include "api/decode.h"
+#include "api/json_read.h"
+#include "api/problem.h"
+#include "base/log.h"
+#include "base/text.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+static const char *method_name(enum http_method method)
+{
+    static const char *const names[] = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OTHER"};
+    return names[method];
+}
+
+/* Is the body declared as type? Parameters (charset) are looked over. */
+static bool declared(const char *content_type, const char *type)
+{
+    size_t length = strlen(type);
+    return content_type && strncasecmp(content_type, type, length) == 0 &&
+           (content_type[length] == '\0' || content_type[length] == ';' ||
+            content_type[length] == ' ');
+}
+
+static const char *const raw_types[] = {
+    "application/octet-stream", "application/x-tar",  "application/tar",
+    "application/gzip",         "application/x-gzip", "application/zstd",
+    "application/x-zstd",       "text/plain",         NULL};
+
+static bool declared_raw(const char *content_type)
+{
+    for (const char *const *type = raw_types; *type; type++)
+        if (declared(content_type, *type))
+            return true;
+    return false;
+}
+
+static bool has_body(const struct http_request *request)
+{
+    const char *length = http_request_header(request, "Content-Length");
+    return http_request_header(request, "Transfer-Encoding") ||
+           (length && strcmp(length, "0") != 0);
+}
+
+static int wrong_type(struct hearth_failure *failure, const char *wanted)
+{
+    return hearth_fail(failure, HEARTH_EMEDIATYPE, "unsupported_media_type", "the body must be %s",
+                       wanted);
+}
+
+static int plan_body(struct api *api, struct http_request *request, const struct route *route,
+                     struct http_plan *plan, struct hearth_failure *failure)
+{
+    const struct config *config = supervisor_config(api->supervisor);
+    const char *type = http_request_header(request, "Content-Type");
+    bool body = has_body(request), json = declared(type, "application/json");
+    unsigned flags = route->entry ? route->entry->flags : 0;
+    enum http_method method = http_request_method(request);
+    plan->body = HTTP_BODY_NONE;
+    if (route->kind != ROUTE_TOOL_CALL &&
+        (!route->entry || method == HTTP_GET || method == HTTP_HEAD))
+        return 0;
+    if ((flags & OPERATION_RAW_BODY) && !json && (body || !(flags & OPERATION_IDEMPOTENT))) {
+        if (!declared_raw(type))
+            return wrong_type(
+                failure, "application/json, or content as application/octet-stream or a tar type");
+        plan->body = HTTP_BODY_STREAM;
+        plan->body_limit = config->max_upload_bytes;
+        return 0;
+    }
+    if (body && !json)
+        return wrong_type(failure, "application/json");
+    plan->body = HTTP_BODY_BUFFER;
+    plan->body_limit = config->max_body_bytes;
+    return 0;
+}
+
+static int on_head(void *arg, struct http_request *request, struct http_plan *ret_plan,
+                   struct hearth_failure *failure)
+{
+    struct api *api = arg;
+    struct route route;
+    char allow[64];
+    api->requests++;
+    int error = route_find(method_name(http_request_method(request)), http_request_path(request),
+                           &route, allow, failure);
+    if (error) {
+        if (*allow)
+            http_request_header_out(request, "Allow", allow);
+        return error;
+    }
+    *ret_plan =
+        (struct http_plan){.anonymous = route.kind == ROUTE_LIVEZ || route.kind == ROUTE_READYZ ||
+                                        route.kind == ROUTE_OPENAPI};
+    return plan_body(api, request, &route, ret_plan, failure);
+}
+
+static void reply_json(struct http_request *request, struct buf *body, int error)
+{
+    struct hearth_failure failure;
+    if (!error) {
+        http_reply(request, 200, "application/json", body);
+        return;
+    }
+    hearth_fail(&failure, (enum hearth_error)error, NULL, "the answer could not be made");
+    http_reply_problem(request, &failure);
+}
+
+static void reply_root(struct http_request *request)
+{
+    auto_buf struct buf body = {0};
+    struct json_writer json = JSON_WRITER(&body);
+    static const char *const features[] = {"tools", "uploads", "exec_stream", "idempotency"};
+    json_object_begin(&json, NULL);
+    json_string(&json, "name", "hearth");
+    json_string(&json, "version", HEARTH_VERSION);
+    json_array_begin(&json, "features");
+    for (size_t i = 0; i < sizeof features / sizeof *features; i++)
+        json_string(&json, NULL, features[i]);
+    json_array_end(&json);
+    json_object_end(&json);
+    reply_json(request, &body, json.error);
+}
+
+static int check_rights(const struct principal *principal, const struct operation_entry *entry,
+                        struct hearth_failure *failure)
+{
+    unsigned needed = entry->flags & OPERATION_ADMIN ? RIGHT_ADMIN
+                      : entry->flags & OPERATION_READ_ONLY
+                          ? RIGHT_READ | RIGHT_OPERATE | RIGHT_ADMIN
+                          : RIGHT_OPERATE | RIGHT_ADMIN;
+    if (principal->rights & needed)
+        return 0;
+    int error = hearth_fail(failure, HEARTH_EFORBIDDEN, "forbidden", "the token may not do this");
+    hearth_failure_hint(failure, "An operator can issue a token with %s rights.",
+                        needed == RIGHT_ADMIN ? "admin" : "operate");
+    return error;
+}
+
+void call_dispatch(struct call *call, const cJSON *object)
+{
+    struct hearth_failure failure = HEARTH_FAILURE_NONE;
+    const struct operation_entry *entry = call->entry;
+    void *input = call_allocate(call, entry->input_size ? entry->input_size : 1);
+    int error = input ? check_rights(&call->principal, entry, &failure)
+                      : hearth_fail(&failure, HEARTH_ENOMEMORY, NULL, "out of memory");
+    if (error == HEARTH_EFORBIDDEN && !(entry->flags & OPERATION_READ_ONLY))
+        supervisor_audit(call->api->supervisor, &call->principal, call->request_id, entry->name,
+                         NULL, failure.code);
+    if (!error)
+        error = decode_input(call, entry, object, input, &failure);
+    if (error) {
+        call_fail(call, &failure);
+        return;
+    }
+    if (!idempotency_admit(call, object))
+        entry->handler(call, input);
+}
+
+/* Body, query and path in one object: the decoder has one kind of input. */
+static int gather(struct call *call, const struct route *route, cJSON **ret_object,
+                  struct hearth_failure *failure)
+{
+    size_t count;
+    const struct http_pair *query = http_request_query(call->request, &count);
+    const struct buf *body = http_request_body(call->request);
+    cJSON *object = NULL;
+    int error = 0;
+    if (!call->raw_body && body && body->length)
+        error = json_parse(&object, body->data, body->length, failure);
+    if (!error && object && !cJSON_IsObject(object))
+        error = hearth_fail(failure, HEARTH_EMALFORMED, "malformed_json",
+                            "the body must be a JSON object");
+    if (!error && !object && !(object = cJSON_CreateObject()))
+        error = hearth_fail(failure, HEARTH_ENOMEMORY, NULL, "out of memory");
+    for (unsigned i = 0; !error && i < route->parameter_count; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "%.*s", (int)strcspn(route->parameters[i].name, "}"),
+                 route->parameters[i].name);
+        if (cJSON_HasObjectItem(object, name)) {
+            error = hearth_fail(failure, HEARTH_EINVALID, "unknown_argument",
+                                "%s stands in the path", name);
+            hearth_failure_field(failure, "/");
+        } else if (!cJSON_AddStringToObject(object, name, route->parameters[i].value)) {
+            error = hearth_fail(failure, HEARTH_ENOMEMORY, NULL, "out of memory");
+        }
+    }
+    if (!error)
+        error = decode_query(call->entry, query, count, object, failure);
+    *ret_object = object;
+    return error;
+}
+
+void rest_run(struct call *call)
+{
+    struct route route;
+    char allow[64];
+    struct hearth_failure failure;
+    cJSON *object = NULL;
+    int error = route_find(method_name(http_request_method(call->request)),
+                           http_request_path(call->request), &route, allow, &failure);
+    if (!error)
+        error = gather(call, &route, &object, &failure);
+    if (error)
+        call_fail(call, &failure);
+    else
+        call_dispatch(call, object);
+    cJSON_Delete(object);
+}
+
+static void on_request(void *arg, struct http_request *request)
+{
+    struct api *api = arg;
+    struct route route;
+    char allow[64];
+    struct hearth_failure failure;
+    if (route_find(method_name(http_request_method(request)), http_request_path(request), &route,
+                   allow, &failure)) {
+        http_reply_problem(request, &failure);
+        return;
+    }
+    auto_buf struct buf body = {0};
+    switch (route.kind) {
+    case ROUTE_LIVEZ:
+        health_live(api, request);
+        return;
+    case ROUTE_READYZ:
+        health_ready(api, request);
+        return;
+    case ROUTE_METRICS:
+        metrics_reply(api, request);
+        return;
+    case ROUTE_OPENAPI:
+        reply_json(request, &body, openapi_write(&body));
+        return;
+    case ROUTE_ROOT:
+        reply_root(request);
+        return;
+    case ROUTE_TOOLS:
+        tools_list(api, request);
+        return;
+    case ROUTE_TOOL_CALL:
+    case ROUTE_OPERATION:
+        break;
+    }
+    if (route.kind == ROUTE_TOOL_CALL) {
+        route.entry = optable_find(route.parameters[0].value);
+        if (!route.entry || route.entry->profile == PROFILE_NONE) {
+            hearth_fail(&failure, HEARTH_ENOTFOUND, "unknown_tool", "there is no such tool");
+            hearth_failure_hint(&failure, "GET /v1/tools lists them.");
+            http_reply_problem(request, &failure);
+            return;
+        }
+    }
+    struct call *call = call_new(api, request, route.entry);
+    if (!call) {
+        hearth_fail(&failure, HEARTH_ENOMEMORY, NULL, "out of memory");
+        http_reply_problem(request, &failure);
+        return;
+    }
+    call->principal = *http_request_principal(request);
+    snprintf(call->request_id, sizeof call->request_id, "%s", http_request_id(request));
+    const char *key = http_request_header(request, "Idempotency-Key");
+    if (key && !(route.entry->flags & OPERATION_READ_ONLY))
+        snprintf(call->key, sizeof call->key, "%s", key);
+    if (route.entry->flags & OPERATION_LONG)
+        http_request_long(request);
+    call->tool = route.kind == ROUTE_TOOL_CALL;
+    const char *type = http_request_header(request, "Content-Type");
+    call->raw_body = !call->tool && (route.entry->flags & OPERATION_RAW_BODY) &&
+                     has_body(request) && !declared(type, "application/json");
+    if (call->raw_body)
+        http_request_pause_body(request, true); /* until the handler reads it */
+    if (call->tool)
+        tools_run(call);
+    else
+        rest_run(call);
+}
+
+static void on_body(void *arg, struct http_request *request, const void *data, size_t length)
+{
+    struct call *call = http_request_data(request);
+    (void)arg;
+    if (call && call->on_data)
+        call->on_data(call->body_arg, data, length);
+}
+
+static void on_body_end(void *arg, struct http_request *request)
+{
+    struct call *call = http_request_data(request);
+    (void)arg;
+    if (call && call->on_body_end)
+        call->on_body_end(call->body_arg);
+}
+
+static void on_gone(void *arg, struct http_request *request)
+{
+    struct call *call = http_request_data(request);
+    (void)arg;
+    if (!call)
+        return;
+    call->request = NULL;
+    if (call->on_gone)
+        call->on_gone(call->gone_arg);
+}
+
+static const struct http_handler handler = {.on_head = on_head,
+                                            .on_request = on_request,
+                                            .on_body = on_body,
+                                            .on_body_end = on_body_end,
+                                            .on_gone = on_gone};
+
+int api_new(struct api **ret_api, struct supervisor *supervisor, struct hearth_failure *failure)
+{
+    const struct config *config = supervisor_config(supervisor);
+    char socket_path[4200];
+    struct api *api = calloc(1, sizeof *api);
+    if (!api)
+        return hearth_fail(failure, HEARTH_ENOMEMORY, NULL, "out of memory");
+    api->supervisor = supervisor;
+    list_init(&api->calls);
+    list_init(&api->keys);
+    snprintf(socket_path, sizeof socket_path, "%s/hearthd.sock", config->runtime_dir);
+    struct http_config http = {
+        .supervisor = supervisor,
+        .socket_path = socket_path,
+        .listen = config->listen,
+        .max_connections = config->max_connections,
+        .max_connections_per_token = config->max_connections_per_token,
+        .head_timeout_ms = config->head_timeout_ms,
+        .body_timeout_ms = config->body_timeout_ms,
+        .request_timeout_ms = config->request_timeout_ms,
+        .allowed_hosts = config->allowed_hosts,
+        .allowed_origins = config->allowed_origins,
+    };
+    int error = http_server_new(&api->server, &http, &handler, api, failure);
+    if (error) {
+        free(api);
+        return error;
+    }
+    const char *url = http_server_url(api->server);
+    char unix_url[4300];
+    snprintf(unix_url, sizeof unix_url, "unix://%s", socket_path);
+    api->url = text_copy(url ? url : unix_url);
+    idempotency_start(api);
+    *ret_api = api;
+    return 0;
+}
+
+void api_drain(struct api *api, unsigned timeout_ms, void (*done)(void *arg), void *arg)
+{
+    http_server_drain(api->server, timeout_ms, done, arg);
+}
+
+void api_free(struct api *api)
+{
+    http_server_free(api->server);
+    timer_free(&api->prune);
+    list_for_each(cursor, next, &api->calls) call_free(container_of(cursor, struct call, link));
+    free(api->url);
+    free(api);
+}
+
+const char *api_url(const struct api *api)
+{
+    return api->url ? api->url : "";
+}
+
+uint64_t api_request_count(const struct api *api)
+{
+    return api->requests;
+}

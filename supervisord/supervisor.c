@@ -161,6 +161,22 @@ void supervisor_each_driver(struct supervisor *supervisor,
               &supervisor->drivers[i].probe);
 }
 
+const char *const *supervisor_versions_in_use(struct supervisor *supervisor, size_t *ret_count)
+{
+    size_t count = 0;
+    const char **versions = realloc(supervisor->versions, (supervisor->workspaces.count + 2) * sizeof *versions);
+    if (!versions)
+        abort();
+    supervisor->versions = versions;
+    for (size_t i = 0; i < supervisor->workspaces.bucket_count; i++)
+        for (struct map_entry *entry = supervisor->workspaces.buckets[i]; entry; entry = entry->next)
+            versions[count++] = container_of(entry, struct workspace, entry)->environment_version;
+    if (*supervisor->pool_environment)
+        versions[count++] = supervisor->pool_environment;
+    *ret_count = count;
+    return versions;
+}
+
 /* Making it. */
 
 static int make_directory(const char *path, int *ret_fd, struct hearth_failure *failure)
@@ -364,6 +380,7 @@ void supervisor_free(struct supervisor *supervisor)
     workspace_list_free(supervisor);
     tenants_free(supervisor);
     free(supervisor->agent_path);
+    free(supervisor->versions);
     if (supervisor->lock_fd >= 0)
         close(supervisor->lock_fd);
     free(supervisor);

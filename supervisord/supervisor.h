@@ -30,6 +30,9 @@ void supervisor_audit(struct supervisor *supervisor, const struct principal *pri
                       const char *request_id, const char *operation, const char *subject_id,
                       const char *outcome);
 
+/* The environment versions that workspaces were made of; borrowed until the next call. */
+const char *const *supervisor_versions_in_use(struct supervisor *supervisor, size_t *ret_count);
+
 /* For /readyz, /metrics, doctor. */
 struct supervisor_health {
     bool recovered; /* adoption is done */

@@ -50,6 +50,7 @@ struct supervisor {
     struct driver_slot *chosen; /* NULL: no driver works here */
     int lock_fd;
     char *agent_path;
+    const char **versions; /* what supervisor_versions_in_use gave */
     struct list tenants;
     struct map tokens;     // struct token, by public ID
     struct map workspaces; // struct workspace, by ID

@@ -1,2 +1,457 @@
-/* to be written */
-typedef int translation_unit_is_not_empty;
+/* Tenants and their tokens. */
+#include "api/operations/families.h"
+#include "api/operations/views.h"
+
+#include <string.h>
+
+struct tenant_input {
+    const char *name, *note, *token_id;
+    int64_t max_workspaces, max_running_execs, max_mem_mib;
+    struct optional_integer expires_in_seconds;
+    struct string_list rights, host_roots;
+};
+
+static const struct field tenant_fields[] = {
+    {.name = "tenant_id", .type = FIELD_STRING, .description = "ID of the tenant."},
+    {.name = "name", .type = FIELD_STRING, .description = "Its name."},
+    {.name = "created_at", .type = FIELD_NUMBER, .description = "When it was made."},
+    {.name = "max_workspaces", .type = FIELD_INTEGER, .description = "Quota."},
+    {.name = "max_running_execs", .type = FIELD_INTEGER, .description = "Quota."},
+    {.name = "max_mem_mib", .type = FIELD_INTEGER, .description = "Quota."},
+    {.name = "workspace_count", .type = FIELD_INTEGER, .description = "In use."},
+    {.name = "running_execs", .type = FIELD_INTEGER, .description = "In use."},
+    {.name = "mem_mib", .type = FIELD_INTEGER, .description = "In use."},
+    {0},
+};
+
+static void write_tenant(struct json_writer *json, const struct tenant *tenant)
+{
+    json_object_begin(json, NULL);
+    json_string(json, "tenant_id", tenant->tenant_id);
+    json_string(json, "name", tenant->name);
+    json_time(json, "created_at", tenant->created_at);
+    json_unsigned(json, "max_workspaces", tenant->max_workspaces);
+    json_unsigned(json, "max_running_execs", tenant->max_running_execs);
+    json_unsigned(json, "max_mem_mib", tenant->max_mem_mib);
+    json_unsigned(json, "workspace_count", tenant->workspace_count);
+    json_unsigned(json, "running_execs", tenant->running_execs);
+    json_unsigned(json, "mem_mib", tenant->mem_mib);
+    json_object_end(json);
+}
+
+static void audit(struct call *call, const char *operation, const char *subject, int error,
+                  const struct hearth_failure *failure)
+{
+    supervisor_audit(call_supervisor(call), call_principal(call), call_request_id(call), operation,
+                     subject, error ? failure->code : "ok");
+}
+
+/* create, list */
+
+static const struct field create_input[] = {
+    {.name = "name",
+     .type = FIELD_STRING,
+     .flags = FIELD_REQUIRED,
+     .maximum = 63,
+     .description = "Name: a-z, 0-9 and -.",
+     .offset = offsetof(struct tenant_input, name)},
+    {.name = "max_workspaces",
+     .type = FIELD_INTEGER,
+     .minimum = 0,
+     .maximum = 1000000,
+     .default_json = "0",
+     .description = "Quota of workspaces; 0 is the daemon's default.",
+     .offset = offsetof(struct tenant_input, max_workspaces)},
+    {.name = "max_running_execs",
+     .type = FIELD_INTEGER,
+     .minimum = 0,
+     .maximum = 1000000,
+     .default_json = "0",
+     .description = "Quota of commands that run at one time; 0 is the default.",
+     .offset = offsetof(struct tenant_input, max_running_execs)},
+    {.name = "max_mem_mib",
+     .type = FIELD_INTEGER,
+     .minimum = 0,
+     .maximum = INT64_C(1) << 40,
+     .default_json = "0",
+     .description = "Quota of memory in MiB; 0 is the default.",
+     .offset = offsetof(struct tenant_input, max_mem_mib)},
+    {0},
+};
+
+static void created(void *arg, int error, const struct hearth_failure *failure,
+                    struct tenant *tenant, const char *token, const char *token_id)
+{
+    struct call *call = arg;
+    struct buf body = {0};
+    struct json_writer json = JSON_WRITER(&body);
+    (void)token;
+    (void)token_id;
+    audit(call, "tenant_create", error ? NULL : tenant->tenant_id, error, failure);
+    if (error) {
+        call_fail(call, failure);
+        return;
+    }
+    write_tenant(&json, tenant);
+    reply_with(call, &body, &json);
+}
+
+static void create(struct call *call, const void *arg)
+{
+    const struct tenant_input *input = arg;
+    struct tenant_spec spec = {
+        .name = input->name,
+        .max_workspaces = (uint32_t)input->max_workspaces,
+        .max_running_execs = (uint32_t)input->max_running_execs,
+        .max_mem_mib = (uint64_t)input->max_mem_mib,
+    };
+    tenant_create(call_supervisor(call), &spec, created, call);
+}
+
+static const struct field no_input[] = {{0}};
+static const struct field list_output[] = {
+    {.name = "count", .type = FIELD_INTEGER, .description = "How many there are."},
+    {.name = "tenants",
+     .type = FIELD_OBJECT_LIST,
+     .description = "Oldest first.",
+     .fields = tenant_fields},
+    {0},
+};
+
+struct list_writer {
+    struct json_writer json;
+    unsigned count;
+};
+
+static int visit_tenant(void *arg, struct tenant *tenant)
+{
+    struct list_writer *writer = arg;
+    write_tenant(&writer->json, tenant);
+    writer->count++;
+    return 0;
+}
+
+static void list(struct call *call, const void *arg)
+{
+    struct buf body = {0};
+    struct list_writer writer = {.json = JSON_WRITER(&body)};
+    (void)arg;
+    json_object_begin(&writer.json, NULL);
+    json_array_begin(&writer.json, "tenants");
+    tenant_each(call_supervisor(call), visit_tenant, &writer);
+    json_array_end(&writer.json);
+    json_unsigned(&writer.json, "count", writer.count);
+    json_object_end(&writer.json);
+    reply_with(call, &body, &writer.json);
+}
+
+/* tokens */
+
+#define TENANT_NAME_FIELD                                                                          \
+    {                                                                                              \
+        .name = "name", .type = FIELD_STRING, .place = PLACE_PATH, .flags = FIELD_REQUIRED,        \
+        .maximum = 63, .description = "Name of the tenant.",                                       \
+        .offset = offsetof(struct tenant_input, name)                                              \
+    }
+
+static struct tenant *tenant_or_fail(struct call *call, const char *name)
+{
+    struct tenant *tenant = tenant_find(call_supervisor(call), name);
+    if (!tenant) {
+        struct hearth_failure failure;
+        hearth_fail(&failure, HEARTH_ENOTFOUND, "tenant_not_found", "there is no such tenant");
+        hearth_failure_field(&failure, "/name");
+        call_fail(call, &failure);
+    }
+    return tenant;
+}
+
+static const struct field issue_input[] = {
+    TENANT_NAME_FIELD,
+    {.name = "rights",
+     .type = FIELD_STRING_LIST,
+     .minimum = 1,
+     .maximum = 3,
+     .default_json = "[\"operate\"]",
+     .description = "Any of read, operate, admin; operate includes read.",
+     .offset = offsetof(struct tenant_input, rights)},
+    {.name = "expires_in_seconds",
+     .type = FIELD_INTEGER,
+     .flags = FIELD_OPTIONAL_VALUE,
+     .minimum = 1,
+     .maximum = INT64_C(315360000),
+     .description = "When it ends; else never.",
+     .offset = offsetof(struct tenant_input, expires_in_seconds)},
+    {.name = "note",
+     .type = FIELD_STRING,
+     .maximum = 200,
+     .description = "What it is for.",
+     .offset = offsetof(struct tenant_input, note)},
+    {0},
+};
+
+static const struct field issue_output[] = {
+    {.name = "tenant_id", .type = FIELD_STRING, .description = "ID of the tenant."},
+    {.name = "token_id",
+     .type = FIELD_STRING,
+     .description = "Public part, for listing and revoking."},
+    {.name = "token",
+     .type = FIELD_STRING,
+     .description = "The token itself; it is not shown again."},
+    {0},
+};
+
+static void issued(void *arg, int error, const struct hearth_failure *failure,
+                   struct tenant *tenant, const char *token, const char *token_id)
+{
+    struct call *call = arg;
+    struct buf body = {0};
+    struct json_writer json = JSON_WRITER(&body);
+    audit(call, "tenant_token_issue", error ? NULL : tenant->tenant_id, error, failure);
+    if (error) {
+        call_fail(call, failure);
+        return;
+    }
+    json_object_begin(&json, NULL);
+    json_string(&json, "tenant_id", tenant->tenant_id);
+    json_string(&json, "token_id", token_id);
+    json_string(&json, "token", token);
+    json_object_end(&json);
+    reply_with(call, &body, &json);
+}
+
+static int parse_rights(const struct string_list *names, unsigned *ret_rights,
+                        struct hearth_failure *failure)
+{
+    *ret_rights = 0;
+    for (size_t i = 0; i < names->count; i++) {
+        unsigned right = strcmp(names->items[i], "read") == 0      ? RIGHT_READ
+                         : strcmp(names->items[i], "operate") == 0 ? RIGHT_READ | RIGHT_OPERATE
+                         : strcmp(names->items[i], "admin") == 0
+                             ? RIGHT_READ | RIGHT_OPERATE | RIGHT_ADMIN
+                             : 0;
+        if (!right) {
+            int error = hearth_fail(failure, HEARTH_EINVALID, "bad_choice",
+                                    "rights are read, operate and admin");
+            hearth_failure_field(failure, "/rights");
+            return error;
+        }
+        *ret_rights |= right;
+    }
+    return 0;
+}
+
+static void issue(struct call *call, const void *arg)
+{
+    const struct tenant_input *input = arg;
+    struct hearth_failure failure;
+    unsigned rights;
+    if (parse_rights(&input->rights, &rights, &failure)) {
+        call_fail(call, &failure);
+        return;
+    }
+    struct tenant *tenant = tenant_or_fail(call, input->name);
+    int64_t expires_at = input->expires_in_seconds.set
+                             ? clock_wall_us() + input->expires_in_seconds.value * US_PER_S
+                             : 0;
+    if (tenant)
+        tenant_issue_token(call_supervisor(call), tenant, rights, expires_at, input->note, issued,
+                           call);
+}
+
+static const struct field tokens_input[] = {TENANT_NAME_FIELD, {0}};
+static const struct field token_fields[] = {
+    {.name = "token_id", .type = FIELD_STRING, .description = "Public part."},
+    {.name = "rights", .type = FIELD_ANY, .description = "List of read, operate, admin."},
+    {.name = "note", .type = FIELD_STRING, .description = "What it is for."},
+    {.name = "created_at", .type = FIELD_NUMBER, .description = "When it was made."},
+    {.name = "expires_at",
+     .type = FIELD_NUMBER,
+     .flags = FIELD_NULLABLE,
+     .description = "When it ends."},
+    {.name = "revoked_at",
+     .type = FIELD_NUMBER,
+     .flags = FIELD_NULLABLE,
+     .description = "When it was revoked."},
+    {0},
+};
+static const struct field tokens_output[] = {
+    {.name = "count", .type = FIELD_INTEGER, .description = "How many there are."},
+    {.name = "tokens",
+     .type = FIELD_OBJECT_LIST,
+     .description = "In no order.",
+     .fields = token_fields},
+    {0},
+};
+
+static int visit_token(void *arg, const struct token_info *token)
+{
+    struct list_writer *writer = arg;
+    struct json_writer *json = &writer->json;
+    static const char *const names[] = {"read", "operate", "admin"};
+    writer->count++;
+    json_object_begin(json, NULL);
+    json_string(json, "token_id", token->token_id);
+    json_array_begin(json, "rights");
+    for (int i = 0; i < 3; i++)
+        if (token->rights & 1u << i)
+            json_string(json, NULL, names[i]);
+    json_array_end(json);
+    json_string(json, "note", token->note);
+    json_time(json, "created_at", token->created_at);
+    json_time(json, "expires_at", token->expires_at);
+    json_time(json, "revoked_at", token->revoked_at);
+    json_object_end(json);
+    return 0;
+}
+
+static void tokens(struct call *call, const void *arg)
+{
+    const struct tenant_input *input = arg;
+    struct tenant *tenant = tenant_or_fail(call, input->name);
+    struct buf body = {0};
+    struct list_writer writer = {.json = JSON_WRITER(&body)};
+    if (!tenant)
+        return;
+    json_object_begin(&writer.json, NULL);
+    json_array_begin(&writer.json, "tokens");
+    tenant_each_token(call_supervisor(call), tenant, visit_token, &writer);
+    json_array_end(&writer.json);
+    json_unsigned(&writer.json, "count", writer.count);
+    json_object_end(&writer.json);
+    reply_with(call, &body, &writer.json);
+}
+
+static const struct field revoke_input[] = {
+    TENANT_NAME_FIELD,
+    {.name = "token_id",
+     .type = FIELD_STRING,
+     .place = PLACE_PATH,
+     .flags = FIELD_REQUIRED,
+     .maximum = 32,
+     .description = "Public part of the token.",
+     .offset = offsetof(struct tenant_input, token_id)},
+    {0},
+};
+static const struct field revoke_output[] = {
+    {.name = "token_id", .type = FIELD_STRING, .description = "Public part of the token."},
+    {.name = "revoked", .type = FIELD_BOOLEAN, .description = "It works no more."},
+    {0},
+};
+
+static void revoked(void *arg, int error, const struct hearth_failure *failure,
+                    struct tenant *tenant, const char *token, const char *token_id)
+{
+    struct call *call = arg;
+    struct buf body = {0};
+    struct json_writer json = JSON_WRITER(&body);
+    (void)token;
+    audit(call, "tenant_token_revoke", error ? NULL : tenant->tenant_id, error, failure);
+    if (error) {
+        call_fail(call, failure);
+        return;
+    }
+    json_object_begin(&json, NULL);
+    json_string(&json, "token_id", token_id);
+    json_boolean(&json, "revoked", true);
+    json_object_end(&json);
+    reply_with(call, &body, &json);
+}
+
+static void revoke_token(struct call *call, const void *arg)
+{
+    const struct tenant_input *input = arg;
+    struct tenant *tenant = tenant_or_fail(call, input->name);
+    if (tenant)
+        tenant_revoke_token(call_supervisor(call), tenant, input->token_id, revoked, call);
+}
+
+static const char *const create_errors[] = {"bad_tenant_name", "tenant_exists", NULL};
+static const char *const token_errors[] = {"tenant_not_found", "token_not_found", NULL};
+
+const struct operation_entry admin_operations[] = {
+    {
+        .name = "tenant_create",
+        .family = "tenant",
+        .title = "Create a tenant",
+        .summary = "Makes a tenant with its quotas.",
+        .description = "Makes a tenant.",
+        .method = "POST",
+        .path = "/v1/tenants",
+        .surfaces = SURFACE_REST,
+        .flags = OPERATION_ADMIN,
+        .status = 201,
+        .input = create_input,
+        .input_size = sizeof(struct tenant_input),
+        .output = tenant_fields,
+        .errors = create_errors,
+        .handler = create,
+    },
+    {
+        .name = "tenant_list",
+        .family = "tenant",
+        .title = "List tenants",
+        .summary = "Lists tenants with quotas and what is in use.",
+        .description = "Lists tenants.",
+        .method = "GET",
+        .path = "/v1/tenants",
+        .surfaces = SURFACE_REST,
+        .flags = OPERATION_ADMIN | OPERATION_READ_ONLY | OPERATION_IDEMPOTENT,
+        .status = 200,
+        .input = no_input,
+        .output = list_output,
+        .handler = list,
+    },
+    {
+        .name = "tenant_token_issue",
+        .family = "tenant",
+        .title = "Issue a token",
+        .summary = "Makes a token; it is shown once.",
+        .description = "Makes a token of a tenant.",
+        .method = "POST",
+        .path = "/v1/tenants/{name}/tokens",
+        .surfaces = SURFACE_REST,
+        .flags = OPERATION_ADMIN,
+        .status = 201,
+        .input = issue_input,
+        .input_size = sizeof(struct tenant_input),
+        .output = issue_output,
+        .errors = token_errors,
+        .handler = issue,
+    },
+    {
+        .name = "tenant_token_list",
+        .family = "tenant",
+        .title = "List tokens",
+        .summary = "Lists a tenant's tokens without their secrets.",
+        .description = "Lists a tenant's tokens.",
+        .method = "GET",
+        .path = "/v1/tenants/{name}/tokens",
+        .surfaces = SURFACE_REST,
+        .flags = OPERATION_ADMIN | OPERATION_READ_ONLY | OPERATION_IDEMPOTENT,
+        .status = 200,
+        .input = tokens_input,
+        .input_size = sizeof(struct tenant_input),
+        .output = tokens_output,
+        .errors = token_errors,
+        .handler = tokens,
+    },
+    {
+        .name = "tenant_token_revoke",
+        .family = "tenant",
+        .title = "Revoke a token",
+        .summary = "Ends a token at once.",
+        .description = "Ends a token.",
+        .method = "DELETE",
+        .path = "/v1/tenants/{name}/tokens/{token_id}",
+        .surfaces = SURFACE_REST,
+        .flags = OPERATION_ADMIN | OPERATION_DESTRUCTIVE | OPERATION_IDEMPOTENT,
+        .status = 200,
+        .input = revoke_input,
+        .input_size = sizeof(struct tenant_input),
+        .output = revoke_output,
+        .errors = token_errors,
+        .handler = revoke_token,
+    },
+    {0},
+};

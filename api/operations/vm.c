@@ -1,2 +1,354 @@
-/* to be written */
-typedef int translation_unit_is_not_empty;
+#include "api/operations/families.h"
+#include "api/operations/views.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* vm_run: one command in a sandbox of its own, that is gone afterwards whatever happened. */
+
+struct run_input {
+    const char *environment, *command, *isolation;
+    int64_t vcpu_count, mem_mib, timeout_seconds, ttl_seconds;
+    bool network, allow_host_compat;
+};
+
+static const char *const isolations[] = {"vm", "container", NULL};
+
+static const struct field run_input[] = {
+    {.name = "environment",
+     .type = FIELD_STRING,
+     .flags = FIELD_REQUIRED,
+     .maximum = 129,
+     .description = "Environment to run in, for example debian:12.",
+     .offset = offsetof(struct run_input, environment)},
+    {.name = "command",
+     .type = FIELD_STRING,
+     .flags = FIELD_REQUIRED,
+     .maximum = 1 << 20,
+     .description = "Shell command, run by /bin/sh -lc.",
+     .offset = offsetof(struct run_input, command)},
+    {.name = "vcpu_count",
+     .type = FIELD_INTEGER,
+     .minimum = 1,
+     .maximum = 8,
+     .default_json = "1",
+     .description = "Virtual CPUs.",
+     .offset = offsetof(struct run_input, vcpu_count)},
+    {.name = "mem_mib",
+     .type = FIELD_INTEGER,
+     .minimum = 256,
+     .maximum = 32768,
+     .default_json = "1024",
+     .description = "Memory in MiB.",
+     .offset = offsetof(struct run_input, mem_mib)},
+    {.name = "timeout_seconds",
+     .type = FIELD_INTEGER,
+     .minimum = 1,
+     .maximum = 86400,
+     .default_json = "30",
+     .description = "Time after which the command is ended; exit code 124.",
+     .offset = offsetof(struct run_input, timeout_seconds)},
+    {.name = "ttl_seconds",
+     .type = FIELD_INTEGER,
+     .minimum = 60,
+     .maximum = 31536000,
+     .default_json = "600",
+     .description = "Longest life of the machine.",
+     .offset = offsetof(struct run_input, ttl_seconds)},
+    {.name = "network",
+     .type = FIELD_BOOLEAN,
+     .default_json = "false",
+     .description = "Give it outbound network access.",
+     .offset = offsetof(struct run_input, network)},
+    {.name = "isolation",
+     .type = FIELD_STRING,
+     .choices = isolations,
+     .description = "Demand a vm or a container.",
+     .offset = offsetof(struct run_input, isolation)},
+    {.name = "allow_host_compat",
+     .type = FIELD_BOOLEAN,
+     .default_json = "false",
+     .description = "Accepted for compatibility: a container is fine.",
+     .offset = offsetof(struct run_input, allow_host_compat)},
+    {0},
+};
+
+static const struct field cleanup_fields[] = {
+    {.name = "vm_id", .type = FIELD_STRING, .description = "ID of the machine."},
+    {.name = "deleted", .type = FIELD_BOOLEAN, .description = "It is gone."},
+    {.name = "reason", .type = FIELD_STRING, .description = "post_exec_cleanup."},
+    {0},
+};
+static const struct field run_output[] = {
+    {.name = "vm_id", .type = FIELD_STRING, .description = "ID of the machine, which is gone."},
+    {.name = "environment", .type = FIELD_STRING, .description = "Its environment."},
+    {.name = "environment_version",
+     .type = FIELD_STRING,
+     .description = "Content digest of that environment."},
+    {.name = "command", .type = FIELD_STRING, .description = "The command."},
+    {.name = "stdout", .type = FIELD_STRING, .description = "Standard output."},
+    {.name = "stderr", .type = FIELD_STRING, .description = "Standard error."},
+    {.name = "exit_code", .type = FIELD_INTEGER, .description = "Exit code; 124 after a time-out."},
+    {.name = "duration_ms", .type = FIELD_INTEGER, .description = "How long it ran."},
+    {.name = "execution_mode",
+     .type = FIELD_STRING,
+     .flags = FIELD_NULLABLE,
+     .description = "How it was run."},
+    {.name = "timed_out", .type = FIELD_BOOLEAN, .description = "It was ended by its time limit."},
+    {.name = "stdout_bytes",
+     .type = FIELD_INTEGER,
+     .description = "Bytes written to standard output."},
+    {.name = "stderr_bytes",
+     .type = FIELD_INTEGER,
+     .description = "Bytes written to standard error."},
+    {.name = "truncated", .type = FIELD_BOOLEAN, .description = "Some output is left out."},
+    {.name = "cleanup",
+     .type = FIELD_OBJECT,
+     .description = "What became of the machine.",
+     .fields = cleanup_fields},
+    {0},
+};
+
+struct run {
+    struct call *call;
+    const struct run_input *input;
+    struct exec_wait *wait;
+    char vm_id[ID_SIZE], exec_id[ID_SIZE];
+    struct buf body; /* the answer, kept while the machine is deleted */
+    struct json_writer json;
+    struct hearth_failure failure;
+    bool gone;
+};
+
+static struct workspace *machine(struct run *run)
+{
+    struct hearth_failure failure;
+    return *run->vm_id ? workspace_find(call_principal(run->call), run->vm_id, &failure) : NULL;
+}
+
+static void removed(void *arg, int error, const struct hearth_failure *failure,
+                    struct workspace *workspace)
+{
+    struct run *run = arg;
+    (void)workspace;
+    if (run->failure.error) {
+        buf_free(&run->body);
+        call_fail(run->call, &run->failure);
+        return;
+    }
+    json_object_begin(&run->json, "cleanup");
+    json_string(&run->json, "vm_id", run->vm_id);
+    json_boolean(&run->json, "deleted", error == 0);
+    json_string(&run->json, "reason", "post_exec_cleanup");
+    json_object_end(&run->json);
+    json_object_end(&run->json);
+    (void)failure;
+    reply_with(run->call, &run->body, &run->json);
+}
+
+static void clean_up(struct run *run)
+{
+    struct workspace *workspace = machine(run);
+    if (workspace)
+        workspace_delete(workspace, call_principal(run->call), call_request_id(run->call), removed,
+                         run);
+    else
+        removed(run, HEARTH_ENOTFOUND, NULL, NULL);
+}
+
+static void ran(void *arg, int error, const struct hearth_failure *failure,
+                const struct exec_status *status)
+{
+    struct run *run = arg;
+    struct workspace *workspace = machine(run);
+    run->wait = NULL;
+    if (error || !workspace) {
+        if (error)
+            run->failure = *failure;
+        else
+            hearth_fail(&run->failure, HEARTH_ENOTFOUND, "vm_not_found", "the machine is gone");
+        clean_up(run);
+        return;
+    }
+    struct workspace_status described;
+    struct json_writer *json = &run->json;
+    workspace_describe(workspace, &described);
+    *json = JSON_WRITER(&run->body);
+    json_object_begin(json, NULL);
+    json_string(json, "vm_id", run->vm_id);
+    json_string(json, "environment", described.environment);
+    json_string(json, "environment_version", described.environment_version);
+    json_string(json, "command", status->command);
+    bool cut = write_output(json, "stdout", status->stdout_data, status->stdout_length,
+                            status->stdout_head, status->stdout_omitted, ENCODING_UTF8);
+    cut = write_output(json, "stderr", status->stderr_data, status->stderr_length,
+                       status->stderr_head, status->stderr_omitted, ENCODING_UTF8) ||
+          cut;
+    json_integer(json, "exit_code", status->exit_code);
+    json_duration_ms(json, "duration_ms", status->duration_us);
+    json_string(json, "execution_mode", status->execution_mode);
+    json_boolean(json, "timed_out", status->timed_out);
+    json_unsigned(json, "stdout_bytes", status->stdout_bytes);
+    json_unsigned(json, "stderr_bytes", status->stderr_bytes);
+    json_boolean(json, "truncated", cut);
+    clean_up(run);
+}
+
+/* The client has gone: what runs for it is ended, and the clean-up follows as ever. */
+static void gone(void *arg)
+{
+    struct run *run = arg;
+    struct workspace *workspace = machine(run);
+    run->gone = true;
+    if (!workspace || !run->wait)
+        return;
+    exec_wait_cancel(run->wait);
+    run->wait = NULL;
+    hearth_fail(&run->failure, HEARTH_ECANCELLED, NULL, "the client went away");
+    clean_up(run);
+}
+
+static void created(void *arg, int error, const struct hearth_failure *failure,
+                    struct workspace *workspace)
+{
+    struct run *run = arg;
+    struct workspace_status status;
+    if (error) {
+        call_fail(run->call, failure);
+        return;
+    }
+    workspace_describe(workspace, &status);
+    memcpy(run->vm_id, status.workspace_id, strlen(status.workspace_id) + 1);
+    if (run->gone) {
+        hearth_fail(&run->failure, HEARTH_ECANCELLED, NULL, "the client went away");
+        clean_up(run);
+        return;
+    }
+    struct exec_spec spec = {
+        .command = run->input->command,
+        .timeout_ms = (unsigned)run->input->timeout_seconds * 1000,
+        .max_output_bytes = EXEC_OUTPUT_DEFAULT,
+        .request_id = call_request_id(run->call),
+    };
+    exec_start(workspace, call_principal(run->call), &spec, -1, ran, run, &run->wait);
+}
+
+static void run_(struct call *call, const void *arg)
+{
+    const struct run_input *input = arg;
+    struct hearth_failure failure = HEARTH_FAILURE_NONE;
+    struct run *run = call_allocate(call, sizeof *run);
+    if (!run) {
+        hearth_fail(&failure, HEARTH_ENOMEMORY, NULL, "out of memory");
+    } else if (input->network) {
+        hearth_fail(&failure, HEARTH_EUNSUPPORTED, "network_unsupported",
+                    "this build of hearth runs machines without network only");
+        hearth_failure_field(&failure, "/network");
+    }
+    if (failure.error) {
+        call_fail(call, &failure);
+        return;
+    }
+    run->call = call;
+    run->input = input;
+    struct workspace_spec spec = {
+        .environment = input->environment,
+        .vcpu_count = (uint32_t)input->vcpu_count,
+        .mem_mib = (uint32_t)input->mem_mib,
+        .disk_mib = 4096,
+        .ttl_us = input->ttl_seconds * US_PER_S,
+        .isolation = input->isolation,
+        .allow_host_compat = input->allow_host_compat,
+        .one_shot = true,
+        .request_id = call_request_id(call),
+    };
+    call_on_gone(call, gone, run);
+    workspace_create(call_supervisor(call), call_principal(call), &spec, created, run);
+}
+
+/* vm_list_environments */
+
+static const struct field no_input[] = {{0}};
+static const struct field environments_output[] = {
+    {.name = "count", .type = FIELD_INTEGER, .description = "How many there are."},
+    {.name = "environments",
+     .type = FIELD_OBJECT_LIST,
+     .description = "Built ones can be used at once.",
+     .fields = environment_fields},
+    {0},
+};
+
+struct environments_writer {
+    struct json_writer json;
+    unsigned count;
+};
+
+static int visit(void *arg, const struct environment *environment)
+{
+    struct environments_writer *writer = arg;
+    write_environment(&writer->json, NULL, environment);
+    writer->count++;
+    return 0;
+}
+
+static void environments(struct call *call, const void *arg)
+{
+    struct buf body = {0};
+    struct environments_writer writer = {.json = JSON_WRITER(&body)};
+    (void)arg;
+    json_object_begin(&writer.json, NULL);
+    json_array_begin(&writer.json, "environments");
+    environment_each(supervisor_environments(call_supervisor(call)), visit, &writer);
+    json_array_end(&writer.json);
+    json_unsigned(&writer.json, "count", writer.count);
+    json_object_end(&writer.json);
+    reply_with(call, &body, &writer.json);
+}
+
+static const char *const run_errors[] = {"unknown_environment", "environment_not_pulled",
+                                         "quota_workspaces",    "isolation_unavailable",
+                                         "network_unsupported", NULL};
+
+const struct operation_entry vm_operations[] = {
+    {
+        .name = "vm_run",
+        .family = "vm",
+        .title = "Run one command",
+        .summary = "Runs one command in a fresh sandbox that is gone afterwards.",
+        .description = "Runs one shell command in a fresh, isolated Linux sandbox and returns "
+                       "stdout, stderr and "
+                       "exit_code. The sandbox is deleted afterwards: nothing is kept between "
+                       "calls. For more than one "
+                       "command use a workspace.",
+        .method = "POST",
+        .path = "/v1/vm-runs",
+        .profile = PROFILE_VM_RUN,
+        .surfaces = SURFACE_REST | SURFACE_TOOL,
+        .flags = OPERATION_LONG | OPERATION_OPEN_WORLD,
+        .status = 200,
+        .input = run_input,
+        .input_size = sizeof(struct run_input),
+        .output = run_output,
+        .errors = run_errors,
+        .handler = run_,
+    },
+    {
+        .name = "vm_list_environments",
+        .family = "vm",
+        .title = "List environments",
+        .summary = "Lists the environments that sandboxes start from.",
+        .description = "Lists the environments that workspaces and machines can be made from, and "
+                       "which of them are built "
+                       "on this host.",
+        .method = "GET",
+        .path = "/v1/environments",
+        .profile = PROFILE_FULL,
+        .surfaces = SURFACE_REST | SURFACE_TOOL,
+        .flags = OPERATION_READ_ONLY | OPERATION_IDEMPOTENT,
+        .status = 200,
+        .input = no_input,
+        .output = environments_output,
+        .handler = environments,
+    },
+    {0},
+};

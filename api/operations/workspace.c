@@ -1,2 +1,541 @@
-/* to be written */
-typedef int translation_unit_is_not_empty;
+#include "api/operations/families.h"
+#include "api/operations/views.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static void changed(void *arg, int error, const struct hearth_failure *failure,
+                    struct workspace *workspace)
+{
+    struct call *call = arg;
+    struct buf body = {0};
+    struct json_writer json = JSON_WRITER(&body);
+    if (error) {
+        call_fail(call, failure);
+        return;
+    }
+    write_status(&json, workspace);
+    reply_with(call, &body, &json);
+}
+
+/* Labels as rows; NULL with the call failed where memory is short. */
+static const struct row_label *labels_of(struct call *call, const struct pair_list *pairs)
+{
+    struct row_label *labels = call_allocate(call, (pairs->count + 1) * sizeof *labels);
+    for (size_t i = 0; labels && i < pairs->count; i++)
+        labels[i] = (struct row_label){pairs->items[i].name, pairs->items[i].value};
+    if (!labels) {
+        struct hearth_failure failure;
+        hearth_fail(&failure, HEARTH_ENOMEMORY, NULL, "out of memory");
+        call_fail(call, &failure);
+    }
+    return labels;
+}
+
+/* create */
+
+struct create_input {
+    const char *environment, *network_policy, *seed_path, *name, *isolation, *seed_upload;
+    int64_t vcpu_count, mem_mib, ttl_seconds, disk_mib;
+    bool allow_host_compat;
+    struct pair_list labels;
+};
+
+static const char *const network_policies[] = {"off", "egress", "published-ports",
+                                               "egress+published-ports", NULL};
+static const char *const isolations[] = {"vm", "container", NULL};
+
+static const struct field create_input[] = {
+    {.name = "environment",
+     .type = FIELD_STRING,
+     .flags = FIELD_REQUIRED,
+     .maximum = 129,
+     .description =
+         "Environment to start from, for example debian:12; vm_list_environments lists them.",
+     .offset = offsetof(struct create_input, environment)},
+    {.name = "vcpu_count",
+     .type = FIELD_INTEGER,
+     .minimum = 1,
+     .maximum = 8,
+     .default_json = "1",
+     .description = "Virtual CPUs.",
+     .offset = offsetof(struct create_input, vcpu_count)},
+    {.name = "mem_mib",
+     .type = FIELD_INTEGER,
+     .minimum = 256,
+     .maximum = 32768,
+     .default_json = "1024",
+     .description = "Memory in MiB.",
+     .offset = offsetof(struct create_input, mem_mib)},
+    {.name = "ttl_seconds",
+     .type = FIELD_INTEGER,
+     .minimum = 60,
+     .maximum = 31536000,
+     .default_json = "86400",
+     .description = "Seconds without activity after which it may be stopped.",
+     .offset = offsetof(struct create_input, ttl_seconds)},
+    {.name = "network_policy",
+     .type = FIELD_STRING,
+     .flags = FIELD_FULL_ONLY,
+     .choices = network_policies,
+     .default_json = "\"off\"",
+     .description = "What the workspace may reach; off is no network but its own loopback.",
+     .offset = offsetof(struct create_input, network_policy)},
+    {.name = "seed_path",
+     .type = FIELD_STRING,
+     .maximum = 4095,
+     .description = "Host directory that the client packed into seed_upload; kept for status only.",
+     .offset = offsetof(struct create_input, seed_path)},
+    {.name = "name",
+     .type = FIELD_STRING,
+     .maximum = WORKSPACE_NAME_MAX,
+     .check = workspace_name_check,
+     .description = "A name for people, to find it again.",
+     .offset = offsetof(struct create_input, name)},
+    {.name = "labels",
+     .type = FIELD_MAP,
+     .maximum = WORKSPACE_LABELS_MAX,
+     .description = "Labels to find it by.",
+     .offset = offsetof(struct create_input, labels)},
+    {.name = "isolation",
+     .type = FIELD_STRING,
+     .choices = isolations,
+     .description = "Demand a vm or a container; what is demanded is given or the create fails.",
+     .offset = offsetof(struct create_input, isolation)},
+    {.name = "disk_mib",
+     .type = FIELD_INTEGER,
+     .minimum = 256,
+     .maximum = 1048576,
+     .default_json = "4096",
+     .description = "Disk in MiB, where the driver can limit it.",
+     .offset = offsetof(struct create_input, disk_mib)},
+    {.name = "seed_upload",
+     .type = FIELD_STRING,
+     .maximum = 64,
+     .description = "ID of an upload (POST /v1/uploads) whose tree becomes /workspace.",
+     .offset = offsetof(struct create_input, seed_upload)},
+    {.name = "allow_host_compat",
+     .type = FIELD_BOOLEAN,
+     .flags = FIELD_REST_ONLY,
+     .default_json = "false",
+     .description = "Accepted for compatibility: a container is fine.",
+     .offset = offsetof(struct create_input, allow_host_compat)},
+    {0},
+};
+
+static void create(struct call *call, const void *arg)
+{
+    const struct create_input *input = arg;
+    const struct row_label *labels = labels_of(call, &input->labels);
+    struct hearth_failure failure;
+    if (!labels)
+        return;
+    int network = network_policy_parse(input->network_policy);
+    if (network != NETWORK_OFF) {
+        hearth_fail(&failure, HEARTH_EUNSUPPORTED, "network_unsupported",
+                    "this build of hearth runs workspaces without network only");
+        hearth_failure_field(&failure, "/network_policy");
+        call_fail(call, &failure);
+        return;
+    }
+    struct workspace_spec spec = {
+        .environment = input->environment,
+        .vcpu_count = (uint32_t)input->vcpu_count,
+        .mem_mib = (uint32_t)input->mem_mib,
+        .disk_mib = (uint32_t)input->disk_mib,
+        .ttl_us = input->ttl_seconds * US_PER_S,
+        .network = (enum network_policy)network,
+        .name = input->name,
+        .labels = labels,
+        .label_count = input->labels.count,
+        .isolation = input->isolation,
+        .allow_host_compat = input->allow_host_compat,
+        .seed_upload = input->seed_upload,
+        .seed_path = input->seed_path,
+        .request_id = call_request_id(call),
+    };
+    workspace_create(call_supervisor(call), call_principal(call), &spec, changed, call);
+}
+
+/* list */
+
+struct list_input {
+    const char *name, *state, *cursor;
+    struct string_list label;
+    int64_t limit;
+};
+
+static const char *const states[] = {"started", "stopped", "failed", NULL};
+
+static const struct field list_input[] = {
+    {.name = "name",
+     .type = FIELD_STRING,
+     .place = PLACE_QUERY,
+     .maximum = WORKSPACE_NAME_MAX,
+     .description = "Only those of this name.",
+     .offset = offsetof(struct list_input, name)},
+    {.name = "label",
+     .type = FIELD_STRING_LIST,
+     .place = PLACE_QUERY,
+     .maximum = 32,
+     .description = "Only those that have all of these labels, each `key` or `key=value`.",
+     .offset = offsetof(struct list_input, label)},
+    {.name = "state",
+     .type = FIELD_STRING,
+     .place = PLACE_QUERY,
+     .choices = states,
+     .description = "Only those in this state.",
+     .offset = offsetof(struct list_input, state)},
+    {.name = "limit",
+     .type = FIELD_INTEGER,
+     .place = PLACE_QUERY,
+     .minimum = 1,
+     .maximum = 1000,
+     .default_json = "100",
+     .description = "Rows in a page.",
+     .offset = offsetof(struct list_input, limit)},
+    {.name = "cursor",
+     .type = FIELD_STRING,
+     .place = PLACE_QUERY,
+     .maximum = WORKSPACE_CURSOR_SIZE,
+     .description = "next_cursor of the page before.",
+     .offset = offsetof(struct list_input, cursor)},
+    {0},
+};
+
+static const struct field list_output[] = {
+    {.name = "count", .type = FIELD_INTEGER, .description = "Rows in this page."},
+    {.name = "workspaces",
+     .type = FIELD_OBJECT_LIST,
+     .description = "Latest activity first.",
+     .fields = row_fields},
+    {.name = "next_cursor",
+     .type = FIELD_STRING,
+     .flags = FIELD_NULLABLE,
+     .description = "Pass it for the next page; null at the end."},
+    {0},
+};
+
+struct list_writer {
+    struct json_writer json;
+    unsigned count;
+};
+
+static void visit(void *arg, struct workspace *workspace)
+{
+    struct list_writer *writer = arg;
+    write_row(&writer->json, workspace);
+    writer->count++;
+}
+
+static void list(struct call *call, const void *arg)
+{
+    const struct list_input *input = arg;
+    struct buf body = {0};
+    struct list_writer writer = {.json = JSON_WRITER(&body)};
+    char cursor[WORKSPACE_CURSOR_SIZE];
+    struct hearth_failure failure;
+    struct workspace_filter filter = {
+        .name = input->name,
+        .state = input->state,
+        .labels = input->label.items,
+        .label_count = input->label.count,
+        .limit = (unsigned)input->limit,
+        .cursor = input->cursor,
+    };
+    json_object_begin(&writer.json, NULL);
+    json_array_begin(&writer.json, "workspaces");
+    if (workspace_list(call_supervisor(call), call_principal(call), &filter, visit, &writer, cursor,
+                       &failure)) {
+        buf_free(&body);
+        call_fail(call, &failure);
+        return;
+    }
+    json_array_end(&writer.json);
+    json_unsigned(&writer.json, "count", writer.count);
+    json_string(&writer.json, "next_cursor", *cursor ? cursor : NULL);
+    json_object_end(&writer.json);
+    reply_with(call, &body, &writer.json);
+}
+
+/* status, delete, stop, start */
+
+struct id_input {
+    const char *workspace_id;
+};
+
+static const struct field id_input[] = {WORKSPACE_ID_FIELD(id_input), {0}};
+
+static void status(struct call *call, const void *arg)
+{
+    const struct id_input *input = arg;
+    struct workspace *workspace = workspace_or_fail(call, input->workspace_id);
+    if (workspace)
+        changed(call, 0, NULL, workspace);
+}
+
+static const struct field delete_output[] = {
+    {.name = "workspace_id", .type = FIELD_STRING, .description = "ID of the workspace."},
+    {.name = "deleted", .type = FIELD_BOOLEAN, .description = "It is gone."},
+    {.name = "reason", .type = FIELD_STRING, .description = "explicit_delete."},
+    {0},
+};
+
+static void deleted(void *arg, int error, const struct hearth_failure *failure,
+                    struct workspace *workspace)
+{
+    struct call *call = arg;
+    struct buf body = {0};
+    struct json_writer json = JSON_WRITER(&body);
+    struct workspace_status described;
+    if (error) {
+        call_fail(call, failure);
+        return;
+    }
+    workspace_describe(workspace, &described);
+    json_object_begin(&json, NULL);
+    json_string(&json, "workspace_id", described.workspace_id);
+    json_boolean(&json, "deleted", true);
+    json_string(&json, "reason", "explicit_delete");
+    json_object_end(&json);
+    reply_with(call, &body, &json);
+}
+
+static void delete_(struct call *call, const void *arg)
+{
+    const struct id_input *input = arg;
+    struct workspace *workspace = workspace_or_fail(call, input->workspace_id);
+    if (workspace)
+        workspace_delete(workspace, call_principal(call), call_request_id(call), deleted, call);
+}
+
+static void stop(struct call *call, const void *arg)
+{
+    const struct id_input *input = arg;
+    struct workspace *workspace = workspace_or_fail(call, input->workspace_id);
+    if (workspace)
+        workspace_stop(workspace, call_principal(call), call_request_id(call), changed, call);
+}
+
+static void start(struct call *call, const void *arg)
+{
+    const struct id_input *input = arg;
+    struct workspace *workspace = workspace_or_fail(call, input->workspace_id);
+    if (workspace)
+        workspace_start(workspace, call_principal(call), call_request_id(call), changed, call);
+}
+
+/* update */
+
+struct update_input {
+    const char *workspace_id, *name;
+    bool clear_name;
+    struct pair_list labels;
+    struct string_list clear_labels;
+};
+
+static const struct field update_input[] = {
+    WORKSPACE_ID_FIELD(update_input),
+    {.name = "name",
+     .type = FIELD_STRING,
+     .maximum = WORKSPACE_NAME_MAX,
+     .check = workspace_name_check,
+     .description = "The new name.",
+     .offset = offsetof(struct update_input, name)},
+    {.name = "clear_name",
+     .type = FIELD_BOOLEAN,
+     .default_json = "false",
+     .description = "Take the name away.",
+     .offset = offsetof(struct update_input, clear_name)},
+    {.name = "labels",
+     .type = FIELD_MAP,
+     .maximum = WORKSPACE_LABELS_MAX,
+     .description = "Labels to add or replace; others stay.",
+     .offset = offsetof(struct update_input, labels)},
+    {.name = "clear_labels",
+     .type = FIELD_STRING_LIST,
+     .maximum = WORKSPACE_LABELS_MAX,
+     .description = "Names of labels to take away.",
+     .offset = offsetof(struct update_input, clear_labels)},
+    {0},
+};
+
+static void update(struct call *call, const void *arg)
+{
+    const struct update_input *input = arg;
+    struct workspace *workspace = workspace_or_fail(call, input->workspace_id);
+    const struct row_label *labels = workspace ? labels_of(call, &input->labels) : NULL;
+    if (!labels)
+        return;
+    struct workspace_update_spec spec = {
+        .name = input->name,
+        .clear_name = input->clear_name,
+        .labels = labels,
+        .label_count = input->labels.count,
+        .clear_labels = input->clear_labels.items,
+        .clear_label_count = input->clear_labels.count,
+        .request_id = call_request_id(call),
+    };
+    workspace_update(workspace, call_principal(call), &spec, changed, call);
+}
+
+static const char *const create_errors[] = {"unknown_environment",
+                                            "environment_not_pulled",
+                                            "bad_name",
+                                            "bad_label",
+                                            "upload_not_found",
+                                            "isolation_unavailable",
+                                            "quota_workspaces",
+                                            "quota_memory",
+                                            "network_unsupported",
+                                            NULL};
+static const char *const id_errors[] = {"workspace_not_found", NULL};
+static const char *const update_errors[] = {"workspace_not_found", "empty_update", "bad_name",
+                                            "bad_label", NULL};
+static const char *const life_errors[] = {"workspace_not_found", "workspace_busy", NULL};
+static const char *const list_errors[] = {"bad_cursor", NULL};
+
+const struct operation_entry workspace_operations[] = {
+    {
+        .name = "workspace_create",
+        .family = "workspace",
+        .title = "Create a workspace",
+        .summary = "Makes a workspace and starts it.",
+        .description = "Creates a persistent workspace: a sandboxed Linux system with /workspace "
+                       "as its working "
+                       "directory, where commands can be run and files read and written over many "
+                       "calls. Use it when "
+                       "more than one command is needed; delete it when done. Returns its "
+                       "workspace_id and status.",
+        .method = "POST",
+        .path = "/v1/workspaces",
+        .profile = PROFILE_CORE,
+        .surfaces = SURFACE_REST | SURFACE_TOOL,
+        .flags = OPERATION_LONG | OPERATION_ACTIVITY,
+        .status = 201,
+        .input = create_input,
+        .input_size = sizeof(struct create_input),
+        .output = status_fields,
+        .errors = create_errors,
+        .handler = create,
+    },
+    {
+        .name = "workspace_list",
+        .family = "workspace",
+        .title = "List workspaces",
+        .summary = "Lists workspaces, latest activity first.",
+        .description = "Lists the workspaces that exist, latest activity first, with name, labels, "
+                       "state and times. Use "
+                       "it to find a workspace again by name or label.",
+        .method = "GET",
+        .path = "/v1/workspaces",
+        .profile = PROFILE_CORE,
+        .surfaces = SURFACE_REST | SURFACE_TOOL,
+        .flags = OPERATION_READ_ONLY | OPERATION_IDEMPOTENT,
+        .status = 200,
+        .input = list_input,
+        .input_size = sizeof(struct list_input),
+        .output = list_output,
+        .errors = list_errors,
+        .handler = list,
+    },
+    {
+        .name = "workspace_update",
+        .family = "workspace",
+        .title = "Rename or label a workspace",
+        .summary = "Changes name and labels.",
+        .description = "Changes a workspace's name or labels. Labels are merged: those not named "
+                       "stay. An update that "
+                       "changes nothing is an error. Returns the status.",
+        .method = "PATCH",
+        .path = "/v1/workspaces/{workspace_id}",
+        .profile = PROFILE_CORE,
+        .surfaces = SURFACE_REST | SURFACE_TOOL,
+        .flags = OPERATION_IDEMPOTENT | OPERATION_ACTIVITY,
+        .status = 200,
+        .input = update_input,
+        .input_size = sizeof(struct update_input),
+        .output = status_fields,
+        .errors = update_errors,
+        .handler = update,
+    },
+    {
+        .name = "workspace_status",
+        .family = "workspace",
+        .title = "Show a workspace",
+        .summary = "Tells everything about one workspace.",
+        .description = "Tells a workspace's state, environment, resources, times, seed, last "
+                       "command and how it is "
+                       "isolated. Does not count as activity.",
+        .method = "GET",
+        .path = "/v1/workspaces/{workspace_id}",
+        .profile = PROFILE_CORE,
+        .surfaces = SURFACE_REST | SURFACE_TOOL,
+        .flags = OPERATION_READ_ONLY | OPERATION_IDEMPOTENT,
+        .status = 200,
+        .input = id_input,
+        .input_size = sizeof(struct id_input),
+        .output = status_fields,
+        .errors = id_errors,
+        .handler = status,
+    },
+    {
+        .name = "workspace_delete",
+        .family = "workspace",
+        .title = "Delete a workspace",
+        .summary = "Ends a workspace and removes all of it.",
+        .description = "Deletes a workspace with all its files and history. Running commands end. "
+                       "It cannot be undone.",
+        .method = "DELETE",
+        .path = "/v1/workspaces/{workspace_id}",
+        .profile = PROFILE_CORE,
+        .surfaces = SURFACE_REST | SURFACE_TOOL,
+        .flags = OPERATION_DESTRUCTIVE | OPERATION_IDEMPOTENT,
+        .status = 200,
+        .input = id_input,
+        .input_size = sizeof(struct id_input),
+        .output = delete_output,
+        .errors = life_errors,
+        .handler = delete_,
+    },
+    {
+        .name = "workspace_stop",
+        .family = "workspace",
+        .title = "Stop a workspace",
+        .summary = "Stops the guest; its files stay.",
+        .description = "Stops a workspace in an orderly way. Its files stay and it can be started "
+                       "again; running "
+                       "commands end. Returns the status.",
+        .method = "POST",
+        .path = "/v1/workspaces/{workspace_id}/stop",
+        .profile = PROFILE_FULL,
+        .surfaces = SURFACE_REST | SURFACE_TOOL,
+        .flags = OPERATION_IDEMPOTENT | OPERATION_LONG | OPERATION_ACTIVITY | OPERATION_DESTRUCTIVE,
+        .status = 200,
+        .input = id_input,
+        .input_size = sizeof(struct id_input),
+        .output = status_fields,
+        .errors = life_errors,
+        .handler = stop,
+    },
+    {
+        .name = "workspace_start",
+        .family = "workspace",
+        .title = "Start a workspace",
+        .summary = "Starts a stopped or failed workspace.",
+        .description = "Starts a workspace that was stopped or has failed, with the files it had. "
+                       "Returns the status.",
+        .method = "POST",
+        .path = "/v1/workspaces/{workspace_id}/start",
+        .profile = PROFILE_FULL,
+        .surfaces = SURFACE_REST | SURFACE_TOOL,
+        .flags = OPERATION_IDEMPOTENT | OPERATION_LONG | OPERATION_ACTIVITY,
+        .status = 200,
+        .input = id_input,
+        .input_size = sizeof(struct id_input),
+        .output = status_fields,
+        .errors = life_errors,
+        .handler = start,
+    },
+    {0},
+};

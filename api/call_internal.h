@@ -1,0 +1,105 @@
+/* A call as the surfaces see it: what call.h's handlers may not know. */
+#pragma once
+
+#include "api/api.h"
+#include "api/call.h"
+#include "api/http.h"
+#include "api/optable.h"
+
+#include <cjson/cJSON.h>
+
+struct api {
+    struct supervisor *supervisor;
+    struct http_server *server;
+    char *url;
+    struct list calls;  // call::link
+    struct list keys;   // idempotent calls under way, call::key_link
+    struct timer prune; /* old idempotent answers */
+    uint64_t requests;
+    uint64_t outcomes[6]; /* by the status's hundreds */
+};
+
+struct chunk;
+
+struct call {
+    struct api *api;
+    struct http_request *request; /* NULL once replied or gone */
+    const struct operation_entry *entry;
+    struct principal principal;
+    char request_id[68];
+    bool tool;      /* by the tools endpoint: no streams, no raw bodies */
+    bool raw_body;  /* the body is content */
+    bool streaming; /* call_stream_begin was called */
+    void (*on_gone)(void *arg);
+    void *gone_arg;
+    void (*on_data)(void *arg, const void *data, size_t length);
+    void (*on_body_end)(void *arg);
+    void *body_arg;
+    void (*on_writable)(void *arg);
+    void *writable_arg;
+    struct chunk *memory;
+    /* Idempotency: key "" for none. */
+    char key[256];
+    unsigned char fingerprint[32];
+    bool holds_key;
+    struct list key_link; // api::keys
+    struct list link;     // api::calls
+    int64_t began_us;
+};
+
+/* Gives a call of the request, whose data it becomes. NULL: out of memory. */
+struct call *call_new(struct api *api, struct http_request *request,
+                      const struct operation_entry *entry);
+void call_free(struct call *call);
+
+/* rest.c: the request's input is decoded and the handler called; any failure is the reply. */
+void rest_run(struct call *call);
+/* tools.c */
+void tools_list(struct api *api, struct http_request *request);
+void tools_run(struct call *call);
+/* Checks rights, decodes object, minds the idempotency key, calls the handler. Takes nothing. */
+void call_dispatch(struct call *call, const cJSON *object);
+
+/* idempotency.c: true where the call has been answered (replayed or refused); else the handler is
+ * to be run. */
+bool idempotency_admit(struct call *call, const cJSON *object);
+/* The answer of a call that holds a key is stored first; then sent. Takes body. */
+void idempotency_reply(struct call *call, int status, const char *content_type, struct buf *body);
+/* The call ends without an answer worth keeping: the key is free again. */
+void idempotency_release(struct call *call);
+void idempotency_start(struct api *api);
+
+/* Sends and frees. Takes body. */
+void call_send(struct call *call, int status, const char *content_type, struct buf *body);
+
+/* route.c */
+enum route_kind {
+    ROUTE_OPERATION,
+    ROUTE_LIVEZ,
+    ROUTE_READYZ,
+    ROUTE_METRICS,
+    ROUTE_OPENAPI,
+    ROUTE_ROOT,
+    ROUTE_TOOLS,
+    ROUTE_TOOL_CALL,
+};
+struct route {
+    enum route_kind kind;
+    const struct operation_entry *entry;
+    /* Path parameters, decoded, in the template's order. */
+    struct {
+        const char *name;
+        char value[256];
+    } parameters[3];
+    unsigned parameter_count;
+};
+/* HEARTH_ENOTFOUND `route_not_found`, or `method_not_allowed` with the methods that are in allow.
+ * Pure. */
+int route_find(const char *method, const char *path, struct route *ret_route, char allow[64],
+               struct hearth_failure *failure);
+
+/* The other answers. */
+void health_live(struct api *api, struct http_request *request);
+void health_ready(struct api *api, struct http_request *request);
+void metrics_reply(struct api *api, struct http_request *request);
+int openapi_write(struct buf *out);

@@ -1,0 +1,24 @@
+/* Reading JSON that a stranger sent. cJSON is loose (it takes trailing text, bad numbers, NULs,
+ * duplicate keys, the first of two keys that differ in case): so a strict pass over the text comes
+ * first, and cJSON only builds the tree of what passed. Pure. */
+#pragma once
+
+#include "base/failure.h"
+
+#include <cjson/cJSON.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define JSON_DEPTH_MAX 32
+
+/* RFC 8259 grammar, UTF-8, no NUL (also not escaped), no lone surrogate, no duplicate key, depth
+ * JSON_DEPTH_MAX, numbers that a double holds, nothing after the value. HEARTH_EMALFORMED
+ * `malformed_json` says what and where. */
+int json_check(const char *text, size_t length, struct hearth_failure *failure);
+
+/* json_check, then the tree; the caller frees it by cJSON_Delete. */
+int json_parse(cJSON **ret_tree, const char *text, size_t length, struct hearth_failure *failure);
+
+/* Is it a whole number within int64? 1.0 is. */
+bool json_integer_of(const cJSON *item, int64_t *ret_value);

@@ -1,0 +1,218 @@
+#include "api/operations/exec_stream.h"
+
+#include "api/operations/views.h"
+#include "api/problem.h"
+#include "base/text.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define READ_WAIT_MS 30000
+
+/* One read is asked at a time, and the next only when the client has taken what came: its credit.
+ */
+struct streaming {
+    struct call *call;
+    struct exec_wait *wait;
+    char workspace_id[ID_SIZE], exec_id[ID_SIZE], cursor[48];
+    bool events; /* server-sent */
+    bool cancel_if_gone, begun, full, paused;
+};
+
+static const char *const types[] = {"application/x-ndjson", "text/event-stream", NULL};
+
+static void send_event(struct streaming *streaming, const char *type, struct buf *body)
+{
+    auto_buf struct buf line = {0};
+    int error = streaming->events ? buf_printf(&line, "event: %s\ndata: ", type) : 0;
+    if (!error)
+        error = buf_append(&line, body->data, body->length);
+    if (!error)
+        error = buf_text(&line, streaming->events ? "\n\n" : "\n");
+    if (!error)
+        streaming->full = !call_stream_send(streaming->call, line.data, line.length);
+}
+
+static void send_output(struct streaming *streaming, const char *type, const char *data,
+                        size_t length)
+{
+    auto_buf struct buf body = {0};
+    struct json_writer json = JSON_WRITER(&body);
+    if (!length)
+        return;
+    json_object_begin(&json, NULL);
+    json_string(&json, "type", type);
+    if (utf8_valid(data, length)) {
+        json_bytes(&json, "data", data, length);
+    } else {
+        json_string(&json, "encoding", "base64");
+        json_base64(&json, "data", data, length);
+    }
+    json_object_end(&json);
+    send_event(streaming, type, &body);
+}
+
+static void send_gap(struct streaming *streaming, const char *stream, uint64_t omitted)
+{
+    auto_buf struct buf body = {0};
+    struct json_writer json = JSON_WRITER(&body);
+    if (!omitted)
+        return;
+    json_object_begin(&json, NULL);
+    json_string(&json, "type", "gap");
+    json_string(&json, "stream", stream);
+    json_unsigned(&json, "lost_bytes", omitted);
+    json_object_end(&json);
+    send_event(streaming, "gap", &body);
+}
+
+static void send_stream(struct streaming *streaming, const char *type, const char *data,
+                        size_t length, size_t head, uint64_t omitted)
+{
+    send_output(streaming, type, data, head);
+    send_gap(streaming, type, omitted);
+    send_output(streaming, type, data + head, length - head);
+}
+
+static void send_problem(struct streaming *streaming, const struct hearth_failure *failure)
+{
+    auto_buf struct buf problem = {0}, body = {0};
+    struct json_writer json = JSON_WRITER(&problem);
+    problem_write(&json, NULL, failure, call_request_id(streaming->call));
+    /* The problem's members, but for its own type: that is the event's here. */
+    const char *rest = json.error ? NULL : strchr(problem.data, ',');
+    if (!rest || buf_printf(&body, "{\"type\":\"error\"%s", rest))
+        return;
+    send_event(streaming, "error", &body);
+}
+
+static void send_status(struct streaming *streaming, const char *type, struct workspace *workspace,
+                        const struct exec_status *status)
+{
+    auto_buf struct buf body = {0};
+    struct json_writer json = JSON_WRITER(&body);
+    json_object_begin(&json, NULL);
+    json_string(&json, "type", type);
+    write_exec(&json, workspace, status, ENCODING_UTF8, false);
+    json_object_end(&json);
+    if (!json.error)
+        send_event(streaming, type, &body);
+}
+
+static void read_on(struct streaming *streaming);
+
+static void told(void *arg, int error, const struct hearth_failure *failure,
+                 const struct exec_status *status)
+{
+    struct streaming *streaming = arg;
+    struct call *call = streaming->call;
+    struct hearth_failure gone;
+    struct workspace *workspace =
+        error ? NULL : workspace_find(call_principal(call), streaming->workspace_id, &gone);
+    streaming->wait = NULL;
+    if (!error && !workspace)
+        failure = &gone;
+    if (!workspace && !streaming->begun) { /* as good as an answer without a stream */
+        call_on_gone(call, NULL, NULL);
+        call_fail(call, failure);
+        return;
+    }
+    if (!workspace) {
+        send_problem(streaming, failure);
+        call_stream_end(call, true);
+        return;
+    }
+    if (!streaming->begun)
+        send_status(streaming, "started", workspace, status);
+    streaming->begun = true;
+    send_stream(streaming, "stdout", status->stdout_data, status->stdout_length,
+                status->stdout_head, status->stdout_omitted);
+    send_stream(streaming, "stderr", status->stderr_data, status->stderr_length,
+                status->stderr_head, status->stderr_omitted);
+    memcpy(streaming->cursor, status->cursor, sizeof streaming->cursor);
+    if (!status->running) {
+        send_status(streaming, "exit", workspace, status);
+        call_stream_end(call, true);
+        return;
+    }
+    if (streaming->full)
+        streaming->paused = true;
+    else
+        read_on(streaming);
+}
+
+static void read_on(struct streaming *streaming)
+{
+    struct hearth_failure failure;
+    struct workspace *workspace =
+        workspace_find(call_principal(streaming->call), streaming->workspace_id, &failure);
+    if (!workspace) {
+        send_problem(streaming, &failure);
+        call_stream_end(streaming->call, true);
+        return;
+    }
+    exec_read(workspace, streaming->exec_id, streaming->cursor, READ_WAIT_MS, false, told,
+              streaming, &streaming->wait);
+}
+
+static void room(void *arg)
+{
+    struct streaming *streaming = arg;
+    streaming->full = false;
+    if (!streaming->paused)
+        return;
+    streaming->paused = false;
+    read_on(streaming);
+}
+
+static void nobody_waits(void *arg, int error, const struct hearth_failure *failure,
+                         const struct exec_status *status)
+{
+    (void)arg;
+    (void)error;
+    (void)failure;
+    (void)status;
+}
+
+static void gone(void *arg)
+{
+    struct streaming *streaming = arg;
+    struct hearth_failure failure;
+    struct workspace *workspace =
+        workspace_find(call_principal(streaming->call), streaming->workspace_id, &failure);
+    if (workspace && streaming->cancel_if_gone)
+        exec_cancel(workspace, streaming->exec_id, nobody_waits, NULL);
+    if (streaming->wait)
+        exec_wait_cancel(streaming->wait);
+    call_stream_end(streaming->call, false);
+}
+
+/* The first answer says whether it could be begun: only then is the reply's status known. */
+static void begun(void *arg, int error, const struct hearth_failure *failure,
+                  const struct exec_status *status)
+{
+    struct streaming *streaming = arg;
+    if (!error)
+        call_stream_begin(streaming->call, 200, types[streaming->events], -1, room, streaming);
+    told(streaming, error, failure, status);
+}
+
+void exec_stream(struct call *call, struct workspace *workspace, const char *workspace_id,
+                 const struct exec_spec *spec, bool cancel_if_gone)
+{
+    struct hearth_failure failure;
+    struct streaming *streaming = call_allocate(call, sizeof *streaming);
+    const char *type = call_accepts(call, types);
+    if (!streaming) {
+        hearth_fail(&failure, HEARTH_ENOMEMORY, NULL, "out of memory");
+        call_fail(call, &failure);
+        return;
+    }
+    streaming->call = call;
+    streaming->events = type == types[1];
+    streaming->cancel_if_gone = cancel_if_gone;
+    memcpy(streaming->workspace_id, workspace_id, strlen(workspace_id) + 1);
+    call_on_gone(call, gone, streaming);
+    exec_start(workspace, call_principal(call), spec, 0, begun, streaming, &streaming->wait);
+    memcpy(streaming->exec_id, exec_wait_id(streaming->wait), sizeof streaming->exec_id);
+}

@@ -1,0 +1,7 @@
+/* The entries of each family, ended by a NULL name; in the order of the contract. */
+#pragma once
+
+#include "api/optable.h"
+
+extern const struct operation_entry vm_operations[], workspace_operations[], exec_operations[],
+    file_operations[], upload_operations[], environment_operations[], admin_operations[];

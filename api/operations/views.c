@@ -1,0 +1,467 @@
+#include "api/operations/views.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#define TEXT(field_name, text)                                                                     \
+    {                                                                                              \
+        .name = field_name, .type = FIELD_STRING, .description = text                              \
+    }
+#define NULLABLE_TEXT(field_name, text)                                                            \
+    {                                                                                              \
+        .name = field_name, .type = FIELD_STRING, .flags = FIELD_NULLABLE, .description = text     \
+    }
+#define NUMBER(field_name, text)                                                                   \
+    {                                                                                              \
+        .name = field_name, .type = FIELD_INTEGER, .description = text                             \
+    }
+#define NULLABLE_NUMBER(field_name, text)                                                          \
+    {                                                                                              \
+        .name = field_name, .type = FIELD_INTEGER, .flags = FIELD_NULLABLE, .description = text    \
+    }
+#define TIME(field_name, text)                                                                     \
+    {                                                                                              \
+        .name = field_name, .type = FIELD_NUMBER, .description = text                              \
+    }
+#define NULLABLE_TIME(field_name, text)                                                            \
+    {                                                                                              \
+        .name = field_name, .type = FIELD_NUMBER, .flags = FIELD_NULLABLE, .description = text     \
+    }
+#define FLAG(field_name, text)                                                                     \
+    {                                                                                              \
+        .name = field_name, .type = FIELD_BOOLEAN, .description = text                             \
+    }
+
+static const struct field seed_fields[] = {
+    TEXT("mode", "empty, directory or tar_archive."),
+    NULLABLE_TEXT("seed_path", "Where the client packed it from."),
+    TEXT("destination", "Directory in the guest."),
+    NUMBER("entry_count", "Members put in."),
+    NUMBER("bytes_written", "Bytes of content put in."),
+    {0},
+};
+
+static const struct field last_command_fields[] = {
+    NUMBER("sequence", "Its number in the workspace."),
+    TEXT("command", "The command."),
+    TEXT("cwd", "Its directory."),
+    NUMBER("exit_code", "Its exit code."),
+    NUMBER("duration_ms", "How long it ran."),
+    TIME("recorded_at", "When it ended."),
+    {0},
+};
+
+static const struct field secret_fields[] = {
+    TEXT("name", "The secret's name."),
+    TEXT("source_kind", "literal or file."),
+    {0},
+};
+
+static const struct field limit_fields[] = {
+    FLAG("memory", "The memory limit is enforced."),
+    FLAG("pids", "The number of processes is limited."),
+    FLAG("cpu", "The number of CPUs is limited."),
+    FLAG("disk", "The disk's size is limited."),
+    {0},
+};
+
+static const struct field metadata_fields[] = {
+    NULLABLE_TEXT("runtime", "What runs the guest, with its version."),
+    FLAG("rootless", "The daemon is not root."),
+    FLAG("user_namespace", "Root in the guest is nobody on the host."),
+    FLAG("seccomp", "System calls are filtered."),
+    {.name = "limits",
+     .type = FIELD_OBJECT,
+     .description = "Which limits this host enforces.",
+     .fields = limit_fields},
+    TEXT("link", "up, connecting or down: the link to the guest's agent."),
+    NULLABLE_TEXT("failure_code", "Why the state is failed."),
+    NULLABLE_TEXT("failure_detail", "The same as a sentence."),
+    {0},
+};
+
+#define COMMON_FIELDS                                                                              \
+    TEXT("workspace_id", "ID of the workspace."), NULLABLE_TEXT("name", "Its name."),              \
+        {.name = "labels", .type = FIELD_MAP, .description = "Its labels."},                       \
+        TEXT("environment", "The environment it was made from.")
+
+const struct field status_fields[] = {
+    COMMON_FIELDS,
+    TEXT("environment_version", "Content digest of that environment."),
+    NUMBER("vcpu_count", "Virtual CPUs."),
+    NUMBER("mem_mib", "Memory in MiB."),
+    NUMBER("disk_mib", "Disk in MiB."),
+    NUMBER("ttl_seconds", "How long it lives without activity."),
+    TIME("created_at", "Seconds since the epoch."),
+    TIME("last_activity_at", "Seconds since the epoch; reads do not move it."),
+    TIME("expires_at", "Seconds since the epoch."),
+    TEXT("state", "creating, started, stopped, failed or deleting."),
+    TEXT("network_policy", "off, egress, published-ports or egress+published-ports."),
+    FLAG("network_enabled", "It has a network device."),
+    FLAG("allow_host_compat", "A container was accepted."),
+    NULLABLE_TEXT("guest_ip", "Address of the guest."),
+    NULLABLE_TEXT("tap_name", "Network device of the guest on the host."),
+    NULLABLE_TEXT("execution_mode", "guest_vsock, guest_serial or guest_unix."),
+    NULLABLE_TEXT("isolation", "vm or container."),
+    NULLABLE_TEXT("vm_accelerator", "kvm or tcg."),
+    TEXT("workspace_path", "Where its files are in the guest."),
+    {.name = "workspace_seed",
+     .type = FIELD_OBJECT,
+     .description = "What it was seeded with.",
+     .fields = seed_fields},
+    {.name = "secrets",
+     .type = FIELD_OBJECT_LIST,
+     .description = "Names of its secrets.",
+     .fields = secret_fields},
+    NUMBER("command_count", "Commands run since creation or reset."),
+    {.name = "last_command",
+     .type = FIELD_OBJECT,
+     .flags = FIELD_NULLABLE,
+     .description = "The last command that ended.",
+     .fields = last_command_fields},
+    NUMBER("reset_count", "How often it was reset."),
+    NULLABLE_TIME("last_reset_at", "When it was last reset."),
+    NUMBER("service_count", "Services known."),
+    NUMBER("running_service_count", "Services running."),
+    {.name = "metadata",
+     .type = FIELD_OBJECT,
+     .description = "How it is run.",
+     .fields = metadata_fields},
+    {0},
+};
+
+const struct field row_fields[] = {
+    COMMON_FIELDS,
+    TEXT("state", "creating, started, stopped, failed or deleting."),
+    TIME("created_at", "Seconds since the epoch."),
+    TIME("last_activity_at", "Seconds since the epoch."),
+    TIME("expires_at", "Seconds since the epoch."),
+    NUMBER("command_count", "Commands run."),
+    NUMBER("service_count", "Services known."),
+    NUMBER("running_service_count", "Services running."),
+    {0},
+};
+
+const struct field exec_fields[] = {
+    TEXT("workspace_id", "ID of the workspace."),
+    TEXT("environment", "Its environment."),
+    TEXT("environment_version", "Content digest of that environment."),
+    TEXT("command", "The command, as a shell would take it."),
+    {.name = "stdout",
+     .type = FIELD_STRING,
+     .flags = FIELD_SOMETIMES,
+     .description = "Standard output; a line in square brackets stands where bytes were left out."},
+    {.name = "stderr",
+     .type = FIELD_STRING,
+     .flags = FIELD_SOMETIMES,
+     .description = "Standard error, likewise."},
+    NULLABLE_NUMBER(
+        "exit_code",
+        "Exit code: 128 + signal, 124 after a time-out, 127 not found; null while it runs."),
+    NULLABLE_NUMBER("duration_ms", "How long it ran, or runs so far."),
+    NULLABLE_TEXT("execution_mode", "guest_vsock, guest_serial or guest_unix."),
+    NUMBER("sequence", "Its number in the workspace."),
+    TEXT("cwd", "Its directory."),
+    NUMBER("stdout_bytes", "Bytes that it wrote to standard output."),
+    NUMBER("stderr_bytes", "Bytes that it wrote to standard error."),
+    FLAG("truncated", "Some output is left out."),
+    FLAG("timed_out", "It was ended by its time limit."),
+    TEXT("exec_id", "ID by which it can be read and cancelled."),
+    FLAG("running", "It runs still."),
+    FLAG("started", "It could be started."),
+    FLAG("cancelled", "It was cancelled."),
+    FLAG("drained", "All output was seen; false where a background child held on to it."),
+    FLAG("lost", "How it ended is not known."),
+    NULLABLE_NUMBER("signal", "The signal that ended it."),
+    NULLABLE_TEXT("problem", "Why it did not start or was lost."),
+    TEXT("cursor", "Pass it to read on from here."),
+    {0},
+};
+
+const struct field environment_fields[] = {
+    TEXT("name", "Name of the environment."),
+    NULLABLE_TEXT("version", "Content digest; null while it is not built."),
+    FLAG("built", "It can be used now."),
+    FLAG("building", "It is being built."),
+    FLAG("builtin", "`pull` can build it."),
+    NULLABLE_TEXT("description", "What it holds."),
+    NUMBER("size_bytes", "Size on disk."),
+    NULLABLE_TIME("built_at", "When it was built."),
+    NULLABLE_TEXT("source", "What it was made of."),
+    {0},
+};
+
+static void write_labels(struct json_writer *json, const struct workspace_status *status)
+{
+    json_object_begin(json, "labels");
+    for (size_t i = 0; i < status->label_count; i++)
+        json_string(json, status->labels[i].key, status->labels[i].value);
+    json_object_end(json);
+}
+
+static void write_head(struct json_writer *json, const struct workspace_status *status)
+{
+    json_string(json, "workspace_id", status->workspace_id);
+    json_string(json, "name", status->name);
+    write_labels(json, status);
+    json_string(json, "environment", status->environment);
+}
+
+static void write_times(struct json_writer *json, const struct workspace_status *status)
+{
+    json_time(json, "created_at", status->created_at);
+    json_time(json, "last_activity_at", status->last_activity_at);
+    json_time(json, "expires_at", status->expires_at);
+}
+
+static void write_last_command(struct json_writer *json, const struct workspace_status *status)
+{
+    if (!status->last_command.sequence) {
+        json_null(json, "last_command");
+        return;
+    }
+    json_object_begin(json, "last_command");
+    json_unsigned(json, "sequence", status->last_command.sequence);
+    json_string(json, "command", status->last_command.command);
+    json_string(json, "cwd", status->last_command.cwd);
+    json_integer(json, "exit_code", status->last_command.exit_code);
+    json_duration_ms(json, "duration_ms", status->last_command.duration_us);
+    json_time(json, "recorded_at", status->last_command.recorded_at);
+    json_object_end(json);
+}
+
+static void write_metadata(struct json_writer *json, const struct workspace_status *status)
+{
+    const struct guest_facts *facts = &status->facts;
+    json_object_begin(json, "metadata");
+    json_string(json, "runtime", facts->runtime);
+    json_boolean(json, "rootless", facts->rootless);
+    json_boolean(json, "user_namespace", facts->user_namespace);
+    json_boolean(json, "seccomp", facts->seccomp);
+    json_object_begin(json, "limits");
+    json_boolean(json, "memory", facts->memory_limited);
+    json_boolean(json, "pids", facts->pids_limited);
+    json_boolean(json, "cpu", facts->cpu_limited);
+    json_boolean(json, "disk", facts->disk_limited);
+    json_object_end(json);
+    json_string(json, "link", status->link_state);
+    json_string(json, "failure_code", status->failure_code);
+    json_string(json, "failure_detail", status->failure_detail);
+    json_object_end(json);
+}
+
+void write_status(struct json_writer *json, struct workspace *workspace)
+{
+    struct workspace_status status;
+    workspace_describe(workspace, &status);
+    json_object_begin(json, NULL);
+    write_head(json, &status);
+    json_string(json, "environment_version", status.environment_version);
+    json_unsigned(json, "vcpu_count", status.vcpu_count);
+    json_unsigned(json, "mem_mib", status.mem_mib);
+    json_unsigned(json, "disk_mib", status.disk_mib);
+    json_integer(json, "ttl_seconds", status.ttl_us / US_PER_S);
+    write_times(json, &status);
+    json_string(json, "state", workspace_state_name(status.state));
+    json_string(json, "network_policy", network_policy_name(status.network));
+    json_boolean(json, "network_enabled",
+                 status.network == NETWORK_EGRESS ||
+                     status.network == NETWORK_EGRESS_AND_PUBLISHED_PORTS);
+    json_boolean(json, "allow_host_compat", status.allow_host_compat);
+    json_null(json, "guest_ip");
+    json_null(json, "tap_name");
+    json_string(json, "execution_mode", status.facts.execution_mode);
+    json_string(json, "isolation", status.facts.isolation);
+    json_string(json, "vm_accelerator", status.facts.vm_accelerator);
+    json_string(json, "workspace_path", "/workspace");
+    json_object_begin(json, "workspace_seed");
+    json_string(json, "mode", status.seed_mode);
+    json_string(json, "seed_path", status.seed_path);
+    json_string(json, "destination", status.seed_destination);
+    json_unsigned(json, "entry_count", status.seed_entry_count);
+    json_unsigned(json, "bytes_written", status.seed_bytes);
+    json_object_end(json);
+    json_array_begin(json, "secrets");
+    json_array_end(json);
+    json_unsigned(json, "command_count", status.command_count);
+    write_last_command(json, &status);
+    json_unsigned(json, "reset_count", status.reset_count);
+    json_time(json, "last_reset_at", status.last_reset_at);
+    json_integer(json, "service_count", 0);
+    json_integer(json, "running_service_count", 0);
+    write_metadata(json, &status);
+    json_object_end(json);
+}
+
+void write_row(struct json_writer *json, struct workspace *workspace)
+{
+    struct workspace_status status;
+    workspace_describe(workspace, &status);
+    json_object_begin(json, NULL);
+    write_head(json, &status);
+    json_string(json, "state", workspace_state_name(status.state));
+    write_times(json, &status);
+    json_unsigned(json, "command_count", status.command_count);
+    json_integer(json, "service_count", 0);
+    json_integer(json, "running_service_count", 0);
+    json_object_end(json);
+}
+
+/* How many bytes a byte takes in JSON, at most. */
+static size_t cost(unsigned char byte)
+{
+    return byte >= 0x80                                                 ? 3
+           : byte >= 0x20 && byte < 0x7f && byte != '"' && byte != '\\' ? 1
+           : byte == '\n'                                               ? 2
+                                                                        : 6;
+}
+
+static size_t fit_from_start(const char *data, size_t length, size_t budget)
+{
+    size_t used = 0, at = 0;
+    while (at < length && used + cost((unsigned char)data[at]) <= budget)
+        used += cost((unsigned char)data[at++]);
+    return at;
+}
+
+static size_t fit_from_end(const char *data, size_t length, size_t budget)
+{
+    size_t used = 0, at = 0;
+    while (at < length && used + cost((unsigned char)data[length - 1 - at]) <= budget)
+        used += cost((unsigned char)data[length - 1 - at++]);
+    return at;
+}
+
+bool write_output(struct json_writer *json, const char *key, const char *data, size_t length,
+                  size_t head, uint64_t omitted, enum text_encoding encoding)
+{
+    size_t tail = length - head,
+           budget = encoding == ENCODING_BASE64 ? OUTPUT_BUDGET / 4 * 3 : OUTPUT_BUDGET;
+    bool fits = encoding == ENCODING_BASE64 ? length <= budget
+                                            : fit_from_start(data, length, budget) == length;
+    if (!fits) {
+        size_t kept_head = encoding == ENCODING_BASE64 ? (head < budget / 2 ? head : budget / 2)
+                                                       : fit_from_start(data, head, budget / 2);
+        size_t rest = length - kept_head;
+        size_t kept_tail = encoding == ENCODING_BASE64
+                               ? (rest < budget / 2 ? rest : budget / 2)
+                               : fit_from_end(data + kept_head, rest, budget / 2);
+        /* Where there is a hole already, the end stays behind it. */
+        if (omitted && kept_tail > tail)
+            kept_tail = tail;
+        omitted += length - kept_head - kept_tail;
+        head = kept_head;
+        tail = kept_tail;
+    }
+    if (!omitted) {
+        if (encoding == ENCODING_BASE64)
+            json_base64(json, key, data, length);
+        else
+            json_bytes(json, key, data, length);
+        return false;
+    }
+    auto_buf struct buf text = {0};
+    int error = buf_append(&text, data, head);
+    if (!error && encoding == ENCODING_UTF8)
+        error = buf_printf(&text, "\n[%" PRIu64 " bytes left out]\n", omitted);
+    if (!error)
+        error = buf_append(&text, data + length - tail, tail);
+    if (error && !json->error)
+        json->error = error;
+    if (encoding == ENCODING_BASE64)
+        json_base64(json, key, text.data, text.length);
+    else
+        json_bytes(json, key, text.data, text.length);
+    return true;
+}
+
+void write_exec(struct json_writer *json, struct workspace *workspace,
+                const struct exec_status *status, enum text_encoding encoding, bool with_output)
+{
+    struct workspace_status described;
+    bool cut = status->truncated;
+    workspace_describe(workspace, &described);
+    json_string(json, "workspace_id", status->workspace_id);
+    json_string(json, "environment", described.environment);
+    json_string(json, "environment_version", described.environment_version);
+    json_string(json, "command", status->command);
+    if (with_output) {
+        cut = write_output(json, "stdout", status->stdout_data, status->stdout_length,
+                           status->stdout_head, status->stdout_omitted, encoding) ||
+              cut;
+        cut = write_output(json, "stderr", status->stderr_data, status->stderr_length,
+                           status->stderr_head, status->stderr_omitted, encoding) ||
+              cut;
+    }
+    if (status->running)
+        json_null(json, "exit_code");
+    else
+        json_integer(json, "exit_code", status->exit_code);
+    json_duration_ms(json, "duration_ms", status->duration_us);
+    json_string(json, "execution_mode", status->execution_mode);
+    json_unsigned(json, "sequence", status->sequence);
+    json_string(json, "cwd", status->cwd);
+    json_unsigned(json, "stdout_bytes", status->stdout_bytes);
+    json_unsigned(json, "stderr_bytes", status->stderr_bytes);
+    json_boolean(json, "truncated", cut);
+    json_boolean(json, "timed_out", status->timed_out);
+    json_string(json, "exec_id", status->exec_id);
+    json_boolean(json, "running", status->running);
+    json_boolean(json, "started", status->started);
+    json_boolean(json, "cancelled", status->cancelled);
+    json_boolean(json, "drained", status->drained);
+    json_boolean(json, "lost", status->lost);
+    if (status->signal)
+        json_integer(json, "signal", status->signal);
+    else
+        json_null(json, "signal");
+    json_string(json, "problem", status->problem);
+    json_string(json, "cursor", status->cursor);
+}
+
+void write_environment(struct json_writer *json, const char *key,
+                       const struct environment *environment)
+{
+    json_object_begin(json, key);
+    json_string(json, "name", environment->name);
+    json_string(json, "version", environment->version);
+    json_boolean(json, "built", environment->version != NULL);
+    json_boolean(json, "building", environment->building);
+    json_boolean(json, "builtin", environment->builtin);
+    json_string(json, "description", environment->description);
+    json_unsigned(json, "size_bytes", environment->size_bytes);
+    json_time(json, "built_at", environment->built_at);
+    json_string(json, "source", environment->source);
+    json_object_end(json);
+}
+
+void reply_with(struct call *call, struct buf *body, const struct json_writer *json)
+{
+    struct hearth_failure failure;
+    if (!json->error) {
+        call_reply(call, body);
+        return;
+    }
+    hearth_fail(&failure, (enum hearth_error)json->error, NULL, "the answer could not be made");
+    buf_free(body);
+    call_fail(call, &failure);
+}
+
+struct workspace *workspace_or_fail(struct call *call, const char *workspace_id)
+{
+    struct hearth_failure failure;
+    struct workspace *workspace = workspace_find(call_principal(call), workspace_id, &failure);
+    if (!workspace) {
+        if (!(call_entry(call)->flags & OPERATION_READ_ONLY))
+            supervisor_audit(call_supervisor(call), call_principal(call), call_request_id(call),
+                             call_entry(call)->name, NULL, failure.code);
+        call_fail(call, &failure);
+    }
+    return workspace;
+}
+
+enum text_encoding encoding_of(const char *name)
+{
+    return name && strcmp(name, "base64") == 0 ? ENCODING_BASE64 : ENCODING_UTF8;
+}
