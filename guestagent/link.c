@@ -23,7 +23,7 @@ static void tell_ready(struct link *link)
         list_remove(&link->ready);
     }
     while (!list_empty(&round))
-        call_dispatch(container_of(round.next, struct link_call, ready));
+        h2_call_dispatch(container_of(round.next, struct link_call, ready));
 }
 
 static void take_down(struct link *link)

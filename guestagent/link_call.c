@@ -4,7 +4,7 @@
 #include <event2/event.h>
 #include <string.h>
 
-struct link_call *call_new(struct link *link, int32_t stream_id)
+struct link_call *h2_call_new(struct link *link, int32_t stream_id)
 {
     struct link_call *call = calloc(1, sizeof *call);
     if (!call)
@@ -104,8 +104,8 @@ void call_set_end(struct link_call *call, enum link_status status)
     call_make_ready(call);
 }
 
-void call_fail(struct link_call *call, uint32_t h2_error, enum link_status status,
-               const char *message)
+void h2_call_fail(struct link_call *call, uint32_t h2_error, enum link_status status,
+                  const char *message)
 {
     if (call->ended)
         return;
@@ -153,8 +153,8 @@ void call_receive(struct link_call *call, const uint8_t *data, size_t length)
     else
         call->unreturned_connection += length;
     if (link->buffered + length > LINK_BUFFERED_MAX || buf_append(&call->in, data, length)) {
-        call_fail(call, NGHTTP2_ENHANCE_YOUR_CALM, LINK_STATUS_RESOURCE_EXHAUSTED,
-                  "too much was sent at once");
+        h2_call_fail(call, NGHTTP2_ENHANCE_YOUR_CALM, LINK_STATUS_RESOURCE_EXHAUSTED,
+                     "too much was sent at once");
         return;
     }
     call->buffered += length;
@@ -170,14 +170,15 @@ static bool whole_message(struct link_call *call, const uint8_t *data, size_t av
         return false;
     size_t length = (size_t)data[1] << 24 | (size_t)data[2] << 16 | (size_t)data[3] << 8 | data[4];
     if (data[0] == 1)
-        call_fail(call, NGHTTP2_CANCEL, LINK_STATUS_UNIMPLEMENTED,
-                  "compressed messages are not spoken here");
+        h2_call_fail(call, NGHTTP2_CANCEL, LINK_STATUS_UNIMPLEMENTED,
+                     "compressed messages are not spoken here");
     else if (data[0] != 0)
-        call_fail(call, NGHTTP2_CANCEL, LINK_STATUS_INTERNAL, "a message has a bad prefix");
+        h2_call_fail(call, NGHTTP2_CANCEL, LINK_STATUS_INTERNAL, "a message has a bad prefix");
     else if (length > LINK_MESSAGE_MAX)
-        call_fail(call, NGHTTP2_CANCEL, LINK_STATUS_RESOURCE_EXHAUSTED, "a message is too large");
+        h2_call_fail(call, NGHTTP2_CANCEL, LINK_STATUS_RESOURCE_EXHAUSTED,
+                     "a message is too large");
     else if (call->unary && call->got_message)
-        call_fail(call, NGHTTP2_CANCEL, LINK_STATUS_INTERNAL, "more than one message came");
+        h2_call_fail(call, NGHTTP2_CANCEL, LINK_STATUS_INTERNAL, "more than one message came");
     *ret_length = length;
     return !call->discard && available - MESSAGE_PREFIX >= length;
 }
@@ -224,7 +225,7 @@ static void on_deadline(evutil_socket_t fd, short what, void *arg)
     struct link_call *call = arg;
     struct link *link = call->link;
     link_enter(link);
-    call_fail(call, NGHTTP2_CANCEL, LINK_STATUS_DEADLINE_EXCEEDED, "the deadline has passed");
+    h2_call_fail(call, NGHTTP2_CANCEL, LINK_STATUS_DEADLINE_EXCEEDED, "the deadline has passed");
     link_leave(link);
 }
 
@@ -243,26 +244,26 @@ static void announce(struct link_call *call)
     auto_free char *path = steal_pointer(call->path);
     call->announced = true;
     if (!path || set_deadline(call, call->timeout_ms)) {
-        call_fail(call, NGHTTP2_CANCEL,
-                  path ? LINK_STATUS_RESOURCE_EXHAUSTED : LINK_STATUS_UNIMPLEMENTED,
-                  path ? "no memory" : "no such method");
+        h2_call_fail(call, NGHTTP2_CANCEL,
+                     path ? LINK_STATUS_RESOURCE_EXHAUSTED : LINK_STATUS_UNIMPLEMENTED,
+                     path ? "no memory" : "no such method");
         return;
     }
     link->events->on_call(link, link->arg, call, path);
     if (!call->ended && !call->events && !call->local_closed)
-        call_fail(call, NGHTTP2_CANCEL, LINK_STATUS_UNIMPLEMENTED, "no such method");
+        h2_call_fail(call, NGHTTP2_CANCEL, LINK_STATUS_UNIMPLEMENTED, "no such method");
 }
 
 static void tell_half_close(struct link_call *call)
 {
     call->half_close_told = true;
     if (call->buffered > 0 && (call->link->is_server || call->status == LINK_STATUS_OK))
-        call_fail(call, NGHTTP2_CANCEL, LINK_STATUS_INTERNAL, "the last message is cut short");
+        h2_call_fail(call, NGHTTP2_CANCEL, LINK_STATUS_INTERNAL, "the last message is cut short");
     else if (call->events->on_half_closed)
         call->events->on_half_closed(call, call->arg);
 }
 
-void call_dispatch(struct link_call *call)
+void h2_call_dispatch(struct link_call *call)
 {
     list_remove(&call->ready);
     call->busy++;
@@ -293,7 +294,7 @@ static int open_call(struct link_call **ret_call, struct link *link, const char 
     if (link->call_count >= LINK_CALLS_MAX)
         return hearth_fail(failure, HEARTH_EQUOTA, "too_many_calls",
                            "%d calls are open on this link", LINK_CALLS_MAX);
-    struct link_call *call = call_new(link, -1);
+    struct link_call *call = h2_call_new(link, -1);
     if (!call)
         return hearth_fail_errno(failure, ENOMEM, "call_failed", "cannot call %s", path);
     call->stream_id =

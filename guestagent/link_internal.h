@@ -136,20 +136,20 @@ int link_session_new(struct link *link);
 
 /* link_call.c */
 
-struct link_call *call_new(struct link *link, int32_t stream_id);
+struct link_call *h2_call_new(struct link *link, int32_t stream_id);
 void call_make_ready(struct link_call *call);
 /* The owner is to hear of this end, after all that was received before it. */
 void call_set_end(struct link_call *call, enum link_status status);
 /* Gives the call up: drops what was received and queued, tells the peer, and tells the owner from
  * the loop. On a server the peer gets the status, if the response has not begun. */
-void call_fail(struct link_call *call, uint32_t h2_error, enum link_status status,
-               const char *message);
+void h2_call_fail(struct link_call *call, uint32_t h2_error, enum link_status status,
+                  const char *message);
 /* Tells on_end and frees, now. */
 void call_end_now(struct link_call *call, enum link_status status, const char *message);
 /* Notes bytes of the stream. */
 void call_receive(struct link_call *call, const uint8_t *data, size_t length);
 /* Tells the owner what is ready. The call may be gone after. */
-void call_dispatch(struct link_call *call);
+void h2_call_dispatch(struct link_call *call);
 
 /* link_submit.c: the header lists that we send */
 

@@ -21,7 +21,7 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
     }
     if (!link->is_server || frame->headers.cat != NGHTTP2_HCAT_REQUEST)
         return 0;
-    call = call_new(link, frame->hd.stream_id);
+    call = h2_call_new(link, frame->hd.stream_id);
     if (!call)
         return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
     nghttp2_session_set_stream_user_data(session, frame->hd.stream_id, call);
@@ -169,9 +169,9 @@ static int on_stream_close(nghttp2_session *session, int32_t stream_id, uint32_t
     else if (call->link->is_server && call->local_closed && error_code == NGHTTP2_NO_ERROR)
         call_set_end(call, (enum link_status)call->status);
     else if (call->link->is_server && error_code == NGHTTP2_NO_ERROR)
-        call_fail(call, error_code, LINK_STATUS_CANCELLED, "the caller went away");
+        h2_call_fail(call, error_code, LINK_STATUS_CANCELLED, "the caller went away");
     else
-        call_fail(call, error_code, status_of_h2_error(error_code), "the peer reset the call");
+        h2_call_fail(call, error_code, status_of_h2_error(error_code), "the peer reset the call");
     return 0;
 }
 
@@ -201,7 +201,8 @@ static int on_frame_not_send(nghttp2_session *session, const nghttp2_frame *fram
         if (call->stream_id != frame->hd.stream_id)
             continue;
         call->stream_open = false;
-        call_fail(call, NGHTTP2_NO_ERROR, LINK_STATUS_UNAVAILABLE, "the peer takes no more calls");
+        h2_call_fail(call, NGHTTP2_NO_ERROR, LINK_STATUS_UNAVAILABLE,
+                     "the peer takes no more calls");
         break;
     }
     return 0;
