@@ -1,5 +1,98 @@
-int main(void);
-int main(void)
+/* hearth-archive: reads what a tenant sent, in a process that can do nothing else.
+ *
+ *   hearth-archive check --entries N --bytes N    the archive on descriptor 0 → the verdict on 1
+ *   hearth-archive tree  --entries N --bytes N    the same → TreeItem messages on 1, verdict on 2
+ *
+ * The verdict is one line: "good ENTRIES BYTES COMPRESSION", or "refused CODE DETAIL" with exit
+ * status 1. */
+#include "supervisord/archive/confine.h"
+#include "supervisord/archive/frames.h"
+#include "supervisord/archive/reader.h"
+
+#include <getopt.h>
+#include <inttypes.h>
+#include <locale.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define ENTRIES_DEFAULT 100000
+#define BYTES_DEFAULT ((uint64_t)16 << 30)
+
+static _Noreturn void usage(void)
 {
-    return 0;
+    fprintf(stderr, "usage: hearth-archive check|tree [--entries N] [--bytes N]\n");
+    _exit(2);
+}
+
+static uint64_t number(const char *text)
+{
+    char *end;
+    unsigned long long value = strtoull(text, &end, 10);
+    if (*text < '0' || *text > '9' || *end)
+        usage();
+    return value;
+}
+
+static void parse_limits(int argc, char **argv, struct reader_limits *limits)
+{
+    static const struct option options[] = {
+        {"entries", required_argument, NULL, 'e'}, {"bytes", required_argument, NULL, 'b'}, {0}};
+    *limits = (struct reader_limits){.max_entries = ENTRIES_DEFAULT, .max_bytes = BYTES_DEFAULT};
+    for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+        if (option == 'e')
+            limits->max_entries = number(optarg);
+        else if (option == 'b')
+            limits->max_bytes = number(optarg);
+        else
+            usage();
+    }
+    if (optind != argc)
+        usage();
+}
+
+static int tell(int fd, const struct reader_verdict *verdict)
+{
+    if (verdict->good)
+        dprintf(fd, "good %" PRIu64 " %" PRIu64 " %s\n", verdict->entry_count,
+                verdict->content_bytes, verdict->compression);
+    else
+        dprintf(fd, "refused %s %s\n", verdict->code, verdict->detail);
+    return verdict->good ? 0 : 1;
+}
+
+static int run_tree(const struct reader_limits *limits)
+{
+    struct frames frames;
+    struct reader_verdict verdict = {.code = "archive_too_large", .detail = "out of memory"};
+    if (frames_open(&frames, stdout) < 0)
+        return tell(STDERR_FILENO, &verdict);
+    struct reader_visitor visitor = {
+        .on_member = frames_member, .on_data = frames_data, .arg = &frames};
+    reader_run(STDIN_FILENO, limits, &visitor, &verdict);
+    if (!frames_close(&frames) && verdict.good)
+        verdict = (struct reader_verdict){.code = "archive_abandoned",
+                                          .detail = "nobody took what was read"};
+    return tell(STDERR_FILENO, &verdict);
+}
+
+static int run_check(const struct reader_limits *limits)
+{
+    struct reader_verdict verdict;
+    reader_run(STDIN_FILENO, limits, NULL, &verdict);
+    return tell(STDOUT_FILENO, &verdict);
+}
+
+int main(int argc, char **argv)
+{
+    struct reader_limits limits;
+    const char *mode = argc > 1 ? argv[1] : "";
+    if (strcmp(mode, "check") != 0 && strcmp(mode, "tree") != 0)
+        usage();
+    parse_limits(argc - 1, argv + 1, &limits);
+    setlocale(LC_CTYPE, "C.UTF-8"); /* names come as they are stored */
+    confine_reader();
+    /* Without exit handlers: what they do is of no use in here. */
+    _exit(strcmp(mode, "check") == 0 ? run_check(&limits) : run_tree(&limits));
 }

@@ -1,0 +1,109 @@
+#include "supervisord/archive_child.h"
+
+#include "base/text.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ANSWER_MAX ((size_t)4096)
+#define CHECK_TIMEOUT_MS (15 * 60 * 1000)
+#define TREE_TIMEOUT_MS (60 * 60 * 1000) /* the guest sets the pace */
+
+struct archive_child {
+    bool to_stdout; /* where the verdict is */
+    archive_done done;
+    void *arg;
+};
+
+static bool is_code(const char *text)
+{
+    size_t length = strspn(text, "abcdefghijklmnopqrstuvwxyz_");
+    return length > 8 && length < 48 && !text[length] && text_starts_with(text, "archive_");
+}
+
+static enum hearth_error error_of(const char *code)
+{
+    static const char *const sizes[] = {"archive_too_large", "archive_too_many_entries",
+                                        "archive_ratio"};
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
+        if (strcmp(code, sizes[i]) == 0)
+            return HEARTH_ETOOLARGE;
+    return HEARTH_EINVALID;
+}
+
+/* "refused CODE DETAIL" */
+static bool parse_refusal(char *line, struct hearth_failure *failure)
+{
+    if (!text_starts_with(line, "refused "))
+        return false;
+    char *code = line + strlen("refused "), *detail = strchr(code, ' ');
+    if (!detail)
+        return false;
+    *detail++ = '\0';
+    if (!is_code(code) || !utf8_valid(detail, strlen(detail)))
+        return false;
+    for (char *at = detail; *at; at++)
+        if ((unsigned char)*at < ' ' || *at == 0x7f)
+            *at = '?';
+    hearth_fail(failure, error_of(code), code, "the archive is refused: %.400s", detail);
+    hearth_failure_hint(failure, "Nothing of it was applied.");
+    return true;
+}
+
+static void on_child_end(void *arg, const struct child_result *result)
+{
+    struct archive_child *state = arg;
+    struct archive_verdict verdict = {0};
+    struct hearth_failure failure;
+    char line[ANSWER_MAX];
+    snprintf(line, sizeof line, "%s", state->to_stdout ? result->output : result->errors);
+    line[strcspn(line, "\n")] = '\0';
+    int error = 0;
+    if (result->timed_out)
+        error = hearth_fail(&failure, HEARTH_ETIMEDOUT, "archive_timed_out",
+                            "reading the archive took too long");
+    else if (result->exit_code != 0 ||
+             sscanf(line, "good %" SCNu64 " %" SCNu64 " %7s", &verdict.entry_count,
+                    &verdict.content_bytes, verdict.compression) != 3)
+        error = parse_refusal(line, &failure)
+                    ? (int)failure.error
+                    : hearth_fail(&failure, HEARTH_EINTERNAL, "archive_reader_failed",
+                                  "the program that reads archives ended with status %d",
+                                  result->exit_code);
+    state->done(state->arg, error, error ? &failure : NULL, error ? NULL : &verdict);
+    free(state);
+}
+
+int archive_child_start(struct child **ret_child, struct loop *loop, int fd, int out_fd,
+                        const struct archive_limits *limits, archive_done done, void *arg,
+                        struct hearth_failure *failure)
+{
+    char entries[32], bytes[32];
+    snprintf(entries, sizeof entries, "%" PRIu64, limits->max_entries);
+    snprintf(bytes, sizeof bytes, "%" PRIu64, limits->max_bytes);
+    auto_free char *program = spawn_sibling("hearth-archive");
+    struct archive_child *state = malloc(sizeof *state);
+    if (!program || !state) {
+        free(state);
+        return hearth_fail(failure, HEARTH_EUNSUPPORTED, "program_missing",
+                           "hearth-archive is not installed");
+    }
+    *state = (struct archive_child){.to_stdout = out_fd < 0, .done = done, .arg = arg};
+    const char *const argv[] = {
+        program, out_fd < 0 ? "check" : "tree", "--entries", entries, "--bytes", bytes, NULL};
+    struct spawn_spec spec = {.argv = argv,
+                              .stdin_fd = fd,
+                              .stdout_fd = out_fd,
+                              .stderr_fd = -1,
+                              .capture_limit = ANSWER_MAX - 1,
+                              .timeout_ms = out_fd < 0 ? CHECK_TIMEOUT_MS : TREE_TIMEOUT_MS};
+    struct child *child;
+    int error = spawn(&child, loop, &spec, on_child_end, state, failure);
+    if (error)
+        free(state);
+    else if (ret_child)
+        *ret_child = child;
+    return error;
+}

@@ -1,2 +1,0 @@
-/* to be written */
-typedef int translation_unit_is_not_empty;
