@@ -14,6 +14,11 @@ __attribute__((weak)) int environment_pull(struct environment_job **ret_job,
                                            environment_done done, void *arg,
                                            struct hearth_failure *failure)
 {
+    const struct environment *environment = environment_find(environments, name);
+    if (environment && environment->version) {
+        done(arg, 0, NULL, environment);
+        return 0;
+    }
     return not_yet(failure);
 }
 

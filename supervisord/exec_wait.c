@@ -22,8 +22,10 @@ static void answer(struct exec_wait *wait, int error, const struct hearth_failur
 {
     exec_done done = wait->done;
     void *arg = wait->arg;
+    struct hearth_failure kept =
+        failure ? *failure : HEARTH_FAILURE_NONE; /* it may be the wait's own */
     wait_free(wait);
-    done(arg, error, failure, status);
+    done(arg, error, &kept, status);
 }
 
 static void answer_failed(void *arg)

@@ -88,6 +88,12 @@ static void intended(void *arg, int error, const struct hearth_failure *failure)
         sandbox_boot(sandbox, true, booted, sandbox);
 }
 
+void pool_empty(struct supervisor *supervisor)
+{
+    list_for_each(cursor, next, &supervisor->pool)
+        discard(container_of(cursor, struct sandbox, pool_link));
+}
+
 static void drop_other_environments(struct supervisor *supervisor)
 {
     list_for_each(cursor, next, &supervisor->pool)

@@ -14,6 +14,8 @@
 #include <string.h>
 
 #define LINK_DEADLINE_US (5 * US_PER_S)
+#define DRAIN_US (20 * US_PER_S)
+#define SETTLE_US (10 * US_PER_S)
 
 static void maybe_recovered(struct supervisor *supervisor);
 
@@ -298,6 +300,54 @@ static void settle(struct supervisor *supervisor, bool rebooted)
         }
 }
 
+/* Quiet: no boot, stop or removal is under way. Recovery ends with it and so does the daemon, each
+ * within a deadline; what is cut short is taken up at the next start. */
+
+static int nothing(struct db *db, void *arg, struct hearth_failure *failure)
+{
+    (void)db;
+    (void)arg;
+    (void)failure;
+    return 0;
+}
+
+/* Intents that were queued before this are written: what they are of has begun. */
+static void written(void *arg, int error, const struct hearth_failure *failure)
+{
+    struct supervisor *supervisor = arg;
+    (void)error;
+    (void)failure;
+    supervisor->works--;
+    supervisor_maybe_quiet(supervisor);
+}
+
+static void quiet(void *arg)
+{
+    struct supervisor *supervisor = arg;
+    void (*done)(void *) = steal_pointer(supervisor->quiet);
+    timer_unset(&supervisor->drain);
+    if (done)
+        done(supervisor->quiet_arg);
+}
+
+void supervisor_maybe_quiet(struct supervisor *supervisor)
+{
+    if (supervisor->quiet && !supervisor->works)
+        loop_defer(supervisor->loop, quiet, supervisor);
+}
+
+static void when_quiet(struct supervisor *supervisor, int64_t within_us, void (*done)(void *arg),
+                       void *arg)
+{
+    supervisor->quiet = done;
+    supervisor->quiet_arg = arg;
+    timer_set(&supervisor->drain, clock_monotonic_us() + within_us);
+    /* One piece of work of our own, so that it does not end before what has just been asked for
+     * begins. */
+    supervisor->works++;
+    writer_submit(supervisor->writer, nothing, supervisor, written);
+}
+
 /* The phases: probes, then adoption, then the rest. */
 
 static struct loading loading_now; /* one supervisor recovers once */
@@ -311,8 +361,7 @@ static void maybe_recovered(struct supervisor *supervisor)
     settle(supervisor, loading_now.rebooted);
     free_operations(&loading_now);
     uploads_loaded(supervisor->uploads);
-    void (*ready)(void *) = supervisor->ready;
-    ready(supervisor->ready_arg);
+    when_quiet(supervisor, SETTLE_US, supervisor->ready, supervisor->ready_arg);
 }
 
 static void choose(struct supervisor *supervisor)
@@ -350,6 +399,7 @@ void supervisor_recover(struct supervisor *supervisor, void (*ready)(void *arg),
     struct hearth_failure failure;
     supervisor->ready = ready;
     supervisor->ready_arg = arg;
+    timer_init(&supervisor->drain, supervisor->loop, quiet, supervisor);
     loading_now = (struct loading){.supervisor = supervisor, .rebooted = host_rebooted(supervisor)};
     hold(supervisor);
     for (int i = 0; i < DRIVER_COUNT; i++) {
@@ -369,50 +419,35 @@ void supervisor_recover(struct supervisor *supervisor, void (*ready)(void *arg),
 
 /* The other end. */
 
-struct drain {
-    struct supervisor *supervisor;
-    unsigned waiting;
-    void (*done)(void *arg);
-    void *arg;
-};
-
-static void drained(void *arg)
-{
-    struct drain *drain = arg;
-    if (--drain->waiting)
-        return;
-    drain->done(drain->arg);
-    free(drain);
-}
-
 static void guest_stopped(void *arg, int error, const struct hearth_failure *failure,
                           struct workspace *workspace)
 {
+    (void)arg;
     (void)workspace;
     if (error)
         log_warning("guest_not_stopped", "detail=\"%s\"", failure->detail);
-    drained(arg);
+}
+
+static void stop_all(struct supervisor *supervisor)
+{
+    for (size_t i = 0; i < supervisor->workspaces.bucket_count; i++)
+        for (struct map_entry *entry = supervisor->workspaces.buckets[i], *next; entry;
+             entry = next) {
+            struct workspace *workspace = container_of(entry, struct workspace, entry);
+            next = entry->next;
+            if (workspace->state == WORKSPACE_STARTED && !workspace->steps)
+                workspace_stop(workspace, NULL, NULL, guest_stopped, NULL);
+        }
 }
 
 void supervisor_drain(struct supervisor *supervisor, bool stop_guests, void (*done)(void *arg),
                       void *arg)
 {
-    struct drain *drain = calloc(1, sizeof *drain);
-    if (!drain)
-        abort();
     supervisor->draining = true;
-    *drain = (struct drain){.supervisor = supervisor, .waiting = 1, .done = done, .arg = arg};
-    for (size_t i = 0; stop_guests && i < supervisor->workspaces.bucket_count; i++)
-        for (struct map_entry *entry = supervisor->workspaces.buckets[i], *next; entry;
-             entry = next) {
-            struct workspace *workspace = container_of(entry, struct workspace, entry);
-            next = entry->next;
-            if (workspace->state != WORKSPACE_STARTED)
-                continue;
-            drain->waiting++;
-            workspace_stop(workspace, NULL, NULL, guest_stopped, drain);
-        }
-    loop_defer(supervisor->loop, drained, drain);
+    pool_empty(supervisor);
+    if (stop_guests)
+        stop_all(supervisor);
+    when_quiet(supervisor, DRAIN_US, done, arg);
 }
 
 bool supervisor_idle(struct supervisor *supervisor)

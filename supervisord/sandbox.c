@@ -15,6 +15,7 @@
 
 /* One pending piece of work on a sandbox and who waits for it. */
 struct sandbox_work {
+    struct supervisor *supervisor;
     struct sandbox *sandbox;
     guest_done done;
     void *arg;
@@ -25,7 +26,9 @@ static struct sandbox_work *work_new(struct sandbox *sandbox, guest_done done, v
     struct sandbox_work *work = malloc(sizeof *work);
     if (!work)
         abort();
-    *work = (struct sandbox_work){.sandbox = sandbox, .done = done, .arg = arg};
+    *work = (struct sandbox_work){
+        .supervisor = sandbox->supervisor, .sandbox = sandbox, .done = done, .arg = arg};
+    sandbox->supervisor->works++;
     return work;
 }
 
@@ -33,9 +36,12 @@ static void work_end(struct sandbox_work *work, int error, const struct hearth_f
 {
     guest_done done = work->done;
     void *arg = work->arg;
+    struct supervisor *supervisor = work->supervisor;
     free(work);
     if (done)
         done(arg, error, failure);
+    supervisor->works--;
+    supervisor_maybe_quiet(supervisor);
 }
 
 struct sandbox *sandbox_new(struct supervisor *supervisor, struct driver *driver,

@@ -9,15 +9,18 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #define WORKER_THREADS 2
+#define LOCK_PATIENCE_S 2
 
 /* uid ranges */
 
@@ -164,12 +167,14 @@ void supervisor_each_driver(struct supervisor *supervisor,
 const char *const *supervisor_versions_in_use(struct supervisor *supervisor, size_t *ret_count)
 {
     size_t count = 0;
-    const char **versions = realloc(supervisor->versions, (supervisor->workspaces.count + 2) * sizeof *versions);
+    const char **versions =
+        realloc(supervisor->versions, (supervisor->workspaces.count + 2) * sizeof *versions);
     if (!versions)
         abort();
     supervisor->versions = versions;
     for (size_t i = 0; i < supervisor->workspaces.bucket_count; i++)
-        for (struct map_entry *entry = supervisor->workspaces.buckets[i]; entry; entry = entry->next)
+        for (struct map_entry *entry = supervisor->workspaces.buckets[i]; entry;
+             entry = entry->next)
             versions[count++] = container_of(entry, struct workspace, entry)->environment_version;
     if (*supervisor->pool_environment)
         versions[count++] = supervisor->pool_environment;
@@ -208,6 +213,25 @@ static int make_directory(const char *path, int *ret_fd, struct hearth_failure *
     return 0;
 }
 
+static void on_alarm(int signal)
+{
+    (void)signal;
+}
+
+/* A child that a killed daemon was just starting holds its descriptors until it execs: the lock is
+ * waited for, but not for long. Nothing runs yet, so it may block; the alarm interrupts it. */
+static int wait_for_lock(int fd)
+{
+    struct sigaction before, action = {.sa_handler = on_alarm};
+    struct itimerval none = {0}, patience = {.it_value = {.tv_sec = LOCK_PATIENCE_S}};
+    sigaction(SIGALRM, &action, &before);
+    setitimer(ITIMER_REAL, &patience, NULL);
+    int result = flock(fd, LOCK_EX);
+    setitimer(ITIMER_REAL, &none, NULL);
+    sigaction(SIGALRM, &before, NULL);
+    return result;
+}
+
 /* One daemon a state directory: the lock is held until the process ends. */
 static int take_lock(struct supervisor *supervisor, int state_fd, struct hearth_failure *failure)
 {
@@ -215,7 +239,7 @@ static int take_lock(struct supervisor *supervisor, int state_fd, struct hearth_
     if (supervisor->lock_fd < 0)
         return hearth_fail_errno(failure, errno, "directory_unusable",
                                  "cannot open the lock in %.200s", supervisor->config->state_dir);
-    if (flock(supervisor->lock_fd, LOCK_EX | LOCK_NB) == 0)
+    if (wait_for_lock(supervisor->lock_fd) == 0)
         return 0;
     int error = hearth_fail(failure, HEARTH_ECONFLICT, "state_dir_in_use",
                             "another hearthd uses %.200s", supervisor->config->state_dir);
@@ -362,6 +386,7 @@ void supervisor_free(struct supervisor *supervisor)
     if (supervisor->writer)
         workspace_flush_dirty(supervisor);
     timer_free(&supervisor->flush);
+    timer_free(&supervisor->drain);
     if (supervisor->uploads)
         uploads_free(supervisor->uploads);
     if (supervisor->environments)

@@ -65,7 +65,11 @@ struct supervisor {
     struct list dirty; // workspace::dirty_link: activity not yet written
     struct timer flush;
     bool recovered, draining, storage_failed;
-    unsigned recovering; /* adoptions under way */
+    unsigned recovering;      /* adoptions under way */
+    unsigned works;           /* pieces of work on sandboxes under way */
+    void (*quiet)(void *arg); /* set while draining: no work is left */
+    void *quiet_arg;
+    struct timer drain;
     void (*ready)(void *arg);
     void *ready_arg;
     uint64_t generation;
@@ -116,6 +120,8 @@ int supervisor_take_range(struct supervisor *supervisor, uint32_t *ret_index,
                           struct hearth_failure *failure);
 void supervisor_keep_range(struct supervisor *supervisor, uint32_t index);
 void supervisor_give_range(struct supervisor *supervisor, uint32_t index);
+/* Tells a drain that nothing is under way any more. */
+void supervisor_maybe_quiet(struct supervisor *supervisor);
 struct driver_slot *supervisor_driver(struct supervisor *supervisor, const char *name);
 /* Ends the process where HEARTHD_CRASH_AT names this point: the fault tests' kill between two
  * steps. */
@@ -142,6 +148,8 @@ struct sandbox *pool_claim(struct supervisor *supervisor, struct driver *driver,
                            const char *environment_version, enum network_policy network);
 /* Refills in the background towards config.pool of the environment that was asked for last. */
 void pool_refill(struct supervisor *supervisor);
+/* Ends what waits: at a drain. */
+void pool_empty(struct supervisor *supervisor);
 
 /* seed.c: puts an upload's tree below a directory of the workspace ("" is /workspace). done once;
  * where it fails some of the tree may be there. */

@@ -168,9 +168,8 @@ class Hearthd:
     # Its guests, found as the kernel has them
 
     def guest_pids(self):
-        """PIDs of the guests' first processes, by workspace-independent means: who runs the agent
-        below a runtime directory of ours."""
-        return sorted(pid for pid in leaks.agents(self.runtime_dir))
+        """PIDs of the guests' first processes."""
+        return sorted(leaks.agents(self.node_tag))
 
     def kill_guests(self):
         for pid in self.guest_pids():

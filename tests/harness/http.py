@@ -121,7 +121,7 @@ class Client:
             raise Problem(reply)
         return reply.json() if reply.body else None
 
-    def get(self, path, **query):
+    def get(self, path, /, **query):
         return self.ok("GET", path, query=query)
 
     def post(self, path, json_body=None, **options):

@@ -71,17 +71,9 @@ def assert_nothing_left(base, node_tag):
         time.sleep(0.05)
 
 
-def agents(runtime_dir):
-    """The agents that listen on a socket below runtime_dir: the first processes of its guests."""
-    needle = str(runtime_dir)
-    inodes = {line.split()[6] for line in _read("/proc/net/unix").decode(errors="replace").splitlines()[1:]
-              if len(line.split()) > 7 and line.split()[7].startswith(needle)}
+def agents(node_tag):
+    """The agents of the guests of a daemon: the first processes in the groups named after them."""
     for entry in os.listdir("/proc"):
-        if not entry.isdigit() or b"hearth-agent" not in _read(f"/proc/{entry}/cmdline"):
-            continue
-        try:
-            held = {os.readlink(f"/proc/{entry}/fd/{fd}") for fd in os.listdir(f"/proc/{entry}/fd")}
-        except OSError:
-            continue
-        if any(f"socket:[{inode}]" in held for inode in inodes):
+        if (entry.isdigit() and b"hearth-agent" in _read(f"/proc/{entry}/cmdline")
+                and f"/gu_{node_tag}".encode() in _read(f"/proc/{entry}/cgroup")):
             yield int(entry)

@@ -74,7 +74,7 @@ class Workspace:
         return self.client.put(f"{self.path}/files/content",
                                {"path": path, "text": text, **arguments})
 
-    def read(self, path, **query):
+    def read(self, path, /, **query):
         return self.client.get(f"{self.path}/files/content", path=path, **query)
 
     def delete(self):
