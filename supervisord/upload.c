@@ -100,10 +100,10 @@ int uploads_new(struct uploads **ret_uploads, struct loop *loop, struct writer *
     int error = worker_pool_new(&uploads->workers, loop, 1, failure);
     if (!error) {
         snprintf(path, sizeof path, "%s/uploads", state_dir);
-        int made = path_make_directories(AT_FDCWD, path, 0700);
+        mkdir(path, 0700); /* the open says whether it is there */
         uploads->dir_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (uploads->dir_fd < 0)
-            error = hearth_fail_errno(failure, made < 0 ? -made : errno, "state_dir_unusable",
+            error = hearth_fail_errno(failure, errno, "state_dir_unusable",
                                       "cannot use the directory of uploads");
     }
     if (error) {
