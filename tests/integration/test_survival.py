@@ -89,7 +89,8 @@ def check(client, ledger, long_exec):
     return listed
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.stress
+@pytest.mark.timeout(3600)
 def test_fifty_kills_under_load(hearthd_factory):
     pick = random.Random(SEED)
     hearthd = hearthd_factory()

@@ -1,0 +1,110 @@
+"""What a host can do wrong: no runtime, a full disk, a damaged or newer database. Each is said clearly, and nothing is left."""
+
+import os
+import sqlite3
+import subprocess
+import time
+
+import pytest
+
+ENVIRONMENT = "debian:12"
+
+
+def create(client, **arguments):
+    return client.request("POST", "/v1/workspaces", {"environment": ENVIRONMENT, **arguments})
+
+
+def test_without_a_runtime_it_serves_and_says_what_to_install(hearthd_factory):
+    hearthd = hearthd_factory(runtime="/no/such/runtime")
+    client = hearthd.client()
+    ready = client.request("GET", "/readyz", query={"verbose": "true"})
+    assert ready.status == 503
+    assert any(driver["name"] == "oci" and not driver["usable"] and driver["reason"] for driver in ready.json()["drivers"])
+    reply = create(client)
+    assert reply.status == 503 and reply.json()["code"] == "no_driver"
+    assert "doctor" in reply.json()["hint"]
+    assert client.get("/v1/workspaces")["count"] == 0
+
+
+def test_a_vm_that_is_demanded_is_never_a_container(hearthd_factory):
+    client = hearthd_factory().client()
+    reply = create(client, isolation="vm")
+    if reply.status == 201:
+        assert reply.json()["isolation"] == "vm"
+    else:
+        assert (reply.status, reply.json()["code"], reply.json()["field"]) == (
+            503, "isolation_unavailable", "/isolation")
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small disk needs root")
+    path = tmp_path / "disk"
+    path.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m,mode=0700", "tmpfs", path], check=True)
+    yield path
+    subprocess.run(["umount", "-l", path], check=True)
+
+
+def test_a_full_disk_fails_a_create_and_nothing_else(hearthd_factory, small_disk):
+    hearthd = hearthd_factory(start=False)
+    hearthd.state_dir = small_disk / "state"
+    hearthd.start()
+    client = hearthd.client()
+    kept = create(client).json()["workspace_id"]
+    hog = small_disk / "hog"
+    with open(hog, "wb", buffering=0) as file, pytest.raises(OSError):
+        while True:
+            file.write(bytes(4096))
+    refused = []
+    for _ in range(20):
+        reply = create(client)
+        if reply.status != 201:
+            refused.append(reply)
+            break
+    assert refused and refused[0].status in (500, 503, 507), refused
+    assert refused[0].headers["Content-Type"] == "application/problem+json"
+    assert client.get(f"/v1/workspaces/{kept}")["state"] == "started"
+    assert client.request("POST", f"/v1/workspaces/{kept}/exec", {"command": "echo on"}).json()["stdout"] == "on\n"
+    hog.unlink()
+    deadline = time.monotonic() + 30
+    while (reply := create(client)).status != 201 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert reply.status == 201
+    for row in client.get("/v1/workspaces")["workspaces"]:
+        client.request("DELETE", f"/v1/workspaces/{row['workspace_id']}")
+    hearthd.stop()
+    left = list((hearthd.state_dir / "guests").iterdir()) if (hearthd.state_dir / "guests").exists() else []
+    assert not left
+
+
+@pytest.mark.parametrize("damage, says", [
+    (lambda path: sqlite3.connect(path).executescript("PRAGMA user_version=9999"), "database_newer"),
+    (lambda path: path.write_bytes(b"no database at all" * 1000), "database_corrupt"),
+])
+def test_a_database_that_cannot_be_used_is_refused_and_left_as_it_is(hearthd_factory, damage, says):
+    hearthd = hearthd_factory()
+    hearthd.stop()
+    path = hearthd.state_dir / "state.db"
+    good = path.read_bytes()
+    damage(path)
+    with pytest.raises(AssertionError, match=says):
+        hearthd.start()
+    path.write_bytes(good)
+    for name in ("state.db-wal", "state.db-shm"):
+        (hearthd.state_dir / name).unlink(missing_ok=True)
+    hearthd.start()
+    assert hearthd.client().get("/v1/workspaces")["count"] == 0
+
+
+def test_the_token_and_the_databases_are_private(hearthd_factory):
+    hearthd = hearthd_factory()
+    assert hearthd.state_dir.stat().st_mode & 0o777 == 0o700
+    for name in ("admin.token", "state.db", "history.db"):
+        assert (hearthd.state_dir / name).stat().st_mode & 0o777 == 0o600
+    secret = hearthd.token.split("_")[2]
+    for path in hearthd.state_dir.iterdir():
+        if path.is_file() and path.name != "admin.token":
+            assert secret.encode() not in path.read_bytes()
+    assert secret not in hearthd.log()
