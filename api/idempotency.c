@@ -2,14 +2,13 @@
  * the first answer, byte for byte, for a day, also after a restart. The answer is stored before it
  * is sent. */
 #include "api/call_internal.h"
-#include "storage/change.h"
+#include "supervisord/answers.h"
 
 #include <cjson/cJSON.h>
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define LIFETIME_US (INT64_C(24) * 3600 * US_PER_S)
 #define PRUNE_US (INT64_C(3600) * US_PER_S)
 #define ANSWER_MAX ((size_t)4 << 20)
 
@@ -61,8 +60,6 @@ static int replay(void *arg, const struct row_idempotency *row)
     struct found *found = arg;
     struct call *call = found->call;
     struct buf body = {0};
-    if (row->created_at + LIFETIME_US < clock_wall_us())
-        return 0;
     found->answered = true;
     if (memcmp(row->fingerprint, call->fingerprint, sizeof call->fingerprint) != 0) {
         refuse_reuse(call);
@@ -97,9 +94,8 @@ bool idempotency_admit(struct call *call, const cJSON *object)
         return true;
     }
     struct found found = {.call = call};
-    if (rows_find_idempotency(supervisor_state_reader(call->api->supervisor),
-                              call->principal.tenant->tenant_id, call->key, replay, &found,
-                              &failure) &&
+    if (answer_find(call->api->supervisor, call->principal.tenant->tenant_id, call->key, replay,
+                    &found, &failure) &&
         !found.answered) {
         call_fail(call, &failure);
         return true;
@@ -154,9 +150,7 @@ void idempotency_reply(struct call *call, int status, const char *content_type, 
         .created_at = clock_wall_us(),
     };
     memcpy(row.fingerprint, call->fingerprint, sizeof row.fingerprint);
-    struct change *change = change_new();
-    change_put_idempotency(change, &row);
-    change_commit(change, supervisor_writer(call->api->supervisor), stored, storing);
+    answer_keep(call->api->supervisor, &row, stored, storing);
 }
 
 void idempotency_release(struct call *call)
@@ -168,9 +162,7 @@ void idempotency_release(struct call *call)
 static void prune(void *arg)
 {
     struct api *api = arg;
-    struct change *change = change_new();
-    change_prune_idempotency(change, clock_wall_us() - LIFETIME_US);
-    change_commit(change, supervisor_writer(api->supervisor), NULL, NULL);
+    answer_prune(api->supervisor);
     timer_set(&api->prune, clock_monotonic_us() + PRUNE_US);
 }
 

@@ -1,7 +1,6 @@
 /* Prometheus text exposition (https://prometheus.io/docs/instrumenting/exposition_formats/). No
  * label carries what a tenant chose, and none a workspace's ID. */
 #include "api/call_internal.h"
-#include "storage/writer.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -48,26 +47,24 @@ static double resident_bytes(void)
     return (double)pages * (double)sysconf(_SC_PAGESIZE);
 }
 
-static void write_storage(struct metrics *metrics, struct supervisor *supervisor)
+static void write_storage(struct metrics *metrics, const struct supervisor_health *health)
 {
-    static const char *const names[] = {"state", "history"};
-    struct writer *writers[] = {supervisor_writer(supervisor), supervisor_history(supervisor)};
-    struct writer_stats stats[2];
-    for (int i = 0; i < 2; i++)
-        writer_get_stats(writers[i], &stats[i]);
+    const struct storage_health *storage = health->storage;
     head(metrics, "storage_commits_total", "counter", "Transactions committed.");
-    for (int i = 0; i < 2; i++)
-        labelled(metrics, "storage_commits_total", "database", names[i], (double)stats[i].commits);
+    for (int i = 0; i < STORAGE_COUNT; i++)
+        labelled(metrics, "storage_commits_total", "database", storage[i].name,
+                 (double)storage[i].commits);
     head(metrics, "storage_changes_total", "counter", "Changes written; many share a transaction.");
-    for (int i = 0; i < 2; i++)
-        labelled(metrics, "storage_changes_total", "database", names[i], (double)stats[i].changes);
+    for (int i = 0; i < STORAGE_COUNT; i++)
+        labelled(metrics, "storage_changes_total", "database", storage[i].name,
+                 (double)storage[i].changes);
     head(metrics, "storage_failures_total", "counter", "Changes that could not be written.");
-    for (int i = 0; i < 2; i++)
-        labelled(metrics, "storage_failures_total", "database", names[i],
-                 (double)stats[i].failures);
+    for (int i = 0; i < STORAGE_COUNT; i++)
+        labelled(metrics, "storage_failures_total", "database", storage[i].name,
+                 (double)storage[i].failures);
     head(metrics, "storage_queued", "gauge", "Changes that wait to be written.");
-    for (int i = 0; i < 2; i++)
-        labelled(metrics, "storage_queued", "database", names[i], (double)stats[i].queued);
+    for (int i = 0; i < STORAGE_COUNT; i++)
+        labelled(metrics, "storage_queued", "database", storage[i].name, (double)storage[i].queued);
 }
 
 static void write_http(struct metrics *metrics, struct api *api)
@@ -126,7 +123,7 @@ void metrics_reply(struct api *api, struct http_request *request)
          (double)loop_longest_turn_us(loop) / 1e6);
     line(&metrics, "resident_memory_bytes", "gauge", "Resident memory of hearthd.",
          resident_bytes());
-    write_storage(&metrics, api->supervisor);
+    write_storage(&metrics, &health);
     write_http(&metrics, api);
     if (metrics.error) {
         hearth_fail(&failure, (enum hearth_error)metrics.error, NULL,

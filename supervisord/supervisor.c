@@ -88,26 +88,6 @@ struct uploads *supervisor_uploads(struct supervisor *supervisor)
     return supervisor->uploads;
 }
 
-struct writer *supervisor_writer(struct supervisor *supervisor)
-{
-    return supervisor->writer;
-}
-
-struct writer *supervisor_history(struct supervisor *supervisor)
-{
-    return supervisor->history;
-}
-
-struct db *supervisor_state_reader(struct supervisor *supervisor)
-{
-    return supervisor->state_reader;
-}
-
-struct db *supervisor_history_reader(struct supervisor *supervisor)
-{
-    return supervisor->history_reader;
-}
-
 const struct config *supervisor_config(struct supervisor *supervisor)
 {
     return supervisor->config;
@@ -134,6 +114,16 @@ void supervisor_audit(struct supervisor *supervisor, const struct principal *pri
 void supervisor_get_health(struct supervisor *supervisor, struct supervisor_health *ret_health)
 {
     *ret_health = supervisor->totals;
+    struct writer *writers[STORAGE_COUNT] = {supervisor->writer, supervisor->history};
+    for (int i = 0; i < STORAGE_COUNT; i++) {
+        struct writer_stats stats;
+        writer_get_stats(writers[i], &stats);
+        ret_health->storage[i] = (struct storage_health){.name = i ? "history" : "state",
+                                                         .commits = stats.commits,
+                                                         .changes = stats.changes,
+                                                         .failures = stats.failures,
+                                                         .queued = stats.queued};
+    }
     ret_health->recovered = supervisor->recovered;
     ret_health->draining = supervisor->draining;
     ret_health->driver = supervisor->chosen ? supervisor->chosen->name : "none";

@@ -11,17 +11,10 @@
 #include "supervisord/workspace.h"
 
 struct supervisor;
-struct db;
-struct writer;
 
 struct loop *supervisor_loop(struct supervisor *supervisor);
 struct environments *supervisor_environments(struct supervisor *supervisor);
 struct uploads *supervisor_uploads(struct supervisor *supervisor);
-struct writer *supervisor_writer(struct supervisor *supervisor);  /* state database */
-struct writer *supervisor_history(struct supervisor *supervisor); /* history database */
-/* The loop's reading connections. */
-struct db *supervisor_state_reader(struct supervisor *supervisor);
-struct db *supervisor_history_reader(struct supervisor *supervisor);
 const struct config *supervisor_config(struct supervisor *supervisor);
 
 /* One audit row (storage/rows.h), for changes that are made outside workspace.h: uploads, tenants,
@@ -34,7 +27,13 @@ void supervisor_audit(struct supervisor *supervisor, const struct principal *pri
 const char *const *supervisor_versions_in_use(struct supervisor *supervisor, size_t *ret_count);
 
 /* For /readyz, /metrics, doctor. */
+#define STORAGE_COUNT 2
+struct storage_health {
+    const char *name; /* "state", "history" */
+    uint64_t commits, changes, failures, queued;
+};
 struct supervisor_health {
+    struct storage_health storage[STORAGE_COUNT];
     bool recovered; /* adoption is done */
     bool storage_ok;
     bool draining;
