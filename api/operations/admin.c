@@ -5,10 +5,9 @@
 #include <string.h>
 
 struct tenant_input {
-    const char *name, *note, *token_id;
+    const char *name, *note, *token_id, *rights;
     int64_t max_workspaces, max_running_execs, max_mem_mib;
     struct optional_integer expires_in_seconds;
-    struct string_list rights, host_roots;
 };
 
 static const struct field tenant_fields[] = {
@@ -166,14 +165,15 @@ static struct tenant *tenant_or_fail(struct call *call, const char *name)
     return tenant;
 }
 
+static const char *const rights_names[] = {"read-only", "operate", "admin", NULL};
+
 static const struct field issue_input[] = {
     TENANT_NAME_FIELD,
     {.name = "rights",
-     .type = FIELD_STRING_LIST,
-     .minimum = 1,
-     .maximum = 3,
-     .default_json = "[\"operate\"]",
-     .description = "Any of read, operate, admin; operate includes read.",
+     .type = FIELD_STRING,
+     .choices = rights_names,
+     .default_json = "\"operate\"",
+     .description = "What it may do; each includes the one before it.",
      .offset = offsetof(struct tenant_input, rights)},
     {.name = "expires_in_seconds",
      .type = FIELD_INTEGER,
@@ -220,37 +220,15 @@ static void issued(void *arg, int error, const struct hearth_failure *failure,
     reply_with(call, &body, &json);
 }
 
-static int parse_rights(const struct string_list *names, unsigned *ret_rights,
-                        struct hearth_failure *failure)
-{
-    *ret_rights = 0;
-    for (size_t i = 0; i < names->count; i++) {
-        unsigned right = strcmp(names->items[i], "read") == 0      ? RIGHT_READ
-                         : strcmp(names->items[i], "operate") == 0 ? RIGHT_READ | RIGHT_OPERATE
-                         : strcmp(names->items[i], "admin") == 0
-                             ? RIGHT_READ | RIGHT_OPERATE | RIGHT_ADMIN
-                             : 0;
-        if (!right) {
-            int error = hearth_fail(failure, HEARTH_EINVALID, "bad_choice",
-                                    "rights are read, operate and admin");
-            hearth_failure_field(failure, "/rights");
-            return error;
-        }
-        *ret_rights |= right;
-    }
-    return 0;
-}
-
 static void issue(struct call *call, const void *arg)
 {
     const struct tenant_input *input = arg;
-    struct hearth_failure failure;
-    unsigned rights;
-    if (parse_rights(&input->rights, &rights, &failure)) {
-        call_fail(call, &failure);
-        return;
-    }
     struct tenant *tenant = tenant_or_fail(call, input->name);
+    unsigned rights = RIGHT_READ;
+    if (strcmp(input->rights, rights_names[0]) != 0)
+        rights |= RIGHT_OPERATE;
+    if (strcmp(input->rights, rights_names[2]) == 0)
+        rights |= RIGHT_ADMIN;
     int64_t expires_at = input->expires_in_seconds.set
                              ? clock_wall_us() + input->expires_in_seconds.value * US_PER_S
                              : 0;
@@ -262,7 +240,7 @@ static void issue(struct call *call, const void *arg)
 static const struct field tokens_input[] = {TENANT_NAME_FIELD, {0}};
 static const struct field token_fields[] = {
     {.name = "token_id", .type = FIELD_STRING, .description = "Public part."},
-    {.name = "rights", .type = FIELD_ANY, .description = "List of read, operate, admin."},
+    {.name = "rights", .type = FIELD_STRING, .description = "read-only, operate or admin."},
     {.name = "note", .type = FIELD_STRING, .description = "What it is for."},
     {.name = "created_at", .type = FIELD_NUMBER, .description = "When it was made."},
     {.name = "expires_at",
@@ -288,15 +266,13 @@ static int visit_token(void *arg, const struct token_info *token)
 {
     struct list_writer *writer = arg;
     struct json_writer *json = &writer->json;
-    static const char *const names[] = {"read", "operate", "admin"};
     writer->count++;
     json_object_begin(json, NULL);
     json_string(json, "token_id", token->token_id);
-    json_array_begin(json, "rights");
-    for (int i = 0; i < 3; i++)
-        if (token->rights & 1u << i)
-            json_string(json, NULL, names[i]);
-    json_array_end(json);
+    json_string(json, "rights",
+                rights_names[token->rights & RIGHT_ADMIN     ? 2
+                             : token->rights & RIGHT_OPERATE ? 1
+                                                             : 0]);
     json_string(json, "note", token->note);
     json_time(json, "created_at", token->created_at);
     json_time(json, "expires_at", token->expires_at);
