@@ -34,6 +34,7 @@ static const struct {
 } special[] = {
     {"method_not_allowed", 405, "Method not allowed"},
     {"request_timeout", 408, "Request timeout"},
+    {"range_not_satisfiable", 416, "Range not satisfiable"},
     {"http_version_not_supported", 505, "HTTP version not supported"},
 };
 

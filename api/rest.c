@@ -182,10 +182,12 @@ static int gather(struct call *call, const struct route *route, cJSON **ret_obje
         char name[64];
         snprintf(name, sizeof name, "%.*s", (int)strcspn(route->parameters[i].name, "}"),
                  route->parameters[i].name);
-        if (cJSON_HasObjectItem(object, name)) {
+        if (cJSON_GetObjectItemCaseSensitive(object, name)) {
+            char pointer[sizeof name + 1];
+            snprintf(pointer, sizeof pointer, "/%s", name);
             error = hearth_fail(failure, HEARTH_EINVALID, "unknown_argument",
                                 "%s stands in the path", name);
-            hearth_failure_field(failure, "/");
+            hearth_failure_field(failure, pointer);
         } else if (!cJSON_AddStringToObject(object, name, route->parameters[i].value)) {
             error = hearth_fail(failure, HEARTH_ENOMEMORY, NULL, "out of memory");
         }

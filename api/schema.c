@@ -185,10 +185,32 @@ static void write_object(struct json_writer *json, const char *key, const struct
     json_object_end(json);
 }
 
+/* What strict mode's own tools print for an optional argument. */
+static void write_or_null(struct json_writer *json, const char *key, const struct field *field,
+                          bool output)
+{
+    struct field plain = *field;
+    plain.flags = (plain.flags | FIELD_REQUIRED) & ~(unsigned)FIELD_NULLABLE;
+    plain.description = NULL;
+    json_object_begin(json, key);
+    write_description(json, field);
+    json_array_begin(json, "anyOf");
+    schema_write_field(json, NULL, &plain, SCHEMA_STRICT, output);
+    json_object_begin(json, NULL);
+    json_string(json, "type", "null");
+    json_object_end(json);
+    json_array_end(json);
+    json_object_end(json);
+}
+
 void schema_write_field(struct json_writer *json, const char *key, const struct field *field,
                         enum schema_flavour flavour, bool output)
 {
     bool nullable = output ? field->flags & FIELD_NULLABLE : !(field->flags & FIELD_REQUIRED);
+    if (nullable && flavour == SCHEMA_STRICT) {
+        write_or_null(json, key, field, output);
+        return;
+    }
     switch (field->type) {
     case FIELD_STRING:
         write_scalar(json, key, field, "string", flavour, nullable, output);

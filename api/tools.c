@@ -5,6 +5,7 @@
 #include "api/schema.h"
 
 #include <cjson/cJSON.h>
+#include <stdio.h>
 #include <string.h>
 
 enum format {
@@ -151,10 +152,13 @@ void tools_run(struct call *call)
     }
     /* What only REST offers is unknown here. */
     for (const struct field *field = call->entry->input; !error && field->name; field++)
-        if ((field->flags & FIELD_REST_ONLY) && cJSON_HasObjectItem(object, field->name)) {
+        if ((field->flags & FIELD_REST_ONLY) &&
+            cJSON_GetObjectItemCaseSensitive(object, field->name)) {
+            char pointer[64];
+            snprintf(pointer, sizeof pointer, "/%s", field->name);
             error = hearth_fail(&failure, HEARTH_EINVALID, "unknown_argument",
-                                "/%s: there is no such argument", field->name);
-            hearth_failure_field(&failure, field->name);
+                                "%s: a tool has no such argument", pointer);
+            hearth_failure_field(&failure, pointer);
         }
     if (error)
         call_fail(call, &failure);
