@@ -61,6 +61,7 @@ int environments_new(struct environments **ret_environments, struct loop *loop,
         return hearth_fail_errno(failure, -error, "image_dir_unusable",
                                  "cannot use the image directory %.300s", image_dir);
     }
+    environments_sweep(environments);
     *ret_environments = environments;
     return 0;
 }

@@ -1,2 +1,274 @@
-/* to be written */
-typedef int translation_unit_is_not_empty;
+#include "supervisord/environment_job.h"
+#include "supervisord/environment_sources.h"
+
+#include "base/text.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define SUITE "bookworm"
+#define SOURCES_MAX 12
+#define BUILD_TIMEOUT_MS (60 * 60 * 1000)
+#define OUTPUT_KEPT ((size_t)256 << 10)
+
+/* What a guest finds in its root besides the packages: a place to work in, and empty files where
+ * those of the host have been or where the guest's own are put over. "$1" is the tree. */
+#define FINISH_HOOK                                                                                \
+    "rm -f \"$1/etc/resolv.conf\" \"$1/etc/hostname\" && : >\"$1/etc/resolv.conf\" && "            \
+    ": >\"$1/etc/machine-id\" && mkdir -p -m 0755 \"$1/workspace\""
+#define ARCHIVES "/var/cache/apt/archives"
+
+static const struct {
+    const char *text, *stage;
+} marks[] = {
+    {"running apt-get update", "downloading"}, {"downloading packages", "downloading"},
+    {"extracting archives", "unpacking"},      {"installing essential", "configuring"},
+    {"installing remaining", "configuring"},   {"cleaning package lists", "configuring"},
+};
+
+/* mmdebstrap says what it does in lines "I: extracting archives...". A piece of output holds whole
+ * lines, as it writes them; one that is cut is a progress message less. */
+static void on_output(void *arg, const char *data, size_t length)
+{
+    struct environment_job *job = arg;
+    char text[2048], *cursor = text;
+    snprintf(text, sizeof text, "%.*s", (int)(length < sizeof text ? length : sizeof text), data);
+    for (char *line; (line = strsep(&cursor, "\r\n"));)
+        for (size_t i = 0; i < sizeof marks / sizeof marks[0]; i++)
+            if (text_starts_with(line, "I: ") && text_starts_with(line + 3, marks[i].text))
+                environment_job_progress(job, marks[i].stage, line + 3);
+}
+
+/* The first error, which the further ones follow from; else the last line. */
+static void find_reason(char *out, size_t size, const char *text)
+{
+    const char *chosen = "";
+    for (const char *line = text; *line; line += strcspn(line, "\n"), line += *line == '\n') {
+        if (*line != '\n')
+            chosen = line;
+        if (text_starts_with(line, "E: "))
+            break;
+    }
+    snprintf(out, size, "%.*s", (int)strcspn(chosen, "\n"), chosen);
+    for (char *at = out; *at; at++)
+        if (!isprint((unsigned char)*at))
+            *at = '?';
+}
+
+static void on_built(void *arg, const struct child_result *result)
+{
+    struct environment_job *job = arg;
+    char reason[300];
+    int error = 0;
+    if (result->exit_code != 0 || result->timed_out) {
+        find_reason(reason, sizeof reason, result->errors);
+        error = hearth_fail(&job->failure, HEARTH_EUNAVAILABLE, "environment_build_failed",
+                            "mmdebstrap %s: %s",
+                            result->timed_out ? "was ended after an hour" : "failed", reason);
+        hearth_failure_hint(&job->failure,
+                            "Can this host reach its Debian mirror? What was downloaded is kept, "
+                            "so that a new try goes on from there.");
+    }
+    environment_job_next(job, error);
+}
+
+struct arguments {
+    const char *argv[24 + SOURCES_MAX];
+    char *include, *sync_in, *sync_out, *target;
+    struct buf sources;
+};
+
+static void arguments_free(struct arguments *arguments)
+{
+    free(arguments->include);
+    free(arguments->sync_in);
+    free(arguments->sync_out);
+    free(arguments->target);
+    buf_free(&arguments->sources);
+}
+
+/* Packages go from the cache into the tree first and back whenever there are new ones, by
+ * mmdebstrap's own hooks, which also work where the tree is another user's (rootless). */
+static int make_texts(struct arguments *arguments, const struct environment_job *job)
+{
+    const char *image_dir = job->environments->image_dir;
+    if (asprintf(&arguments->include, "--include=%s", job->builtin->packages) < 0)
+        arguments->include = NULL;
+    if (asprintf(&arguments->sync_in, "--setup-hook=sync-in '%s/cache' " ARCHIVES, image_dir) < 0)
+        arguments->sync_in = NULL;
+    if (asprintf(&arguments->sync_out, "hook=sync-out " ARCHIVES " '%s/cache'", image_dir) < 0)
+        arguments->sync_out = NULL;
+    if (asprintf(&arguments->target, "%s/%s/tree", image_dir, job->building) < 0)
+        arguments->target = NULL;
+    return arguments->include && arguments->sync_in && arguments->sync_out && arguments->target
+               ? environment_sources_read(&arguments->sources, "/etc/apt", SUITE)
+               : HEARTH_ENOMEMORY;
+}
+
+static void make_argv(struct arguments *arguments, const struct environment_job *job,
+                      char extract_out[PATH_MAX], char customize_out[PATH_MAX])
+{
+    size_t count = 0;
+    const char **argv = arguments->argv;
+    snprintf(extract_out, PATH_MAX, "--essential-%s", arguments->sync_out);
+    snprintf(customize_out, PATH_MAX, "--customize-%s", arguments->sync_out);
+    argv[count++] = "mmdebstrap";
+    argv[count++] = "--variant=minbase";
+    argv[count++] = geteuid() == 0 ? "--mode=root" : "--mode=unshare";
+    argv[count++] = "--format=directory";
+    argv[count++] = "--skip=essential/unlink,output/dev";
+    if (*job->builtin->packages)
+        argv[count++] = arguments->include;
+    argv[count++] = "--setup-hook=mkdir -p \"$1" ARCHIVES "\"";
+    argv[count++] = arguments->sync_in;
+    argv[count++] = extract_out;
+    argv[count++] = customize_out;
+    argv[count++] = "--customize-hook=" FINISH_HOOK;
+    argv[count++] = SUITE;
+    argv[count++] = arguments->target;
+    char *cursor = arguments->sources.data;
+    for (char *line; count < 23 + SOURCES_MAX && (line = strsep(&cursor, "\n"));)
+        if (*line)
+            argv[count++] = line;
+    argv[count] = NULL;
+}
+
+/* The proxy settings go through to apt; nothing else of the daemon's environment does. */
+static const char *const *child_environment(const char *environment[8], struct buf *text)
+{
+    static const char *const names[] = {"PATH",        "HOME",     "http_proxy",
+                                        "https_proxy", "no_proxy", "HTTPS_PROXY"};
+    size_t offsets[8], count = 0;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        const char *value = getenv(names[i]);
+        if (!value && i == 0)
+            value = "/usr/sbin:/usr/bin:/sbin:/bin";
+        offsets[count] = text->length;
+        if (value && buf_printf(text, "%s=%s", names[i], value) == 0 &&
+            buf_append(text, "", 1) == 0)
+            count++;
+    }
+    for (size_t i = 0; i < count; i++)
+        environment[i] = text->data + offsets[i];
+    environment[count] = NULL;
+    return environment;
+}
+
+void environment_step_build(struct environment_job *job)
+{
+    struct arguments arguments = {0};
+    const char *environment[8];
+    char extract_out[PATH_MAX], customize_out[PATH_MAX];
+    auto_buf struct buf text = {0};
+    int error = make_texts(&arguments, job);
+    if (error)
+        error = hearth_fail(&job->failure, HEARTH_ENOMEMORY, NULL, "out of memory");
+    else if (strchr(job->environments->image_dir, '\''))
+        error = hearth_fail(&job->failure, HEARTH_EUNSUPPORTED, "image_dir_unusable",
+                            "the image directory's name has a quote in it");
+    if (!error) {
+        make_argv(&arguments, job, extract_out, customize_out);
+        struct spawn_spec spec = {
+            .argv = arguments.argv,
+            .environment = child_environment(environment, &text),
+            .stdin_fd = -1,
+            .stdout_fd = -1,
+            .stderr_fd = -1,
+            .pass_fds = &job->lock_fd, /* a build that outlives the daemon keeps the lock */
+            .pass_count = 1,
+            .capture_limit = OUTPUT_KEPT,
+            .timeout_ms = BUILD_TIMEOUT_MS,
+            .on_output = on_output,
+        };
+        environment_job_progress(job, "downloading", job->record.name);
+        error = spawn(&job->child, job->environments->loop, &spec, on_built, job, &job->failure);
+    }
+    arguments_free(&arguments);
+    if (error)
+        environment_job_next(job, error);
+}
+
+static void on_emptied(void *arg, const struct child_result *result)
+{
+    struct environment_job *job = arg;
+    int error = 0;
+    if (result->exit_code != 0)
+        error = hearth_fail(&job->failure, HEARTH_EIO, "environment_build_failed",
+                            "/dev of the new tree cannot be emptied");
+    environment_job_next(job, error);
+}
+
+/* Devices are the guest's driver's to give. mmdebstrap has its own mounted there while its hooks
+ * run, so that this comes after it. */
+static void empty_dev(struct environment_job *job)
+{
+    auto_free char *path = NULL;
+    int error = 0;
+    if (asprintf(&path, "%s/%s/tree/dev", job->environments->image_dir, job->building) < 0) {
+        error = hearth_fail(&job->failure, HEARTH_ENOMEMORY, NULL, "out of memory");
+    } else {
+        const char *const argv[] = {"mmdebstrap", "--unshare-helper", "find", path,
+                                    "-xdev",      "-mindepth",        "1",    "-delete",
+                                    NULL};
+        struct spawn_spec spec = {.argv = geteuid() == 0 ? argv + 2 : argv,
+                                  .stdin_fd = -1,
+                                  .stdout_fd = -1,
+                                  .stderr_fd = -1};
+        error = spawn(&job->child, job->environments->loop, &spec, on_emptied, job, &job->failure);
+    }
+    if (error)
+        environment_job_next(job, error);
+}
+
+static const environment_step build_steps[] = {environment_step_lock,
+                                               environment_step_sweep,
+                                               environment_step_begin,
+                                               environment_step_build,
+                                               empty_dev,
+                                               environment_step_digest,
+                                               environment_step_publish,
+                                               NULL};
+static const environment_step no_steps[] = {NULL};
+
+static struct environment_job *build_job(struct environments *environments,
+                                         const struct builtin *builtin)
+{
+    struct environment_job *job = environment_job_new(environments, builtin->name, build_steps);
+    if (!job)
+        return NULL;
+    job->builtin = builtin;
+    snprintf(job->record.source, sizeof job->record.source, "debian packages");
+    snprintf(job->record.description, sizeof job->record.description, "%s", builtin->description);
+    return job;
+}
+
+int environment_pull(struct environment_job **ret_job, struct environments *environments,
+                     const char *name, bool force, environment_on_progress on_progress,
+                     environment_done done, void *arg, struct hearth_failure *failure)
+{
+    const struct environment *there = environment_find(environments, name);
+    const struct builtin *builtin = there ? environment_builtin(there->name) : NULL;
+    if (!there)
+        return hearth_fail(failure, HEARTH_ENOTFOUND, "unknown_environment",
+                           "there is no such environment");
+    bool present = there->version && !force;
+    if (!builtin && !present)
+        return hearth_fail(failure, HEARTH_ECONFLICT, "environment_imported",
+                           "an imported environment cannot be built; import it again");
+    struct environment_job *job = environment_job_find(environments, name);
+    if (!job && present)
+        job = environment_job_new(environments, name, no_steps);
+    else if (!job) {
+        int error = environment_check_writable(environments, failure);
+        if (error)
+            return error;
+        job = build_job(environments, builtin);
+    }
+    if (!job || environment_job_listen(job, on_progress, done, arg))
+        return hearth_fail(failure, HEARTH_ENOMEMORY, NULL, "out of memory");
+    *ret_job = job;
+    return 0;
+}

@@ -39,5 +39,7 @@ const struct builtin *environment_builtin(const char *name);
 
 /* Is there a job of this name? */
 bool environment_job_running(const struct environments *environments, const char *name);
+/* Starts to remove what killed builds have left, if anything. */
+void environments_sweep(struct environments *environments);
 /* Ends all jobs, calling nobody. */
 void environment_jobs_free(struct environments *environments);

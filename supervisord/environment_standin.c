@@ -8,20 +8,6 @@ static int not_yet(struct hearth_failure *failure)
                        "this build cannot do this yet");
 }
 
-__attribute__((weak)) int environment_pull(struct environment_job **ret_job,
-                                           struct environments *environments, const char *name,
-                                           bool force, environment_on_progress on_progress,
-                                           environment_done done, void *arg,
-                                           struct hearth_failure *failure)
-{
-    const struct environment *environment = environment_find(environments, name);
-    if (environment && environment->version) {
-        done(arg, 0, NULL, environment);
-        return 0;
-    }
-    return not_yet(failure);
-}
-
 __attribute__((weak)) int environment_import(struct environment_job **ret_job,
                                              struct environments *environments, const char *name,
                                              enum environment_format format, const char *path,
@@ -30,10 +16,6 @@ __attribute__((weak)) int environment_import(struct environment_job **ret_job,
                                              struct hearth_failure *failure)
 {
     return not_yet(failure);
-}
-
-__attribute__((weak)) void environment_job_leave(struct environment_job *job, void *arg)
-{
 }
 
 __attribute__((weak)) void environment_prune(struct environments *environments,

@@ -2,10 +2,13 @@
  *
  *   hearth-archive check --entries N --bytes N    the archive on descriptor 0 → the verdict on 1
  *   hearth-archive tree  --entries N --bytes N    the same → TreeItem messages on 1, verdict on 2
+ *   hearth-archive digest DIRECTORY               a manifest on 1, verdict on 2 (not confined: it
+ *                                                 reads a tree, and as its owner)
  *
- * The verdict is one line: "good ENTRIES BYTES COMPRESSION", or "refused CODE DETAIL" with exit
- * status 1. */
+ * The verdict is one line: "good ENTRIES BYTES COMPRESSION" ("good ENTRIES BYTES DIGEST"), or
+ * "refused CODE DETAIL" with exit status 1. */
 #include "supervisord/archive/confine.h"
+#include "supervisord/archive/digest.h"
 #include "supervisord/archive/frames.h"
 #include "supervisord/archive/reader.h"
 
@@ -22,7 +25,8 @@
 
 static _Noreturn void usage(void)
 {
-    fprintf(stderr, "usage: hearth-archive check|tree [--entries N] [--bytes N]\n");
+    fprintf(stderr, "usage: hearth-archive check|tree [--entries N] [--bytes N]\n"
+                    "       hearth-archive digest DIRECTORY\n");
     _exit(2);
 }
 
@@ -84,10 +88,25 @@ static int run_check(const struct reader_limits *limits)
     return tell(STDOUT_FILENO, &verdict);
 }
 
+static int run_digest(const char *directory)
+{
+    struct digest_result result;
+    char *path;
+    int error = digest_tree(directory, stdout, &result, &path);
+    if (error)
+        fprintf(stderr, "refused tree_unreadable %s: %s\n", path ? path : ".", strerror(-error));
+    else
+        fprintf(stderr, "good %" PRIu64 " %" PRIu64 " %s\n", result.entry_count, result.size_bytes,
+                result.digest);
+    return error ? 1 : 0;
+}
+
 int main(int argc, char **argv)
 {
     struct reader_limits limits;
     const char *mode = argc > 1 ? argv[1] : "";
+    if (strcmp(mode, "digest") == 0 && argc == 3)
+        return run_digest(argv[2]);
     if (strcmp(mode, "check") != 0 && strcmp(mode, "tree") != 0)
         usage();
     parse_limits(argc - 1, argv + 1, &limits);
