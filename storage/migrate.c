@@ -69,7 +69,7 @@ static int migrate_step(struct db *db, int version, struct hearth_failure *failu
 
 int db_migrate(struct db *db, struct hearth_failure *failure)
 {
-    int version, application, newest = db_schema_version(db->kind);
+    int version = 0, application = 0, newest = db_schema_version(db->kind);
     int error = read_pragma(db, "PRAGMA user_version", &version, failure);
     if (!error)
         error = read_pragma(db, "PRAGMA application_id", &application, failure);
