@@ -86,6 +86,7 @@ static int create(struct cli *cli, const struct create_options *options, const c
             return status;
         }
         add_text(arguments, "seed_upload", upload_id);
+        add_text(arguments, "seed_path", options->seed_path);
     }
     add_text(arguments, "environment", environment);
     add_text(arguments, "name", options->name);

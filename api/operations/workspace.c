@@ -138,6 +138,17 @@ static void create(struct call *call, const void *arg)
         call_fail(call, &failure);
         return;
     }
+    if (input->seed_path && !input->seed_upload) {
+        hearth_fail(&failure, HEARTH_EINVALID, "host_path_forbidden",
+                    "no host_roots of the tenant allow the daemon to read %.100s",
+                    input->seed_path);
+        hearth_failure_field(&failure, "/seed_path");
+        hearth_failure_hint(&failure,
+                            "Send the directory as a tar to POST /v1/uploads and pass its ID as "
+                            "seed_upload; `hearth workspace create --seed-path` does that.");
+        call_fail(call, &failure);
+        return;
+    }
     struct workspace_spec spec = {
         .environment = input->environment,
         .vcpu_count = (uint32_t)input->vcpu_count,
