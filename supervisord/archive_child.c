@@ -23,14 +23,24 @@ static bool is_code(const char *text)
     return length > 8 && length < 48 && !text[length] && text_starts_with(text, "archive_");
 }
 
-static enum hearth_error error_of(const char *code)
+/* What callers tell apart; the detail says the rest. */
+static void fail_as(struct hearth_failure *failure, const char *code, const char *detail)
 {
-    static const char *const sizes[] = {"archive_too_large", "archive_too_many_entries",
-                                        "archive_ratio"};
-    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
-        if (strcmp(code, sizes[i]) == 0)
-            return HEARTH_ETOOLARGE;
-    return HEARTH_EINVALID;
+    static const struct {
+        const char *told, *code;
+        enum hearth_error error;
+    } kinds[] = {
+        {"archive_truncated", "archive_truncated", HEARTH_EINVALID},
+        {"archive_too_large", "archive_too_large", HEARTH_ETOOLARGE},
+        {"archive_too_many_entries", "archive_too_large", HEARTH_ETOOLARGE},
+        {"archive_ratio", "archive_too_large", HEARTH_ETOOLARGE},
+        {NULL, "archive_refused", HEARTH_EINVALID},
+    };
+    size_t i = 0;
+    while (kinds[i].told && strcmp(kinds[i].told, code) != 0)
+        i++;
+    hearth_fail(failure, kinds[i].error, kinds[i].code, "the archive is refused: %.400s", detail);
+    hearth_failure_hint(failure, "Nothing of it was applied.");
 }
 
 /* "refused CODE DETAIL" */
@@ -47,8 +57,7 @@ static bool parse_refusal(char *line, struct hearth_failure *failure)
     for (char *at = detail; *at; at++)
         if ((unsigned char)*at < ' ' || *at == 0x7f)
             *at = '?';
-    hearth_fail(failure, error_of(code), code, "the archive is refused: %.400s", detail);
-    hearth_failure_hint(failure, "Nothing of it was applied.");
+    fail_as(failure, code, detail);
     return true;
 }
 

@@ -17,12 +17,3 @@ __attribute__((weak)) int environment_import(struct environment_job **ret_job,
 {
     return not_yet(failure);
 }
-
-__attribute__((weak)) void environment_prune(struct environments *environments,
-                                             const char *const *versions_in_use, size_t count,
-                                             void (*done)(void *arg, int error,
-                                                          const struct hearth_failure *failure,
-                                                          uint64_t removed, uint64_t bytes_freed),
-                                             void *arg)
-{
-}
