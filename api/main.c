@@ -178,7 +178,7 @@ int main(int argc, char **argv)
             setrlimit(RLIMIT_NOFILE, &files);
         }
         signal(SIGPIPE, SIG_IGN);
-        umask(077);
+        umask(022); /* what is private says so by its own mode */
         set_log_level(daemon.config->log_level);
         exit_code = run(&daemon);
         if (daemon.supervisor)

@@ -74,6 +74,23 @@ int path_make_directories(int dir_fd, const char *path, mode_t mode)
     return 0;
 }
 
+int path_make_own_directories(const char *path, mode_t mode)
+{
+    char partial[4096];
+    size_t length = strlen(path);
+    if (length >= sizeof partial)
+        return -ENAMETOOLONG;
+    for (size_t end = 1; end <= length; end++) {
+        if (path[end] != '/' && path[end] != '\0')
+            continue;
+        memcpy(partial, path, end);
+        partial[end] = '\0';
+        if (mkdir(partial, mode) < 0 && errno != EEXIST)
+            return -errno;
+    }
+    return 0;
+}
+
 static int remove_children(int fd, dev_t device, int depth);
 
 static int remove_entry(int parent, const char *name, dev_t device, int depth)

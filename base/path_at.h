@@ -15,6 +15,10 @@ int path_open_beneath(int dir_fd, const char *path, int flags, mode_t mode);
 /* Makes path and what is missing above it, as directories with this mode. 0 or a negative errno. */
 int path_make_directories(int dir_fd, const char *path, mode_t mode);
 
+/* The same for a path of our own choosing, absolute or not, that nobody else can change: symlinks
+ * in it are followed. What is made has this mode (as the umask leaves it). */
+int path_make_own_directories(const char *path, mode_t mode);
+
 /* Opens the directory that holds the last component of path and gives that component's name as a
  * pointer into path. Fails with -EINVAL where the last component is empty, "." or "..". */
 int path_open_parent(int dir_fd, const char *path, const char **ret_name);

@@ -32,7 +32,7 @@ const struct builtin *environment_builtin(const char *name)
 static int open_image_dir(struct environments *environments, const char *image_dir)
 {
     static const char *const parts[] = {"environments", "versions", "cache"};
-    int error = path_make_directories(AT_FDCWD, image_dir, 0755);
+    int error = path_make_own_directories(image_dir, 0755);
     environments->dir_fd = open(image_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (environments->dir_fd < 0)
         return error ? error : -errno;

@@ -174,29 +174,27 @@ const char *const *supervisor_versions_in_use(struct supervisor *supervisor, siz
 
 /* Making it. */
 
-static int make_directory(const char *path, int *ret_fd, struct hearth_failure *failure)
+/* Makes path where it is missing, for us alone. One that is there may let others look (a Unix
+ * socket is found in it), but not write; the state directory is made private whatever it was. */
+static int make_directory(const char *path, bool private, int *ret_fd,
+                          struct hearth_failure *failure)
 {
-    char partial[4096];
-    size_t length = strlen(path);
-    if (length >= sizeof partial)
-        return hearth_fail(failure, HEARTH_EINVALID, "bad_setting", "the path %.60s… is too long",
-                           path);
-    for (size_t i = 1; i <= length; i++)
-        if (path[i] == '/' || !path[i]) {
-            memcpy(partial, path, i);
-            partial[i] = '\0';
-            if (mkdir(partial, path[i] ? 0755 : 0700) < 0 && errno != EEXIST)
-                return hearth_fail_errno(failure, errno, "directory_unusable", "cannot make %.200s",
-                                         partial);
-        }
-    auto_close int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    char parent[4096];
+    const char *slash = strrchr(path, '/');
     struct stat status;
+    snprintf(parent, sizeof parent, "%.*s", slash ? (int)(slash - path) : 0, path);
+    int error = path_make_own_directories(parent, 0755);
+    if (error || (mkdir(path, 0700) < 0 && errno != EEXIST))
+        return hearth_fail_errno(failure, error ? -error : errno, "directory_unusable",
+                                 "cannot make %.200s", path);
+    auto_close int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0 || fstat(fd, &status) < 0)
         return hearth_fail_errno(failure, errno, "directory_unusable", "cannot open %.200s", path);
     if (status.st_uid != geteuid())
         return hearth_fail(failure, HEARTH_EFORBIDDEN, "directory_unusable",
                            "%.200s belongs to another user", path);
-    if ((status.st_mode & 077) && fchmod(fd, 0700) < 0)
+    mode_t wrong = private ? 077 : 022;
+    if ((status.st_mode & wrong) && fchmod(fd, (status.st_mode & 07777) & ~wrong) < 0)
         return hearth_fail_errno(failure, errno, "directory_unusable", "cannot make %.200s private",
                                  path);
     *ret_fd = steal_fd(&fd);
@@ -344,9 +342,9 @@ int supervisor_new(struct supervisor **ret_supervisor, struct loop *loop,
                     ? hearth_fail(failure, HEARTH_EINTERNAL, NULL, "libsodium cannot be used")
                     : 0;
     if (!error)
-        error = make_directory(config->state_dir, &state_fd, failure);
+        error = make_directory(config->state_dir, true, &state_fd, failure);
     if (!error)
-        error = make_directory(config->runtime_dir, &runtime_fd, failure);
+        error = make_directory(config->runtime_dir, false, &runtime_fd, failure);
     if (!error)
         error = make_parts(supervisor, state_fd, failure);
     if (error) {
