@@ -78,10 +78,6 @@ static int add_argument(struct guard_target *target, char *text, char *end,
     *decoded_name = *decoded_value = '\0';
     if (target->query_count == GUARD_QUERY_MAX)
         return bad_target(failure, "the query has too many arguments");
-    for (size_t i = 0; i < target->query_count; i++) {
-        if (!strcmp(target->query[i].name, text))
-            return bad_target(failure, "the query has an argument twice");
-    }
     /* Without '=' the end of the name is an empty text and as good a value as any. */
     target->query[target->query_count++] =
         (struct http_pair){.name = text, .value = equals ? value : decoded_name};

@@ -9,12 +9,17 @@
 static const int problem_statuses[] = {400, 401, 403, 404, 405, 408, 409, 413,
                                        415, 422, 429, 499, 500, 503, 504, 507};
 
-static void write_problem_reference(struct json_writer *json)
+static void write_problem_response(struct json_writer *json, int number)
 {
+    char status[8];
+    snprintf(status, sizeof status, "%d", number);
+    json_object_begin(json, status);
+    json_string(json, "description", "A problem.");
     json_object_begin(json, "content");
     json_object_begin(json, "application/problem+json");
     json_object_begin(json, "schema");
     json_string(json, "$ref", "#/components/schemas/Problem");
+    json_object_end(json);
     json_object_end(json);
     json_object_end(json);
     json_object_end(json);
@@ -47,14 +52,10 @@ static void write_responses(struct json_writer *json, const struct operation_ent
         json_object_end(json);
         json_object_end(json);
         json_object_end(json);
+        write_problem_response(json, 416);
     }
-    for (size_t i = 0; i < sizeof problem_statuses / sizeof *problem_statuses; i++) {
-        snprintf(status, sizeof status, "%d", problem_statuses[i]);
-        json_object_begin(json, status);
-        json_string(json, "description", "A problem.");
-        write_problem_reference(json);
-        json_object_end(json);
-    }
+    for (size_t i = 0; i < sizeof problem_statuses / sizeof *problem_statuses; i++)
+        write_problem_response(json, problem_statuses[i]);
     json_object_end(json);
 }
 

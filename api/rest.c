@@ -47,6 +47,14 @@ static bool has_body(const struct http_request *request)
            (length && strcmp(length, "0") != 0);
 }
 
+/* Is the body content? An empty one is where it is declared, and where nothing else makes sense. */
+static bool takes_content(const struct http_request *request, const struct operation_entry *entry)
+{
+    const char *type = http_request_header(request, "Content-Type");
+    return entry && (entry->flags & OPERATION_RAW_BODY) && !declared(type, "application/json") &&
+           (type || has_body(request) || !(entry->flags & OPERATION_IDEMPOTENT));
+}
+
 static int wrong_type(struct hearth_failure *failure, const char *wanted)
 {
     return hearth_fail(failure, HEARTH_EMEDIATYPE, "unsupported_media_type", "the body must be %s",
@@ -59,13 +67,12 @@ static int plan_body(struct api *api, struct http_request *request, const struct
     const struct config *config = supervisor_config(api->supervisor);
     const char *type = http_request_header(request, "Content-Type");
     bool body = has_body(request), json = declared(type, "application/json");
-    unsigned flags = route->entry ? route->entry->flags : 0;
     enum http_method method = http_request_method(request);
     plan->body = HTTP_BODY_NONE;
     if (route->kind != ROUTE_TOOL_CALL &&
         (!route->entry || method == HTTP_GET || method == HTTP_HEAD))
         return 0;
-    if ((flags & OPERATION_RAW_BODY) && !json && (body || !(flags & OPERATION_IDEMPOTENT))) {
+    if (takes_content(request, route->entry)) {
         if (!declared_raw(type))
             return wrong_type(
                 failure, "application/json, or content as application/octet-stream or a tar type");
@@ -273,9 +280,7 @@ static void on_request(void *arg, struct http_request *request)
     if (route.entry->flags & OPERATION_LONG)
         http_request_long(request);
     call->tool = route.kind == ROUTE_TOOL_CALL;
-    const char *type = http_request_header(request, "Content-Type");
-    call->raw_body = !call->tool && (route.entry->flags & OPERATION_RAW_BODY) &&
-                     has_body(request) && !declared(type, "application/json");
+    call->raw_body = !call->tool && takes_content(request, route.entry);
     if (call->raw_body)
         http_request_pause_body(request, true); /* until the handler reads it */
     if (call->tool)

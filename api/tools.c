@@ -81,32 +81,45 @@ static void write_tool(struct json_writer *json, const struct operation_entry *e
     json_object_end(json);
 }
 
+static int refuse(struct hearth_failure *failure, const char *code, const char *argument,
+                  const char *detail)
+{
+    char pointer[80];
+    snprintf(pointer, sizeof pointer, "/%.64s", argument);
+    int error = hearth_fail(failure, HEARTH_EINVALID, code, "%s: %s", pointer, detail);
+    hearth_failure_field(failure, pointer);
+    return error;
+}
+
 static int parse_query(struct http_request *request, enum profile *ret_profile,
                        enum format *ret_format, struct hearth_failure *failure)
 {
     size_t count;
     const struct http_pair *query = http_request_query(request, &count);
-    const char *field = NULL;
+    int error = 0;
     *ret_profile = PROFILE_CORE;
     *ret_format = FORMAT_OPENAI_RESPONSES;
-    for (size_t i = 0; i < count && !field; i++) {
+    for (size_t i = 0; i < count; i++)
+        for (size_t j = 0; j < i; j++)
+            if (strcmp(query[i].name, query[j].name) == 0)
+                return hearth_fail(failure, HEARTH_EMALFORMED, "duplicate_parameter",
+                                   "an argument stands twice in the query");
+    for (size_t i = 0; i < count && !error; i++) {
         if (strcmp(query[i].name, "profile") == 0) {
             *ret_profile = optable_profile_parse(query[i].value);
-            field = *ret_profile == PROFILE_NONE ? "/profile" : NULL;
+            if (*ret_profile == PROFILE_NONE)
+                error = refuse(failure, "bad_choice", "profile",
+                               "vm-run, workspace-core or workspace-full is wanted");
         } else if (strcmp(query[i].name, "format") == 0) {
             *ret_format = format_parse(query[i].value);
-            field = *ret_format == FORMAT_UNKNOWN ? "/format" : NULL;
+            if (*ret_format == FORMAT_UNKNOWN)
+                error = refuse(failure, "bad_choice", "format",
+                               "openai-responses, openai-chat, mcp or json-schema is wanted");
         } else {
-            field = "/";
+            error = refuse(failure, "unknown_argument", query[i].name,
+                           "profile and format are what there is");
         }
     }
-    if (!field)
-        return 0;
-    int error = hearth_fail(
-        failure, HEARTH_EINVALID, strcmp(field, "/") == 0 ? "unknown_argument" : "bad_choice",
-        "profile is vm-run, workspace-core or workspace-full; format is openai-responses, "
-        "openai-chat, mcp or json-schema");
-    hearth_failure_field(failure, field);
     return error;
 }
 
@@ -150,16 +163,17 @@ void tools_run(struct call *call)
         cJSON_Delete(object);
         object = cJSON_CreateObject();
     }
+    size_t count;
+    const struct http_pair *query = http_request_query(call->request, &count);
+    if (!error && count)
+        error = refuse(&failure, "unknown_argument", query->name,
+                       "a tool takes its arguments in the body");
     /* What only REST offers is unknown here. */
     for (const struct field *field = call->entry->input; !error && field->name; field++)
         if ((field->flags & FIELD_REST_ONLY) &&
-            cJSON_GetObjectItemCaseSensitive(object, field->name)) {
-            char pointer[64];
-            snprintf(pointer, sizeof pointer, "/%s", field->name);
-            error = hearth_fail(&failure, HEARTH_EINVALID, "unknown_argument",
-                                "%s: a tool has no such argument", pointer);
-            hearth_failure_field(&failure, pointer);
-        }
+            cJSON_GetObjectItemCaseSensitive(object, field->name))
+            error =
+                refuse(&failure, "unknown_argument", field->name, "a tool has no such argument");
     if (error)
         call_fail(call, &failure);
     else

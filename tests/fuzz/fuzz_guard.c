@@ -23,8 +23,6 @@ static void check_target(const char *line)
         for (size_t i = 0; i < target.query_count; i++) {
             PROMISE(utf8_valid(target.query[i].name, strlen(target.query[i].name)));
             PROMISE(utf8_valid(target.query[i].value, strlen(target.query[i].value)));
-            for (size_t j = 0; j < i; j++)
-                PROMISE(strcmp(target.query[i].name, target.query[j].name) != 0);
         }
     }
     free(text);
