@@ -88,7 +88,7 @@ static void on_built(void *arg, const struct child_result *result)
 }
 
 struct arguments {
-    const char *argv[24 + SOURCES_MAX];
+    const char *argv[32 + SOURCES_MAX];
     char *include, *sync_in, *sync_out, *target;
     struct buf sources;
 };
@@ -123,10 +123,17 @@ static int make_texts(struct arguments *arguments, const struct environment_job 
 static void make_argv(struct arguments *arguments, const struct environment_job *job,
                       char extract_out[PATH_MAX], char customize_out[PATH_MAX])
 {
+    /* As root mmdebstrap mounts in the namespace it is started in: in one of its own nothing stays
+     * mounted, and no process alive, when it is killed. (As a user it makes its own.) */
+    static const char *const apart[] = {"unshare", "--mount",      "--propagation=private", "--pid",
+                                        "--fork",  "--kill-child", "--mount-proc",          "--"};
     size_t count = 0;
     const char **argv = arguments->argv;
     snprintf(extract_out, PATH_MAX, "--essential-%s", arguments->sync_out);
     snprintf(customize_out, PATH_MAX, "--customize-%s", arguments->sync_out);
+    if (geteuid() == 0)
+        for (size_t i = 0; i < sizeof apart / sizeof apart[0]; i++)
+            argv[count++] = apart[i];
     argv[count++] = "mmdebstrap";
     argv[count++] = "--variant=minbase";
     argv[count++] = geteuid() == 0 ? "--mode=root" : "--mode=unshare";
@@ -142,7 +149,7 @@ static void make_argv(struct arguments *arguments, const struct environment_job 
     argv[count++] = SUITE;
     argv[count++] = arguments->target;
     char *cursor = arguments->sources.data;
-    for (char *line; count < 23 + SOURCES_MAX && (line = strsep(&cursor, "\n"));)
+    for (char *line; count < 31 + SOURCES_MAX && (line = strsep(&cursor, "\n"));)
         if (*line)
             argv[count++] = line;
     argv[count] = NULL;
