@@ -138,8 +138,8 @@ static void get(struct call *call, const void *arg)
     call_fail(call, &failure);
 }
 
-static const char *const create_errors[] = {"archive_refused", "archive_truncated", "archive_too_large",
-                                            "upload_too_large", NULL};
+static const char *const create_errors[] = {"archive_refused", "archive_truncated",
+                                            "archive_too_large", "upload_too_large", NULL};
 static const char *const get_errors[] = {"upload_not_found", NULL};
 
 const struct operation_entry upload_operations[] = {
