@@ -14,6 +14,7 @@
 
 #define READ_SIZE ((size_t)64 << 10)
 #define TAR_BLOCK 512
+#define NS_PER_S INT64_C(1000000000)
 #define ZEROS_SIZE ((size_t)64 << 10)
 /* Content for each byte sent. Below the floor nothing is asked: small archives of one repeated byte
  * are common, and harmless. */
@@ -237,6 +238,16 @@ static bool read_content(struct reader *reader, uint64_t size)
     return !reader->visitor || give_zeros(reader, size - at);
 }
 
+/* The nearest that 64 bits hold: a header may name any second. */
+static int64_t mtime_ns(struct archive_entry *entry)
+{
+    int64_t seconds = archive_entry_mtime(entry), result;
+    if (__builtin_mul_overflow(seconds, NS_PER_S, &result) ||
+        __builtin_add_overflow(result, (int64_t)archive_entry_mtime_nsec(entry), &result))
+        return seconds < 0 ? INT64_MIN : INT64_MAX;
+    return result;
+}
+
 static bool take_member(struct reader *reader, struct archive_entry *entry)
 {
     bool root;
@@ -252,8 +263,7 @@ static bool take_member(struct reader *reader, struct archive_entry *entry)
     struct member_header header = {
         .path = reader->path,
         .mode = (uint32_t)archive_entry_perm(entry) & 0777,
-        .mtime_ns =
-            (int64_t)archive_entry_mtime(entry) * 1000000000 + archive_entry_mtime_nsec(entry),
+        .mtime_ns = mtime_ns(entry),
     };
     if (!take_type(reader, &header, entry))
         return false;
