@@ -142,20 +142,76 @@ static bool check_number(struct reader *reader)
 static bool check_value(struct reader *reader);
 
 struct key {
-    const char *start;
-    size_t length;
+    const char *start; /* its opening quote */
 };
+
+/* The next byte of a key as it is meant: escapes are UTF-8 too. pending holds the rest of one. */
+struct spelling {
+    const char *at;
+    char pending[5];
+    unsigned pending_at;
+};
+
+static void put_point(struct spelling *spelling, uint32_t point)
+{
+    char *out = spelling->pending;
+    spelling->pending_at = 0;
+    if (point < 0x80) {
+        *out++ = (char)point;
+    } else if (point < 0x800) {
+        *out++ = (char)(0xc0 | point >> 6);
+        *out++ = (char)(0x80 | (point & 0x3f));
+    } else {
+        if (point < 0x10000) {
+            *out++ = (char)(0xe0 | point >> 12);
+        } else {
+            *out++ = (char)(0xf0 | point >> 18);
+            *out++ = (char)(0x80 | (point >> 12 & 0x3f));
+        }
+        *out++ = (char)(0x80 | (point >> 6 & 0x3f));
+        *out++ = (char)(0x80 | (point & 0x3f));
+    }
+    *out = '\0';
+}
+
+/* 0 at the key's closing quote; the key has passed check_string. */
+static unsigned char next_byte(struct spelling *spelling)
+{
+    static const char names[] = "bfnrt", meant[] = "\b\f\n\r\t";
+    if (spelling->pending[spelling->pending_at])
+        return (unsigned char)spelling->pending[spelling->pending_at++];
+    if (*spelling->at == '"')
+        return 0;
+    if (*spelling->at != '\\')
+        return (unsigned char)*spelling->at++;
+    char kind = spelling->at[1];
+    const char *name = strchr(names, kind);
+    spelling->at += 2;
+    if (kind != 'u')
+        return (unsigned char)(name ? meant[name - names] : kind);
+    struct reader quad = {.at = spelling->at, .end = spelling->at + 4};
+    uint32_t point = (uint32_t)hex_quad(&quad);
+    spelling->at += 4;
+    if (point >= 0xd800 && point <= 0xdbff) {
+        quad = (struct reader){.at = spelling->at + 2, .end = spelling->at + 6};
+        point = 0x10000 + ((point - 0xd800) << 10) + ((uint32_t)hex_quad(&quad) - 0xdc00);
+        spelling->at += 6;
+    }
+    put_point(spelling, point);
+    return (unsigned char)spelling->pending[spelling->pending_at++];
+}
 
 static int compare_keys(const void *left, const void *right)
 {
-    const struct key *a = left, *b = right;
-    size_t common = a->length < b->length ? a->length : b->length;
-    int order = memcmp(a->start, b->start, common);
-    return order ? order : (a->length > b->length) - (a->length < b->length);
+    struct spelling a = {.at = ((const struct key *)left)->start + 1};
+    struct spelling b = {.at = ((const struct key *)right)->start + 1};
+    for (;;) {
+        unsigned char one = next_byte(&a), other = next_byte(&b);
+        if (one != other || !one)
+            return one - other;
+    }
 }
 
-/* The same name spelled with other escapes is told apart by the decoder, which refuses what it does
- * not know. */
 static bool check_duplicates(struct reader *reader, struct key *keys, size_t count)
 {
     if (count > 1)
@@ -178,8 +234,6 @@ static bool check_members(struct reader *reader, struct key **keys, size_t *coun
         const char *start = reader->at;
         if (!check_string(reader))
             return false;
-        if (memchr(start, '\\', (size_t)(reader->at - start)))
-            return fail(reader, "an escape in a key");
         if (*count == KEYS_MAX)
             return fail(reader, "an object of too many keys");
         if (*count == capacity) {
@@ -189,7 +243,7 @@ static bool check_members(struct reader *reader, struct key **keys, size_t *coun
                 return fail(reader, "more than there is memory for");
             *keys = grown;
         }
-        (*keys)[(*count)++] = (struct key){start, (size_t)(reader->at - start)};
+        (*keys)[(*count)++] = (struct key){start};
         skip_blanks(reader);
         if (!take(reader, ":"))
             return fail(reader, "a key without a value");

@@ -75,7 +75,8 @@ struct field {
         struct hearth_failure *failure); /* FIELD_STRING; field is filled in by the caller */
     const char *description;             /* one sentence, for people and models */
     size_t offset;                       /* in the input struct */
-    const struct field *fields;          /* nested, ended by a NULL name */
+    const struct field *fields;          /* nested, ended by a NULL name; of a map: its names' and
+                                            its values' rows, for the schemas */
     size_t nested_size;
 };
 

@@ -47,51 +47,54 @@ static void write_choices(struct json_writer *json, const struct field *field, b
     json_array_end(json);
 }
 
-static void write_pairs(struct json_writer *json, const char *key, bool nullable,
-                        const char *description)
+/* What a map's names and values are where its row does not say. */
+static const struct field any_parts[] = {
+    {.name = "name",
+     .type = FIELD_STRING,
+     .flags = FIELD_REQUIRED | FIELD_BLANK_OK,
+     .description = "Its name."},
+    {.name = "value",
+     .type = FIELD_STRING,
+     .flags = FIELD_REQUIRED | FIELD_BLANK_OK,
+     .description = "Its value."},
+    {0},
+};
+
+static void write_pairs(struct json_writer *json, const char *key, const struct field *field,
+                        enum schema_flavour flavour, bool nullable)
 {
-    static const char *const names[] = {"name", "value"};
     json_object_begin(json, key);
     write_type(json, "array", nullable);
-    if (description)
-        json_string(json, "description", description);
-    json_object_begin(json, "items");
-    json_string(json, "type", "object");
-    json_object_begin(json, "properties");
-    for (int i = 0; i < 2; i++) {
-        json_object_begin(json, names[i]);
-        json_string(json, "type", "string");
-        json_string(json, "description", i ? "Its value." : "Its name.");
-        json_object_end(json);
-    }
-    json_object_end(json);
-    json_array_begin(json, "required");
-    json_string(json, NULL, "name");
-    json_string(json, NULL, "value");
-    json_array_end(json);
-    json_boolean(json, "additionalProperties", false);
-    json_object_end(json);
+    write_description(json, field);
+    if (flavour == SCHEMA_PLAIN && field->maximum)
+        json_integer(json, "maxItems", field->maximum);
+    write_fields(json, "items", field->fields ? field->fields : any_parts, flavour, PROFILE_NONE,
+                 true, false, NULL);
     json_object_end(json);
 }
 
+/* An object of texts, or the list of pairs that says the same. */
 static void write_plain_map(struct json_writer *json, const char *key, const struct field *field,
                             bool nullable, bool output)
 {
+    const struct field *parts = field->fields ? field->fields : any_parts;
     json_object_begin(json, key);
     write_description(json, field);
-    if (output) {
-        json_string(json, "type", "object");
-    } else {
+    if (!output) {
         json_array_begin(json, "anyOf");
         json_object_begin(json, NULL);
-        json_string(json, "type", "object");
     }
-    json_object_begin(json, "additionalProperties");
-    json_string(json, "type", "string");
-    json_object_end(json);
+    json_string(json, "type", "object");
+    if (!output && field->maximum)
+        json_integer(json, "maxProperties", field->maximum);
+    if (!output)
+        schema_write_field(json, "propertyNames", &parts[0], SCHEMA_PLAIN, false);
+    schema_write_field(json, "additionalProperties", &parts[1], SCHEMA_PLAIN, output);
     if (!output) {
+        struct field pairs = *field;
+        pairs.description = NULL;
         json_object_end(json);
-        write_pairs(json, NULL, false, NULL);
+        write_pairs(json, NULL, &pairs, SCHEMA_PLAIN, false);
         if (nullable) {
             json_object_begin(json, NULL);
             json_string(json, "type", "null");
@@ -229,7 +232,7 @@ void schema_write_field(struct json_writer *json, const char *key, const struct 
         break;
     case FIELD_MAP:
         if (flavour == SCHEMA_STRICT)
-            write_pairs(json, key, nullable, field->description);
+            write_pairs(json, key, field, flavour, nullable);
         else
             write_plain_map(json, key, field, nullable, output);
         break;

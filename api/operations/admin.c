@@ -45,6 +45,8 @@ static void audit(struct call *call, const char *operation, const char *subject,
                      subject, error ? failure->code : "ok");
 }
 
+#define TENANT_PATTERN "^[a-z0-9][a-z0-9-]{0,62}$"
+
 /* create, list */
 
 static const struct field create_input[] = {
@@ -52,6 +54,7 @@ static const struct field create_input[] = {
      .type = FIELD_STRING,
      .flags = FIELD_REQUIRED,
      .maximum = 63,
+     .pattern = TENANT_PATTERN,
      .description = "Name: a-z, 0-9 and -.",
      .offset = offsetof(struct tenant_input, name)},
     {.name = "max_workspaces",
@@ -149,7 +152,7 @@ static void list(struct call *call, const void *arg)
 #define TENANT_NAME_FIELD                                                                          \
     {                                                                                              \
         .name = "name", .type = FIELD_STRING, .place = PLACE_PATH, .flags = FIELD_REQUIRED,        \
-        .maximum = 63, .description = "Name of the tenant.",                                       \
+        .maximum = 63, .pattern = TENANT_PATTERN, .description = "Name of the tenant.",            \
         .offset = offsetof(struct tenant_input, name)                                              \
     }
 
@@ -305,6 +308,7 @@ static const struct field revoke_input[] = {
      .place = PLACE_PATH,
      .flags = FIELD_REQUIRED,
      .maximum = 32,
+     .pattern = "^[a-z2-7]+$",
      .description = "Public part of the token.",
      .offset = offsetof(struct tenant_input, token_id)},
     {0},

@@ -13,7 +13,8 @@ struct name_input {
 #define NAME_FIELD                                                                                 \
     {                                                                                              \
         .name = "name", .type = FIELD_STRING, .place = PLACE_PATH, .flags = FIELD_REQUIRED,        \
-        .maximum = 129, .description = "Name of the environment, for example debian:12.",          \
+        .maximum = 129, .pattern = "^[A-Za-z0-9][A-Za-z0-9._:-]*$",                                \
+        .description = "Name of the environment, for example debian:12.",                          \
         .offset = offsetof(struct name_input, name)                                                \
     }
 #define STREAM_FIELD                                                                               \

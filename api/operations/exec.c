@@ -90,6 +90,19 @@ struct exec_input {
     bool stream, detach, stdin_open;
 };
 
+static const struct field variable_parts[] = {
+    {.name = "name",
+     .type = FIELD_STRING,
+     .flags = FIELD_REQUIRED,
+     .pattern = "^[^=\\u0000]+$",
+     .description = "Its name."},
+    {.name = "value",
+     .type = FIELD_STRING,
+     .flags = FIELD_REQUIRED | FIELD_BLANK_OK,
+     .description = "Its value."},
+    {0},
+};
+
 static const struct field exec_input_fields[] = {
     WORKSPACE_ID_FIELD(exec_input),
     {.name = "command",
@@ -117,6 +130,7 @@ static const struct field exec_input_fields[] = {
      .offset = offsetof(struct exec_input, cwd)},
     {.name = "env",
      .type = FIELD_MAP,
+     .fields = variable_parts,
      .description = "Environment variables to add.",
      .offset = offsetof(struct exec_input, env)},
     {.name = "stdin",
@@ -252,7 +266,8 @@ struct one_input {
 #define EXEC_ID_FIELD                                                                              \
     {                                                                                              \
         .name = "exec_id", .type = FIELD_STRING, .place = PLACE_PATH, .flags = FIELD_REQUIRED,     \
-        .maximum = 64, .description = "ID of the command, as exec gave it.",                       \
+        .maximum = 64, .pattern = ID_PATTERN("ex"),                                                \
+        .description = "ID of the command, as exec gave it.",                                      \
         .offset = offsetof(struct one_input, exec_id)                                              \
     }
 

@@ -118,6 +118,7 @@ static const struct field get_input[] = {
      .place = PLACE_PATH,
      .flags = FIELD_REQUIRED,
      .maximum = 64,
+     .pattern = ID_PATTERN("up"),
      .description = "ID of the upload.",
      .offset = offsetof(struct get_input, upload_id)},
     {0},

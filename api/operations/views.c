@@ -86,6 +86,21 @@ static const struct field metadata_fields[] = {
         {.name = "labels", .type = FIELD_MAP, .description = "Its labels."},                       \
         TEXT("environment", "The environment it was made from.")
 
+const struct field label_parts[] = {
+    {.name = "name",
+     .type = FIELD_STRING,
+     .flags = FIELD_REQUIRED,
+     .pattern = "^[A-Za-z0-9][A-Za-z0-9._/-]{0,63}$",
+     .description = "Its name."},
+    {.name = "value",
+     .type = FIELD_STRING,
+     .flags = FIELD_REQUIRED | FIELD_BLANK_OK,
+     .maximum = WORKSPACE_LABEL_VALUE_MAX,
+     .pattern = "^[^\\u0000-\\u001f\\u007f]*$",
+     .description = "Its value."},
+    {0},
+};
+
 const struct field status_fields[] = {
     COMMON_FIELDS,
     TEXT("environment_version", "Content digest of that environment."),

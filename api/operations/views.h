@@ -30,11 +30,16 @@ void reply_with(struct call *call, struct buf *body, const struct json_writer *j
 struct workspace *workspace_or_fail(struct call *call, const char *workspace_id);
 enum text_encoding encoding_of(const char *name);
 
+#define ID_PATTERN(prefix) "^" prefix "_[a-z2-7]{16}$"
+
+/* The name and the value of a label, as the schemas say them. */
+extern const struct field label_parts[];
+
 /* Optional columns of a family's entry that are the same everywhere. */
 #define WORKSPACE_ID_FIELD(input_struct)                                                           \
     {                                                                                              \
         .name = "workspace_id", .type = FIELD_STRING, .place = PLACE_PATH,                         \
-        .flags = FIELD_REQUIRED, .maximum = 64,                                                    \
+        .flags = FIELD_REQUIRED, .maximum = 64, .pattern = ID_PATTERN("ws"),                       \
         .description = "ID of the workspace, as workspace_create gave it.",                        \
         .offset = offsetof(struct input_struct, workspace_id)                                      \
     }

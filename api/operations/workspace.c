@@ -32,6 +32,10 @@ static const struct row_label *labels_of(struct call *call, const struct pair_li
     return labels;
 }
 
+/* Printable, without blanks at its ends. */
+#define NAME_PATTERN                                                                               \
+    "^[^\\u0000-\\u0020\\u007f]([^\\u0000-\\u001f\\u007f]*[^\\u0000-\\u0020\\u007f])?$"
+
 /* create */
 
 struct create_input {
@@ -90,11 +94,13 @@ static const struct field create_input[] = {
      .type = FIELD_STRING,
      .maximum = WORKSPACE_NAME_MAX,
      .check = workspace_name_check,
+     .pattern = NAME_PATTERN,
      .description = "A name for people, to find it again.",
      .offset = offsetof(struct create_input, name)},
     {.name = "labels",
      .type = FIELD_MAP,
      .maximum = WORKSPACE_LABELS_MAX,
+     .fields = label_parts,
      .description = "Labels to find it by.",
      .offset = offsetof(struct create_input, labels)},
     {.name = "isolation",
@@ -112,6 +118,7 @@ static const struct field create_input[] = {
     {.name = "seed_upload",
      .type = FIELD_STRING,
      .maximum = 64,
+     .pattern = ID_PATTERN("up"),
      .description = "ID of an upload (POST /v1/uploads) whose tree becomes /workspace.",
      .offset = offsetof(struct create_input, seed_upload)},
     {.name = "allow_host_compat",
@@ -351,6 +358,7 @@ static const struct field update_input[] = {
      .type = FIELD_STRING,
      .maximum = WORKSPACE_NAME_MAX,
      .check = workspace_name_check,
+     .pattern = NAME_PATTERN,
      .description = "The new name.",
      .offset = offsetof(struct update_input, name)},
     {.name = "clear_name",
@@ -361,6 +369,7 @@ static const struct field update_input[] = {
     {.name = "labels",
      .type = FIELD_MAP,
      .maximum = WORKSPACE_LABELS_MAX,
+     .fields = label_parts,
      .description = "Labels to add or replace; others stay.",
      .offset = offsetof(struct update_input, labels)},
     {.name = "clear_labels",
