@@ -93,7 +93,8 @@ static void write_body(struct json_writer *json, const struct operation_entry *e
     if ((!any && !raw) || strcmp(entry->method, "GET") == 0 || strcmp(entry->method, "DELETE") == 0)
         return;
     json_object_begin(json, "requestBody");
-    json_boolean(json, "required", required || raw);
+    /* Where a body is content, what stands beside it comes in the query, and all may. */
+    json_boolean(json, "required", raw ? !any : required);
     json_object_begin(json, "content");
     if (any) {
         json_object_begin(json, "application/json");

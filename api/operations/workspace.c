@@ -195,7 +195,7 @@ static const struct field list_input[] = {
     {.name = "label",
      .type = FIELD_STRING_LIST,
      .place = PLACE_QUERY,
-     .maximum = 32,
+     .maximum = 16,
      .description = "Only those that have all of these labels, each `key` or `key=value`.",
      .offset = offsetof(struct list_input, label)},
     {.name = "state",
