@@ -129,11 +129,9 @@ static bool add_member(struct reader *reader, const struct member_header *header
 static bool take_hard_link(struct reader *reader, struct member_header *header, const char *target)
 {
     char text[256], path[256];
-    bool root;
-    if (!clean_name(reader, reader->hard_link, target, &root))
-        return false;
-    enum member_type type =
-        root ? MEMBER_DIRECTORY : members_find(&reader->members, reader->hard_link);
+    enum member_type type = member_name_clean(reader->hard_link, target) == MEMBER_NAME_GOOD
+                                ? members_find(&reader->members, reader->hard_link)
+                                : 0;
     if (!type || type == MEMBER_DIRECTORY || strcmp(reader->hard_link, header->path) == 0)
         return refuse(reader, "archive_hard_link",
                       "the member %s is a hard link to %s, which is no earlier file of the archive",
