@@ -8,12 +8,17 @@
 #include <sqlite3.h>
 
 #define DB_STATEMENTS_MAX 64
+/* Only a backup tool can make us wait: nobody else opens the files. */
+#define DB_BUSY_TIMEOUT_MS 5000
 
 struct db {
     sqlite3 *handle;
     enum db_kind kind;
     enum db_mode mode;
-    char *path;
+    char *path; /* absolute, the directory without symlinks */
+    int error;  /* of the db_prepare that gave NULL last */
+    /* A sync has failed or the file is damaged: nothing may be written any more. */
+    bool broken;
     /* Prepared once, found by the address of their text. */
     struct {
         const char *sql;
@@ -28,18 +33,29 @@ struct migration {
 /* Made from migrations/KIND_*.sql at build time; ended by a NULL text. */
 extern const struct migration state_migrations[], history_migrations[];
 
-/* migrate.c: brings a writer's database to this build's version, one transaction a step. */
-int db_migrate(struct db *db, struct hearth_failure *failure);
+/* db_settings.c: sets all that a connection needs, and reads it back. */
+int db_configure(struct db *db, struct hearth_failure *failure);
+
+/* migrate.c. Is the file empty or ours, and not newer than this build? Writes nothing. */
+int db_check_identity(struct db *db, struct hearth_failure *failure);
+const struct migration *db_migrations(enum db_kind kind);
+/* Applies what the file lacks of migrations, one transaction a step; keeps a copy of a file that
+ * had a version before. */
+int db_migrate(struct db *db, const struct migration *migrations, struct hearth_failure *failure);
+
+/* statement.c. */
 
 /* Runs text that gives no rows. */
 int db_execute(struct db *db, const char *sql, struct hearth_failure *failure);
 /* A reset statement with no bindings; sql must be a literal: it is known by its address. NULL with
- * the failure. */
+ * the failure, and db->error. */
 sqlite3_stmt *db_prepare(struct db *db, const char *sql, struct hearth_failure *failure);
 /* Steps a statement that gives no rows, and resets it. */
 int db_run(struct db *db, sqlite3_stmt *statement, struct hearth_failure *failure);
-/* What SQLite's last error means: HEARTH_ENOSPACE, HEARTH_EIO, HEARTH_ECONFLICT, … Gives the error.
- */
+/* Both, for a literal without bindings. */
+int db_do(struct db *db, const char *sql, struct hearth_failure *failure);
+/* What SQLite's last error means: HEARTH_ENOSPACE, HEARTH_EIO, HEARTH_ECONFLICT, … Gives the error,
+ * and notes one after which nothing may be written. */
 int db_error(struct db *db, struct hearth_failure *failure);
 
 typedef int (*db_row)(void *arg, sqlite3_stmt *row);
@@ -47,7 +63,7 @@ typedef int (*db_row)(void *arg, sqlite3_stmt *row);
 int db_each(struct db *db, sqlite3_stmt *statement, db_row visit, void *arg,
             struct hearth_failure *failure);
 
-/* Bindings and columns: text may be NULL. */
+/* Bindings and columns: text may be NULL. A value over the limit fails the statement. */
 void bind_text(sqlite3_stmt *statement, int index, const char *text);
 void bind_integer(sqlite3_stmt *statement, int index, int64_t value);
 void bind_blob(sqlite3_stmt *statement, int index, const void *data, size_t length);

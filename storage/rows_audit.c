@@ -8,7 +8,7 @@ int rows_add_audit(struct db *db, const struct row_audit *row, struct hearth_fai
         "INSERT INTO audit (" AUDIT_COLUMNS ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
     sqlite3_stmt *statement = db_prepare(db, sql, failure);
     if (!statement)
-        return (int)failure->error;
+        return db->error;
     bind_integer(statement, 1, row->at);
     bind_text(statement, 2, row->tenant_id);
     bind_text(statement, 3, row->token_id);
@@ -47,7 +47,7 @@ int rows_page_audit(struct db *db, const char *tenant_id, int64_t before, unsign
     sqlite3_stmt *statement = db_prepare(db, sql, failure);
     struct audit_visit visitor = {visit, arg};
     if (!statement)
-        return (int)failure->error;
+        return db->error;
     bind_text(statement, 1, tenant_id);
     bind_integer(statement, 2, before);
     bind_integer(statement, 3, limit);

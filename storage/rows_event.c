@@ -7,7 +7,7 @@ int rows_add_event(struct db *db, const struct row_event *row, struct hearth_fai
     static const char sql[] = "INSERT INTO event (" EVENT_COLUMNS ") VALUES (?1, ?2, ?3, ?4, ?5)";
     sqlite3_stmt *statement = db_prepare(db, sql, failure);
     if (!statement)
-        return (int)failure->error;
+        return db->error;
     bind_integer(statement, 1, row->at);
     bind_text(statement, 2, row->tenant_id);
     bind_text(statement, 3, row->kind);
@@ -43,7 +43,7 @@ int rows_page_events(struct db *db, const char *tenant_id, uint64_t after, unsig
     sqlite3_stmt *statement = db_prepare(db, sql, failure);
     struct event_visit visitor = {visit, arg};
     if (!statement)
-        return (int)failure->error;
+        return db->error;
     bind_text(statement, 1, tenant_id);
     bind_integer(statement, 2, (int64_t)after);
     bind_integer(statement, 3, limit);

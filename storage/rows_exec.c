@@ -13,7 +13,7 @@ int rows_put_exec(struct db *db, const struct row_exec *row, struct hearth_failu
                               "?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24)";
     sqlite3_stmt *statement = db_prepare(db, sql, failure);
     if (!statement)
-        return (int)failure->error;
+        return db->error;
     bind_text(statement, 1, row->exec_id);
     bind_text(statement, 2, row->workspace_id);
     bind_text(statement, 3, row->tenant_id);
@@ -45,7 +45,7 @@ int rows_clear_execs(struct db *db, const char *workspace_id, struct hearth_fail
 {
     sqlite3_stmt *statement = db_prepare(db, "DELETE FROM exec WHERE workspace_id = ?1", failure);
     if (!statement)
-        return (int)failure->error;
+        return db->error;
     bind_text(statement, 1, workspace_id);
     return db_run(db, statement, failure);
 }
@@ -59,7 +59,7 @@ int rows_prune_execs(struct db *db, const char *workspace_id, unsigned keep,
         "(SELECT max(sequence) FROM exec WHERE workspace_id = ?1) - ?2",
         failure);
     if (!statement)
-        return (int)failure->error;
+        return db->error;
     bind_text(statement, 1, workspace_id);
     bind_integer(statement, 2, keep);
     return db_run(db, statement, failure);
@@ -111,7 +111,7 @@ int rows_find_exec(struct db *db, const char *workspace_id, const char *exec_id,
     sqlite3_stmt *statement = db_prepare(db, sql, failure);
     struct exec_visit visitor = {visit, arg};
     if (!statement)
-        return (int)failure->error;
+        return db->error;
     bind_text(statement, 1, workspace_id);
     bind_text(statement, 2, exec_id);
     return db_each(db, statement, visit_exec, &visitor, failure);
@@ -126,7 +126,7 @@ int rows_page_execs(struct db *db, const char *workspace_id, uint64_t after, uns
     sqlite3_stmt *statement = db_prepare(db, sql, failure);
     struct exec_visit visitor = {visit, arg};
     if (!statement)
-        return (int)failure->error;
+        return db->error;
     bind_text(statement, 1, workspace_id);
     bind_integer(statement, 2, (int64_t)after);
     bind_integer(statement, 3, limit);
@@ -142,7 +142,7 @@ int rows_last_exec(struct db *db, const char *workspace_id, row_exec_visit visit
     sqlite3_stmt *statement = db_prepare(db, sql, failure);
     struct exec_visit visitor = {visit, arg};
     if (!statement)
-        return (int)failure->error;
+        return db->error;
     bind_text(statement, 1, workspace_id);
     return db_each(db, statement, visit_exec, &visitor, failure);
 }
@@ -155,6 +155,6 @@ int rows_each_running_exec(struct db *db, row_exec_visit visit, void *arg,
     sqlite3_stmt *statement = db_prepare(db, sql, failure);
     struct exec_visit visitor = {visit, arg};
     if (!statement)
-        return (int)failure->error;
+        return db->error;
     return db_each(db, statement, visit_exec, &visitor, failure);
 }

@@ -10,7 +10,7 @@ int rows_put_guest(struct db *db, const struct row_guest *row, struct hearth_fai
         "REPLACE INTO guest (" GUEST_COLUMNS ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
     sqlite3_stmt *statement = db_prepare(db, sql, failure);
     if (!statement)
-        return (int)failure->error;
+        return db->error;
     bind_text(statement, 1, row->guest_id);
     bind_integer(statement, 2, row->guest_index);
     bind_text(statement, 3, row->workspace_id);
@@ -26,7 +26,7 @@ int rows_delete_guest(struct db *db, const char *guest_id, struct hearth_failure
 {
     sqlite3_stmt *statement = db_prepare(db, "DELETE FROM guest WHERE guest_id = ?1", failure);
     if (!statement)
-        return (int)failure->error;
+        return db->error;
     bind_text(statement, 1, guest_id);
     return db_run(db, statement, failure);
 }
@@ -35,7 +35,7 @@ int rows_delete_guests_of(struct db *db, const char *workspace_id, struct hearth
 {
     sqlite3_stmt *statement = db_prepare(db, "DELETE FROM guest WHERE workspace_id = ?1", failure);
     if (!statement)
-        return (int)failure->error;
+        return db->error;
     bind_text(statement, 1, workspace_id);
     return db_run(db, statement, failure);
 }
@@ -66,6 +66,6 @@ int rows_each_guest(struct db *db, row_guest_visit visit, void *arg, struct hear
     sqlite3_stmt *statement = db_prepare(db, sql, failure);
     struct guest_visit visitor = {visit, arg};
     if (!statement)
-        return (int)failure->error;
+        return db->error;
     return db_each(db, statement, visit_guest, &visitor, failure);
 }

@@ -11,7 +11,7 @@ int rows_put_idempotency(struct db *db, const struct row_idempotency *row,
         "REPLACE INTO idempotency (" IDEMPOTENCY_COLUMNS ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
     sqlite3_stmt *statement = db_prepare(db, sql, failure);
     if (!statement)
-        return (int)failure->error;
+        return db->error;
     bind_text(statement, 1, row->tenant_id);
     bind_text(statement, 2, row->key);
     bind_blob(statement, 3, row->fingerprint, sizeof row->fingerprint);
@@ -27,7 +27,7 @@ int rows_prune_idempotency(struct db *db, int64_t before, struct hearth_failure 
     sqlite3_stmt *statement =
         db_prepare(db, "DELETE FROM idempotency WHERE created_at < ?1", failure);
     if (!statement)
-        return (int)failure->error;
+        return db->error;
     bind_integer(statement, 1, before);
     return db_run(db, statement, failure);
 }
@@ -66,7 +66,7 @@ int rows_find_idempotency(struct db *db, const char *tenant_id, const char *key,
     sqlite3_stmt *statement = db_prepare(db, sql, failure);
     struct idempotency_visit visitor = {visit, arg};
     if (!statement)
-        return (int)failure->error;
+        return db->error;
     bind_text(statement, 1, tenant_id);
     bind_text(statement, 2, key);
     return db_each(db, statement, visit_idempotency, &visitor, failure);

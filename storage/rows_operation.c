@@ -10,7 +10,7 @@ int rows_put_operation(struct db *db, const struct row_operation *row,
         "REPLACE INTO operation (" OPERATION_COLUMNS ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
     sqlite3_stmt *statement = db_prepare(db, sql, failure);
     if (!statement)
-        return (int)failure->error;
+        return db->error;
     bind_text(statement, 1, row->operation_id);
     bind_text(statement, 2, row->tenant_id);
     bind_text(statement, 3, row->subject_id);
@@ -27,7 +27,7 @@ int rows_delete_operation(struct db *db, const char *operation_id, struct hearth
     sqlite3_stmt *statement =
         db_prepare(db, "DELETE FROM operation WHERE operation_id = ?1", failure);
     if (!statement)
-        return (int)failure->error;
+        return db->error;
     bind_text(statement, 1, operation_id);
     return db_run(db, statement, failure);
 }
@@ -60,6 +60,6 @@ int rows_each_operation(struct db *db, row_operation_visit visit, void *arg,
     sqlite3_stmt *statement = db_prepare(db, sql, failure);
     struct operation_visit visitor = {visit, arg};
     if (!statement)
-        return (int)failure->error;
+        return db->error;
     return db_each(db, statement, visit_operation, &visitor, failure);
 }

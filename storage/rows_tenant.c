@@ -20,7 +20,7 @@ int rows_put_tenant(struct db *db, const struct row_tenant *row, struct hearth_f
         ", host_roots = excluded.host_roots";
     sqlite3_stmt *statement = db_prepare(db, sql, failure);
     if (!statement)
-        return (int)failure->error;
+        return db->error;
     bind_text(statement, 1, row->tenant_id);
     bind_text(statement, 2, row->name);
     bind_integer(statement, 3, row->created_at);
@@ -38,7 +38,7 @@ int rows_put_token(struct db *db, const struct row_token *row, struct hearth_fai
         "REPLACE INTO token (" TOKEN_COLUMNS ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
     sqlite3_stmt *statement = db_prepare(db, sql, failure);
     if (!statement)
-        return (int)failure->error;
+        return db->error;
     bind_text(statement, 1, row->token_id);
     bind_text(statement, 2, row->tenant_id);
     bind_blob(statement, 3, row->hash, sizeof row->hash);
@@ -56,7 +56,7 @@ int rows_revoke_token(struct db *db, const char *token_id, int64_t at,
     sqlite3_stmt *statement =
         db_prepare(db, "UPDATE token SET revoked_at = ?2 WHERE token_id = ?1", failure);
     if (!statement)
-        return (int)failure->error;
+        return db->error;
     bind_text(statement, 1, token_id);
     bind_integer(statement, 2, at);
     return db_run(db, statement, failure);
@@ -116,7 +116,7 @@ int rows_each_tenant(struct db *db, row_tenant_visit visit, void *arg,
     sqlite3_stmt *statement = db_prepare(db, sql, failure);
     struct tenant_visit visitor = {visit, arg};
     if (!statement)
-        return (int)failure->error;
+        return db->error;
     return db_each(db, statement, visit_tenant, &visitor, failure);
 }
 
@@ -126,6 +126,6 @@ int rows_each_token(struct db *db, row_token_visit visit, void *arg, struct hear
     sqlite3_stmt *statement = db_prepare(db, sql, failure);
     struct token_visit visitor = {visit, arg};
     if (!statement)
-        return (int)failure->error;
+        return db->error;
     return db_each(db, statement, visit_token, &visitor, failure);
 }

@@ -10,7 +10,7 @@ int rows_put_upload(struct db *db, const struct row_upload *row, struct hearth_f
         "REPLACE INTO upload (" UPLOAD_COLUMNS ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
     sqlite3_stmt *statement = db_prepare(db, sql, failure);
     if (!statement)
-        return (int)failure->error;
+        return db->error;
     bind_text(statement, 1, row->upload_id);
     bind_text(statement, 2, row->tenant_id);
     bind_integer(statement, 3, (int64_t)row->size_bytes);
@@ -27,7 +27,7 @@ int rows_delete_upload(struct db *db, const char *upload_id, struct hearth_failu
 {
     sqlite3_stmt *statement = db_prepare(db, "DELETE FROM upload WHERE upload_id = ?1", failure);
     if (!statement)
-        return (int)failure->error;
+        return db->error;
     bind_text(statement, 1, upload_id);
     return db_run(db, statement, failure);
 }
@@ -61,6 +61,6 @@ int rows_each_upload(struct db *db, row_upload_visit visit, void *arg,
     sqlite3_stmt *statement = db_prepare(db, sql, failure);
     struct upload_visit visitor = {visit, arg};
     if (!statement)
-        return (int)failure->error;
+        return db->error;
     return db_each(db, statement, visit_upload, &visitor, failure);
 }

@@ -35,7 +35,7 @@ static int put_row(struct db *db, const struct row_workspace *row, struct hearth
         ", reset_count = excluded.reset_count, last_reset_at = excluded.last_reset_at";
     sqlite3_stmt *statement = db_prepare(db, sql, failure);
     if (!statement)
-        return (int)failure->error;
+        return db->error;
     bind_text(statement, 1, row->workspace_id);
     bind_text(statement, 2, row->tenant_id);
     bind_text(statement, 3, row->kind);
@@ -73,14 +73,14 @@ static int put_labels(struct db *db, const struct row_workspace *row,
     sqlite3_stmt *clear =
         db_prepare(db, "DELETE FROM workspace_label WHERE workspace_id = ?1", failure);
     if (!clear)
-        return (int)failure->error;
+        return db->error;
     bind_text(clear, 1, row->workspace_id);
     int error = db_run(db, clear, failure);
     for (size_t i = 0; !error && i < row->label_count; i++) {
         sqlite3_stmt *insert =
             db_prepare(db, "INSERT INTO workspace_label VALUES (?1, ?2, ?3)", failure);
         if (!insert)
-            return (int)failure->error;
+            return db->error;
         bind_text(insert, 1, row->workspace_id);
         bind_text(insert, 2, row->labels[i].key);
         bind_text(insert, 3, row->labels[i].value);
@@ -101,7 +101,7 @@ int rows_delete_workspace(struct db *db, const char *workspace_id, struct hearth
     sqlite3_stmt *statement =
         db_prepare(db, "DELETE FROM workspace WHERE workspace_id = ?1", failure);
     if (!statement)
-        return (int)failure->error;
+        return db->error;
     bind_text(statement, 1, workspace_id);
     return db_run(db, statement, failure);
 }
@@ -114,7 +114,7 @@ int rows_touch_workspace(struct db *db, const char *workspace_id, int64_t at,
         "UPDATE workspace SET last_activity_at = ?2, command_count = ?3 WHERE workspace_id = ?1",
         failure);
     if (!statement)
-        return (int)failure->error;
+        return db->error;
     bind_text(statement, 1, workspace_id);
     bind_integer(statement, 2, at);
     bind_integer(statement, 3, (int64_t)command_count);
@@ -124,6 +124,7 @@ int rows_touch_workspace(struct db *db, const char *workspace_id, int64_t at,
 struct label_rows {
     struct row_label *labels;
     size_t count;
+    struct hearth_failure *failure;
 };
 
 static int keep_label(void *arg, sqlite3_stmt *columns)
@@ -134,7 +135,9 @@ static int keep_label(void *arg, sqlite3_stmt *columns)
     struct row_label label = {text_copy(column_text(columns, 0)),
                               text_copy(column_text(columns, 1))};
     found->labels[found->count++] = label;
-    return label.key && label.value ? 0 : HEARTH_ENOMEMORY;
+    if (label.key && label.value)
+        return 0;
+    return hearth_fail(found->failure, HEARTH_ENOMEMORY, NULL, "out of memory for labels");
 }
 
 struct workspace_visit {
@@ -177,12 +180,12 @@ static int visit_workspace(void *arg, sqlite3_stmt *columns)
     row->reset_count = (uint32_t)sqlite3_column_int64(columns, 26);
     row->last_reset_at = sqlite3_column_int64(columns, 27);
     struct row_label labels[LABELS_MAX];
-    struct label_rows found = {.labels = labels};
-    sqlite3_stmt *statement =
-        db_prepare(visitor->db, "SELECT key, value FROM workspace_label WHERE workspace_id = ?1",
-                   visitor->failure);
+    struct label_rows found = {.labels = labels, .failure = visitor->failure};
+    sqlite3_stmt *statement = db_prepare(
+        visitor->db, "SELECT key, value FROM workspace_label WHERE workspace_id = ?1 ORDER BY key",
+        visitor->failure);
     if (!statement)
-        return (int)visitor->failure->error;
+        return visitor->db->error;
     bind_text(statement, 1, row->workspace_id);
     int error = db_each(visitor->db, statement, keep_label, &found, visitor->failure);
     row->labels = labels;
@@ -204,6 +207,6 @@ int rows_each_workspace(struct db *db, row_workspace_visit visit, void *arg,
     sqlite3_stmt *statement = db_prepare(db, sql, failure);
     struct workspace_visit visitor = {db, failure, visit, arg};
     if (!statement)
-        return (int)failure->error;
+        return db->error;
     return db_each(db, statement, visit_workspace, &visitor, failure);
 }

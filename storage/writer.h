@@ -25,8 +25,9 @@ typedef void (*writer_post)(void *post_arg, void (*fn)(void *arg), void *arg);
 int writer_start(struct writer **ret_writer, const char *path, enum db_kind kind, writer_post post,
                  void *post_arg, struct hearth_failure *failure) must_check;
 
-/* Queues; borrows arg until done is called. Where the queue is full or memory is short, done is
- * posted with HEARTH_EUNAVAILABLE `storage_busy`. done may be NULL. */
+/* Queues; borrows arg until done is called. Where the queue is full done is posted with
+ * HEARTH_EUNAVAILABLE `storage_busy`. Aborts the process where there is no memory to owe a
+ * completion with. done may be NULL. */
 void writer_submit(struct writer *writer, writer_apply apply, void *arg, writer_done done);
 
 /* Commits what is queued, checkpoints, closes, joins. Completions not yet posted are posted. */
@@ -35,5 +36,8 @@ void writer_stop(struct writer *writer);
 struct writer_stats {
     uint64_t commits, changes, failures;
     uint64_t queued; /* now */
+    /* A sync has failed or the file is damaged: every submission fails with HEARTH_EIO
+     * `storage_stopped` until hearthd is started again. Reading goes on. */
+    bool broken;
 };
 void writer_get_stats(struct writer *writer, struct writer_stats *ret_stats);

@@ -114,10 +114,12 @@ void supervisor_audit(struct supervisor *supervisor, const struct principal *pri
 void supervisor_get_health(struct supervisor *supervisor, struct supervisor_health *ret_health)
 {
     *ret_health = supervisor->totals;
+    bool writes_stopped = false;
     struct writer *writers[STORAGE_COUNT] = {supervisor->writer, supervisor->history};
     for (int i = 0; i < STORAGE_COUNT; i++) {
         struct writer_stats stats;
         writer_get_stats(writers[i], &stats);
+        writes_stopped |= stats.broken;
         ret_health->storage[i] = (struct storage_health){.name = i ? "history" : "state",
                                                          .commits = stats.commits,
                                                          .changes = stats.changes,
@@ -128,7 +130,7 @@ void supervisor_get_health(struct supervisor *supervisor, struct supervisor_heal
     ret_health->draining = supervisor->draining;
     ret_health->driver = supervisor->chosen ? supervisor->chosen->name : "none";
     struct hearth_failure failure;
-    ret_health->storage_ok = db_ping(supervisor->state_reader, &failure) == 0;
+    ret_health->storage_ok = !writes_stopped && db_ping(supervisor->state_reader, &failure) == 0;
     for (size_t i = 0; i < supervisor->workspaces.bucket_count; i++)
         for (struct map_entry *entry = supervisor->workspaces.buckets[i]; entry;
              entry = entry->next)
