@@ -481,7 +481,6 @@ void workspace_describe(struct workspace *workspace, struct workspace_status *re
 {
     static const struct guest_facts nothing = {0};
     const struct sandbox *sandbox = workspace->sandbox;
-    workspace_load_history(workspace);
     *ret_status = (struct workspace_status){
         .workspace_id = workspace->workspace_id,
         .name = workspace->name,
@@ -512,10 +511,16 @@ void workspace_describe(struct workspace *workspace, struct workspace_status *re
         .failure_detail = workspace->failure_detail,
         .link_state = sandbox ? agentlink_state_name(&sandbox->link) : "down",
     };
-    ret_status->last_command.sequence = workspace->last_command.sequence;
-    ret_status->last_command.command = workspace->last_command.command;
-    ret_status->last_command.cwd = workspace->last_command.cwd;
-    ret_status->last_command.exit_code = workspace->last_command.exit_code;
-    ret_status->last_command.duration_us = workspace->last_command.duration_us;
-    ret_status->last_command.recorded_at = workspace->last_command.recorded_at;
+}
+
+void workspace_describe_last_command(struct workspace *workspace, struct workspace_status *status)
+{
+    workspace_load_history(workspace);
+    status->command_count = workspace->command_count;
+    status->last_command.sequence = workspace->last_command.sequence;
+    status->last_command.command = workspace->last_command.command;
+    status->last_command.cwd = workspace->last_command.cwd;
+    status->last_command.exit_code = workspace->last_command.exit_code;
+    status->last_command.duration_us = workspace->last_command.duration_us;
+    status->last_command.recorded_at = workspace->last_command.recorded_at;
 }

@@ -112,7 +112,8 @@ struct workspace_status {
     int64_t last_reset_at;
     const char *failure_code, *failure_detail; /* state failed */
     const char *link_state;                    /* "up", "connecting", "down" */
-    /* The last command that ended, sequence 0 if none. */
+    /* The last command that ended, sequence 0 if none: filled by workspace_describe_last_command
+     * alone. */
     struct {
         uint64_t sequence;
         const char *command, *cwd;
@@ -121,6 +122,8 @@ struct workspace_status {
     } last_command;
 };
 void workspace_describe(struct workspace *workspace, struct workspace_status *ret_status);
+/* Adds last_command. The first time after a start it is looked up in the history database. */
+void workspace_describe_last_command(struct workspace *workspace, struct workspace_status *status);
 const char *network_policy_name(enum network_policy policy);
 /* Negative where text names none. */
 int network_policy_parse(const char *text);

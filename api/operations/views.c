@@ -270,6 +270,7 @@ void write_status(struct json_writer *json, struct workspace *workspace)
 {
     struct workspace_status status;
     workspace_describe(workspace, &status);
+    workspace_describe_last_command(workspace, &status);
     json_object_begin(json, NULL);
     write_head(json, &status);
     json_string(json, "environment_version", status.environment_version);
