@@ -20,7 +20,7 @@
 #define HTTP_LISTENERS_MAX 4
 #define HTTP_KEEPALIVE_US (75 * US_PER_S) /* between two requests, as nginx has it */
 #define HTTP_LINGER_US (2 * US_PER_S)     /* what a refused upload may go on for */
-#define HTTP_POOL_SIZE 16384              /* bounds a head; body pieces are half of it */
+#define HTTP_POOL_SIZE 32768              /* bounds a head; body pieces are half of it */
 #define HTTP_DISCARD_MAX 65536  /* a body up to this is read and dropped to keep the connection */
 #define HTTP_STREAM_HIGH 262144 /* queued bytes at which http_stream_send says enough */
 #define HTTP_STREAM_LOW 65536   /* and at which on_writable comes */

@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-#define BLOCK_SIZE 16384
+#define BLOCK_SIZE 65536
 
 static ssize_t end_reader(struct http_request *request)
 {

@@ -3,7 +3,6 @@
 #include "base/failure.h"
 #include "base/text.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -13,17 +12,40 @@ static void put(struct json_writer *json, const char *data, size_t length)
         json->error = buf_append(json->out, data, length);
 }
 
+/* Where size bytes may be written at the end of the buffer, NULL when there is no room; take() says
+ * that they are. */
+static char *room(struct json_writer *json, size_t size)
+{
+    if (!json->error)
+        json->error = buf_reserve(json->out, size);
+    return json->error ? NULL : json->out->data + json->out->length;
+}
+
+static void take(struct json_writer *json, size_t size)
+{
+    json->out->length += size;
+    json->out->data[json->out->length] = '\0';
+}
+
+/* Bytes that stand for themselves in a string. */
+static const bool plain[256] = {
+    [0x20 ... '"' - 1] = true, ['"' + 1 ... '\\' - 1] = true, ['\\' + 1 ... 0x7e] = true};
+
+static size_t plain_length(const char *data, size_t length)
+{
+    size_t i = 0;
+    while (i < length && plain[(unsigned char)data[i]])
+        i++;
+    return i;
+}
+
 static void put_escaped(struct json_writer *json, const char *data, size_t length)
 {
     size_t start = 0;
-    put(json, "\"", 1);
     for (size_t i = 0; i < length;) {
         unsigned char byte = (unsigned char)data[i];
-        if (byte >= 0x20 && byte < 0x7f && byte != '"' && byte != '\\') {
-            i++;
-            continue;
-        }
-        size_t step = byte >= 0x80 ? utf8_sequence(data + i, length - i) : 0;
+        size_t step =
+            byte >= 0x80 ? utf8_sequence(data + i, length - i) : plain_length(data + i, length - i);
         if (step) {
             i += step;
             continue;
@@ -44,7 +66,34 @@ static void put_escaped(struct json_writer *json, const char *data, size_t lengt
         start = ++i;
     }
     put(json, data + start, length - start);
-    put(json, "\"", 1);
+}
+
+/* Nearly every text and key needs no escapes: those are one copy. */
+static void put_quoted(struct json_writer *json, const char *data, size_t length)
+{
+    if (plain_length(data, length) < length) {
+        put(json, "\"", 1);
+        put_escaped(json, data, length);
+        put(json, "\"", 1);
+        return;
+    }
+    char *at = room(json, length + 2);
+    if (!at)
+        return;
+    *at = '"';
+    memcpy(at + 1, data, length);
+    at[length + 1] = '"';
+    take(json, length + 2);
+}
+
+static void put_number(struct json_writer *json, uint64_t value, unsigned digits_min)
+{
+    char text[20];
+    size_t at = sizeof text;
+    do
+        text[--at] = (char)('0' + value % 10);
+    while ((value /= 10) || sizeof text - at < digits_min + 0);
+    put(json, text + at, sizeof text - at);
 }
 
 static void begin_value(struct json_writer *json, const char *key)
@@ -53,7 +102,7 @@ static void begin_value(struct json_writer *json, const char *key)
         put(json, ",", 1);
     json->started[json->depth] = true;
     if (key) {
-        put_escaped(json, key, strlen(key));
+        put_quoted(json, key, strlen(key));
         put(json, ":", 1);
     }
 }
@@ -103,13 +152,13 @@ void json_string(struct json_writer *json, const char *key, const char *text)
         return;
     }
     begin_value(json, key);
-    put_escaped(json, text, strlen(text));
+    put_quoted(json, text, strlen(text));
 }
 
 void json_bytes(struct json_writer *json, const char *key, const void *data, size_t length)
 {
     begin_value(json, key);
-    put_escaped(json, data, length);
+    put_quoted(json, data, length);
 }
 
 void json_base64(struct json_writer *json, const char *key, const void *data, size_t length)
@@ -132,16 +181,16 @@ void json_base64(struct json_writer *json, const char *key, const void *data, si
 
 void json_integer(struct json_writer *json, const char *key, int64_t value)
 {
-    char text[24];
     begin_value(json, key);
-    put(json, text, (size_t)snprintf(text, sizeof text, "%" PRId64, value));
+    if (value < 0)
+        put(json, "-", 1);
+    put_number(json, value < 0 ? -(uint64_t)value : (uint64_t)value, 1);
 }
 
 void json_unsigned(struct json_writer *json, const char *key, uint64_t value)
 {
-    char text[24];
     begin_value(json, key);
-    put(json, text, (size_t)snprintf(text, sizeof text, "%" PRIu64, value));
+    put_number(json, value, 1);
 }
 
 void json_boolean(struct json_writer *json, const char *key, bool value)
@@ -162,11 +211,10 @@ void json_time(struct json_writer *json, const char *key, int64_t wall_us)
         json_null(json, key);
         return;
     }
-    char text[40];
     begin_value(json, key);
-    put(json, text,
-        (size_t)snprintf(text, sizeof text, "%" PRId64 ".%06" PRId64, wall_us / 1000000,
-                         wall_us % 1000000));
+    put_number(json, (uint64_t)wall_us / 1000000, 1);
+    put(json, ".", 1);
+    put_number(json, (uint64_t)wall_us % 1000000, 6);
 }
 
 void json_duration_ms(struct json_writer *json, const char *key, int64_t duration_us)
