@@ -1,0 +1,39 @@
+"""What docs/ says of the API is what the sources hold."""
+
+import re
+
+from source_files import ROOT
+
+ROOMS = ("api", "supervisord", "storage", "guestagent", "base")
+CALL = re.compile(r'\b(?:hearth_fail(?:_errno)?|invalid|refuse)\([^;"]*?"([a-z]+(?:_[a-z]+)*)"'
+                  r'(?:\s*:\s*"([a-z_]+)")?,')
+ROW = re.compile(r'HEARTH_E[A-Z]+,\s*"([a-z_]+)"\}|"([a-z_]+)",\s*HEARTH_E[A-Z]+\}')
+LIST = re.compile(r"\w+_errors\[\] = \{([^}]*)\}")
+GENERAL = re.compile(r'\[-HEARTH_E[A-Z]+\] = "([a-z_]+)"')
+
+
+def codes():
+    """Every problem code that a source gives. (hearth-archive's own never leave the daemon.)"""
+    found = set()
+    for path in (path for room in ROOMS for path in (ROOT / room).rglob("*.c")):
+        if path.parent.name == "archive":
+            continue
+        text = path.read_text()
+        for pattern in (CALL, ROW, GENERAL):
+            for match in pattern.finditer(text):
+                found.update(code for code in match.groups() if code)
+        for match in LIST.finditer(text):
+            found.update(re.findall(r'"([a-z_]+)"', match[1]))
+    return found
+
+
+def test_every_problem_code_has_its_anchor():
+    listed = re.findall(r'<a id="([a-z_]+)"></a>`\1`', (ROOT / "docs/errors.md").read_text())
+    assert len(set(listed)) == len(listed)
+    assert len(listed) > 100 and codes() - set(listed) == set()
+
+
+def test_what_is_listed_is_still_given():
+    listed = re.findall(r'<a id="([a-z_]+)"></a>', (ROOT / "docs/errors.md").read_text())
+    sources = "".join(path.read_text() for room in ROOMS for path in (ROOT / room).rglob("*.c"))
+    assert [code for code in listed if f'"{code}"' not in sources] == []
