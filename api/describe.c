@@ -57,7 +57,7 @@ static void print_markdown_fields(FILE *out, const struct field *fields, const c
 {
     if (!fields->name)
         return;
-    fprintf(out, "| %s | type | %s | |\n| --- | --- | --- | --- |\n", title,
+    fprintf(out, "\n| %s | type | %s | |\n| --- | --- | --- | --- |\n", title,
             output ? "null" : "default");
     for (const struct field *field = fields; field->name; field++) {
         const char *third = output ? field->flags & FIELD_NULLABLE ? "may be" : ""
@@ -68,12 +68,11 @@ static void print_markdown_fields(FILE *out, const struct field *fields, const c
                 !output && field->default_json ? "`" : "", third,
                 !output && field->default_json ? "`" : "", field->description);
     }
-    fputc('\n', out);
 }
 
 static void print_markdown(FILE *out, const struct operation_entry *entry)
 {
-    fprintf(out, "## %s\n\n`%s %s`: %s\n\n", entry->name, entry->method, entry->path,
+    fprintf(out, "\n## %s\n\n`%s %s`: %s\n\n", entry->name, entry->method, entry->path,
             entry->summary);
     if (entry->profile != PROFILE_NONE)
         fprintf(out, "Tool from profile `%s` on. ", optable_profile_name(entry->profile));
@@ -83,14 +82,14 @@ static void print_markdown(FILE *out, const struct operation_entry *entry)
         fputs("; ", out);
         print_flags(out, entry->flags);
     }
-    fputs(".\n\n", out);
+    fputs(".\n", out);
     print_markdown_fields(out, entry->input, "argument", false);
     print_markdown_fields(out, entry->output, "result", true);
     if (entry->errors) {
-        fputs("Its own problems:", out);
+        fputs("\nIts own problems:", out);
         for (const char *const *code = entry->errors; *code; code++)
             fprintf(out, "%s `%s`", code == entry->errors ? "" : ",", *code);
-        fputs(".\n\n", out);
+        fputs(".\n", out);
     }
 }
 
@@ -112,7 +111,7 @@ int optable_describe(FILE *out, const char *format)
         fputs("# API\n\nPrinted from the operation table by `hearthd --describe=markdown`; do not "
               "edit. What is common to\n"
               "all operations (tokens, problems, pages, idempotency) is in "
-              "[api-guide.md](api-guide.md).\n\n",
+              "[api-guide.md](api-guide.md).\n",
               out);
     for (size_t i = 0; i < count; i++)
         (markdown ? print_markdown : print_text)(out, table[i]);

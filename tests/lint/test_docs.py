@@ -33,6 +33,28 @@ def test_every_problem_code_has_its_anchor():
     assert len(listed) > 100 and codes() - set(listed) == set()
 
 
+STATUSES = re.compile(r"\[-HEARTH_(E[A-Z]+)\] = \{(\d+),")
+SPECIAL = re.compile(r'\{"([a-z_]+)", (\d+),')
+GIVEN = re.compile(r'HEARTH_(E[A-Z]+),\s*"([a-z_]+)"|"([a-z_]+)",\s*HEARTH_(E[A-Z]+)\}')
+
+
+def test_the_statuses_are_those_of_the_sources():
+    problem = (ROOT / "api/problem.c").read_text()
+    status_of, special = dict(STATUSES.findall(problem)), dict(SPECIAL.findall(problem))
+    given = {}
+    for path in (path for room in ROOMS for path in (ROOT / room).rglob("*.c")):
+        if path.parent.name == "archive":
+            continue
+        for error, code, row_code, row_error in GIVEN.findall(path.read_text()):
+            code = code or row_code
+            given.setdefault(code, set()).add(special.get(code) or status_of[error or row_error])
+    listed = dict(re.findall(r'<a id="[a-z_]+"></a>`([a-z_]+)` \(([\d, ]+)\)',
+                             (ROOT / "docs/errors.md").read_text()))
+    assert len(listed) > 100
+    assert {code: statuses for code, statuses in given.items() if code in listed
+            and statuses != set(listed[code].split(", "))} == {}
+
+
 def test_what_is_listed_is_still_given():
     listed = re.findall(r'<a id="([a-z_]+)"></a>', (ROOT / "docs/errors.md").read_text())
     sources = "".join(path.read_text() for room in ROOMS for path in (ROOT / room).rglob("*.c"))
