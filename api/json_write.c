@@ -68,43 +68,46 @@ static void put_escaped(struct json_writer *json, const char *data, size_t lengt
     put(json, data + start, length - start);
 }
 
-/* Nearly every text and key needs no escapes: those are one copy. */
-static void put_quoted(struct json_writer *json, const char *data, size_t length)
+/* Text in quotes, with what stands before and after it. Nearly every text and key needs no escapes:
+ * those are one copy. */
+static void put_quoted(struct json_writer *json, bool comma, const char *data, size_t length,
+                       bool colon)
 {
     if (plain_length(data, length) < length) {
-        put(json, "\"", 1);
+        put(json, comma ? ",\"" : "\"", comma ? 2 : 1);
         put_escaped(json, data, length);
-        put(json, "\"", 1);
+        put(json, "\":", colon ? 2 : 1);
         return;
     }
-    char *at = room(json, length + 2);
+    char *at = room(json, length + 4);
     if (!at)
         return;
-    *at = '"';
-    memcpy(at + 1, data, length);
-    at[length + 1] = '"';
-    take(json, length + 2);
+    if (comma)
+        *at++ = ',';
+    *at++ = '"';
+    memcpy(at, data, length);
+    at[length] = '"';
+    if (colon)
+        at[length + 1] = ':';
+    take(json, length + 2 + comma + colon);
 }
 
-static void put_number(struct json_writer *json, uint64_t value, unsigned digits_min)
+/* Decimal digits so that they end before end; gives where they begin. */
+static char *digits(char *end, uint64_t value, int count_min)
 {
-    char text[20];
-    size_t at = sizeof text;
-    do
-        text[--at] = (char)('0' + value % 10);
-    while ((value /= 10) || sizeof text - at < digits_min + 0);
-    put(json, text + at, sizeof text - at);
+    for (; value || count_min > 0; value /= 10, count_min--)
+        *--end = (char)('0' + value % 10);
+    return end;
 }
 
 static void begin_value(struct json_writer *json, const char *key)
 {
-    if (json->started[json->depth])
-        put(json, ",", 1);
+    bool comma = json->started[json->depth];
     json->started[json->depth] = true;
-    if (key) {
-        put_quoted(json, key, strlen(key));
-        put(json, ":", 1);
-    }
+    if (key)
+        put_quoted(json, comma, key, strlen(key), true);
+    else if (comma)
+        put(json, ",", 1);
 }
 
 static void open_level(struct json_writer *json, const char *key, const char *bracket)
@@ -152,13 +155,13 @@ void json_string(struct json_writer *json, const char *key, const char *text)
         return;
     }
     begin_value(json, key);
-    put_quoted(json, text, strlen(text));
+    put_quoted(json, false, text, strlen(text), false);
 }
 
 void json_bytes(struct json_writer *json, const char *key, const void *data, size_t length)
 {
     begin_value(json, key);
-    put_quoted(json, data, length);
+    put_quoted(json, false, data, length, false);
 }
 
 void json_base64(struct json_writer *json, const char *key, const void *data, size_t length)
@@ -181,16 +184,20 @@ void json_base64(struct json_writer *json, const char *key, const void *data, si
 
 void json_integer(struct json_writer *json, const char *key, int64_t value)
 {
-    begin_value(json, key);
+    char text[24], *end = text + sizeof text;
+    char *at = digits(end, value < 0 ? -(uint64_t)value : (uint64_t)value, 1);
     if (value < 0)
-        put(json, "-", 1);
-    put_number(json, value < 0 ? -(uint64_t)value : (uint64_t)value, 1);
+        *--at = '-';
+    begin_value(json, key);
+    put(json, at, (size_t)(end - at));
 }
 
 void json_unsigned(struct json_writer *json, const char *key, uint64_t value)
 {
+    char text[24], *end = text + sizeof text;
+    char *at = digits(end, value, 1);
     begin_value(json, key);
-    put_number(json, value, 1);
+    put(json, at, (size_t)(end - at));
 }
 
 void json_boolean(struct json_writer *json, const char *key, bool value)
@@ -211,10 +218,12 @@ void json_time(struct json_writer *json, const char *key, int64_t wall_us)
         json_null(json, key);
         return;
     }
+    char text[32], *end = text + sizeof text;
+    char *at = digits(end, (uint64_t)wall_us % 1000000, 6);
+    *--at = '.';
+    at = digits(at, (uint64_t)wall_us / 1000000, 1);
     begin_value(json, key);
-    put_number(json, (uint64_t)wall_us / 1000000, 1);
-    put(json, ".", 1);
-    put_number(json, (uint64_t)wall_us % 1000000, 6);
+    put(json, at, (size_t)(end - at));
 }
 
 void json_duration_ms(struct json_writer *json, const char *key, int64_t duration_us)
