@@ -4,6 +4,8 @@
 #include "base/text.h"
 
 #include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -137,7 +139,10 @@ static void make_argv(struct arguments *arguments, const struct environment_job 
     argv[count++] = "mmdebstrap";
     argv[count++] = "--variant=minbase";
     argv[count++] = geteuid() == 0 ? "--mode=root" : "--mode=unshare";
-    argv[count++] = "--format=directory";
+    /* A user's tree is that user's own: root in a guest is who runs the daemon. mmdebstrap would
+     * give it to the first of the subordinate uids, so it makes an archive, which is then unpacked
+     * without owners. */
+    argv[count++] = geteuid() == 0 ? "--format=directory" : "--format=tar";
     argv[count++] = "--skip=essential/unlink,output/dev";
     if (*job->builtin->packages)
         argv[count++] = arguments->include;
@@ -147,7 +152,7 @@ static void make_argv(struct arguments *arguments, const struct environment_job 
     argv[count++] = customize_out;
     argv[count++] = "--customize-hook=" FINISH_HOOK;
     argv[count++] = SUITE;
-    argv[count++] = arguments->target;
+    argv[count++] = geteuid() == 0 ? arguments->target : "-";
     char *cursor = arguments->sources.data;
     for (char *line; count < 31 + SOURCES_MAX && (line = strsep(&cursor, "\n"));)
         if (*line)
@@ -176,14 +181,74 @@ static const char *const *child_environment(const char *environment[8], struct b
     return environment;
 }
 
+#define ARCHIVE "tree.tar"
+
+static int open_archive(struct environment_job *job, int *ret_fd)
+{
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/" ARCHIVE, job->building);
+    *ret_fd =
+        openat(job->environments->dir_fd, path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    return *ret_fd >= 0 ? 0
+                        : hearth_fail_errno(&job->failure, errno, "environment_build_failed",
+                                            "cannot write below the image directory");
+}
+
+static void on_unpacked(void *arg, const struct child_result *result)
+{
+    struct environment_job *job = arg;
+    char path[PATH_MAX];
+    int error = 0;
+    snprintf(path, sizeof path, "%s/" ARCHIVE, job->building);
+    unlinkat(job->environments->dir_fd, path, 0);
+    if (result->exit_code != 0)
+        error = hearth_fail(&job->failure, HEARTH_EIO, "environment_build_failed",
+                            "the new tree cannot be unpacked: %.200s", result->errors);
+    environment_job_next(job, error);
+}
+
+/* As a user only: the archive is our own, so plain tar will do. Devices are the guest's driver's to
+ * give. */
+static void unpack(struct environment_job *job)
+{
+    auto_free char *archive = NULL, *tree = NULL;
+    if (geteuid() == 0) {
+        environment_job_next(job, 0);
+        return;
+    }
+    int error = 0;
+    if (asprintf(&archive, "--file=%s/%s/" ARCHIVE, job->environments->image_dir, job->building) <
+            0 ||
+        asprintf(&tree, "--directory=%s/%s/tree", job->environments->image_dir, job->building) <
+            0) {
+        error = hearth_fail(&job->failure, HEARTH_ENOMEMORY, NULL, "out of memory");
+    } else {
+        const char *const argv[] = {"tar",
+                                    "--extract",
+                                    archive,
+                                    tree,
+                                    "--no-same-owner",
+                                    "--same-permissions",
+                                    "--exclude=./dev/*",
+                                    NULL};
+        struct spawn_spec spec = {.argv = argv, .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1};
+        error = spawn(&job->child, job->environments->loop, &spec, on_unpacked, job, &job->failure);
+    }
+    if (error)
+        environment_job_next(job, error);
+}
+
 void environment_step_build(struct environment_job *job)
 {
     struct arguments arguments = {0};
     const char *environment[8];
     char extract_out[PATH_MAX], customize_out[PATH_MAX];
     auto_buf struct buf text = {0};
+    auto_close int archive_fd = -1;
     int error = make_texts(&arguments, job);
-    if (error)
+    if (!error && geteuid() != 0)
+        error = open_archive(job, &archive_fd);
+    else if (error)
         error = hearth_fail(&job->failure, HEARTH_ENOMEMORY, NULL, "out of memory");
     else if (strchr(job->environments->image_dir, '\''))
         error = hearth_fail(&job->failure, HEARTH_EUNSUPPORTED, "image_dir_unusable",
@@ -194,7 +259,7 @@ void environment_step_build(struct environment_job *job)
             .argv = arguments.argv,
             .environment = child_environment(environment, &text),
             .stdin_fd = -1,
-            .stdout_fd = -1,
+            .stdout_fd = archive_fd,
             .stderr_fd = -1,
             .pass_fds = &job->lock_fd, /* a build that outlives the daemon keeps the lock */
             .pass_count = 1,
@@ -226,16 +291,15 @@ static void empty_dev(struct environment_job *job)
 {
     auto_free char *path = NULL;
     int error = 0;
+    if (geteuid() != 0) { /* nothing was unpacked into it */
+        environment_job_next(job, 0);
+        return;
+    }
     if (asprintf(&path, "%s/%s/tree/dev", job->environments->image_dir, job->building) < 0) {
         error = hearth_fail(&job->failure, HEARTH_ENOMEMORY, NULL, "out of memory");
     } else {
-        const char *const argv[] = {"mmdebstrap", "--unshare-helper", "find", path,
-                                    "-xdev",      "-mindepth",        "1",    "-delete",
-                                    NULL};
-        struct spawn_spec spec = {.argv = geteuid() == 0 ? argv + 2 : argv,
-                                  .stdin_fd = -1,
-                                  .stdout_fd = -1,
-                                  .stderr_fd = -1};
+        const char *const argv[] = {"find", path, "-xdev", "-mindepth", "1", "-delete", NULL};
+        struct spawn_spec spec = {.argv = argv, .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1};
         error = spawn(&job->child, job->environments->loop, &spec, on_emptied, job, &job->failure);
     }
     if (error)
@@ -246,6 +310,7 @@ static const environment_step build_steps[] = {environment_step_lock,
                                                environment_step_sweep,
                                                environment_step_begin,
                                                environment_step_build,
+                                               unpack,
                                                empty_dev,
                                                environment_step_digest,
                                                environment_step_publish,

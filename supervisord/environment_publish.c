@@ -16,8 +16,6 @@
 
 #define BUILDING "building-"
 #define DIGEST_TIMEOUT_MS (15 * 60 * 1000)
-#define SWEEP_TIMEOUT_MS (15 * 60 * 1000)
-#define LEFT_OVER_MAX 64
 
 /* Sweeping */
 
@@ -60,52 +58,9 @@ static void run_sweep(void *arg)
     free(files);
 }
 
-static void on_emptied(void *arg, const struct child_result *result)
-{
-    (void)result; /* the trees themselves are left: they go with what is above them */
-    struct environment_job *job = arg;
-    if (job->environments)
-        environment_job_work(job, run_sweep);
-    else
-        environment_job_next(job, 0);
-}
-
-/* Files of a rootless build belong to the user's subordinate IDs: they are removed by who is root
- * over those. */
-static bool empty_as_owner(struct environment_job *job)
-{
-    const char *argv[8 + LEFT_OVER_MAX] = {"mmdebstrap", "--unshare-helper",  "rm",
-                                           "-rf",        "--one-file-system", "--"};
-    char *paths[LEFT_OVER_MAX] = {0};
-    size_t used = 0;
-    struct dirent **files = NULL;
-    int count = scandirat(job->dir_fd, ".", &files, is_building, NULL);
-    for (int i = 0; i < count; i++) {
-        if (used < LEFT_OVER_MAX && asprintf(&paths[used], "%s/%s/tree",
-                                             job->environments->image_dir, files[i]->d_name) > 0) {
-            argv[6 + used] = paths[used];
-            used++;
-        }
-        free(files[i]);
-    }
-    free(files);
-    argv[6 + used] = NULL;
-    struct spawn_spec spec = {.argv = argv,
-                              .stdin_fd = -1,
-                              .stdout_fd = -1,
-                              .stderr_fd = -1,
-                              .timeout_ms = SWEEP_TIMEOUT_MS};
-    bool started =
-        used && spawn(&job->child, job->environments->loop, &spec, on_emptied, job, NULL) == 0;
-    for (size_t i = 0; i < used; i++)
-        free(paths[i]);
-    return started;
-}
-
 void environment_step_sweep(struct environment_job *job)
 {
-    if (geteuid() == 0 || !empty_as_owner(job))
-        environment_job_work(job, run_sweep);
+    environment_job_work(job, run_sweep);
 }
 
 /* Making */
@@ -152,9 +107,8 @@ void environment_step_digest(struct environment_job *job)
         error = hearth_fail(&job->failure, HEARTH_EUNSUPPORTED, "environment_build_failed",
                             "hearth-archive is not installed, or the manifest cannot be made");
     if (!error) {
-        const char *const argv[] = {"mmdebstrap", "--unshare-helper", program, "digest", tree,
-                                    NULL};
-        struct spawn_spec spec = {.argv = geteuid() == 0 ? argv + 2 : argv,
+        const char *const argv[] = {program, "digest", tree, NULL};
+        struct spawn_spec spec = {.argv = argv,
                                   .stdin_fd = -1,
                                   .stdout_fd = job->manifest_fd,
                                   .stderr_fd = -1,
