@@ -138,7 +138,7 @@ typedef int (*row_audit_visit)(void *arg, const struct row_audit *row);
 typedef int (*row_exec_visit)(void *arg, const struct row_exec *row);
 typedef int (*row_event_visit)(void *arg, const struct row_event *row);
 
-/* Start-up: everything, oldest first. */
+/* Start-up: everything, oldest first; workspaces by their last activity. */
 int rows_each_tenant(struct db *db, row_tenant_visit visit, void *arg,
                      struct hearth_failure *failure) must_check;
 int rows_each_token(struct db *db, row_token_visit visit, void *arg,

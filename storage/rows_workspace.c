@@ -202,8 +202,10 @@ static int visit_workspace(void *arg, sqlite3_stmt *columns)
 int rows_each_workspace(struct db *db, row_workspace_visit visit, void *arg,
                         struct hearth_failure *failure)
 {
+    /* The reverse of a list's order, so that each is put first in its tenant's. */
     static const char sql[] =
-        "SELECT " WORKSPACE_COLUMNS " FROM workspace ORDER BY created_at, workspace_id";
+        "SELECT " WORKSPACE_COLUMNS
+        " FROM workspace ORDER BY last_activity_at, created_at, workspace_id DESC";
     sqlite3_stmt *statement = db_prepare(db, sql, failure);
     struct workspace_visit visitor = {db, failure, visit, arg};
     if (!statement)
