@@ -1,12 +1,13 @@
 /* hearth env list|pull|inspect|import|prune: the systems that guests start from. */
 
-#include "cli/body.h"
 #include "cli/command.h"
 #include "cli/lines.h"
 #include "cli/output.h"
 #include "cli/progress.h"
 
+#include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const char *const summary_names[] = {"name", "version", "size_bytes", NULL};
@@ -145,8 +146,9 @@ static int env_import(struct cli *cli, int argc, char **argv)
                                       "rootfs-tar, oci-layout or docker-archive (rootfs-tar)"},
                                      {0}};
     const struct usage usage = {.line = "env import NAME PATH [--format FORMAT]",
-                                .summary = "Makes an environment of a tar, or of an OCI layout "
-                                           "(directory or tar).",
+                                .summary = "Makes an environment of a file on the daemon's host: a "
+                                           "tar, an OCI layout (directory or tar), or an image "
+                                           "that `docker save` wrote.",
                                 .options = options,
                                 .minimum = 2,
                                 .maximum = 2};
@@ -155,23 +157,26 @@ static int env_import(struct cli *cli, int argc, char **argv)
     if (status != OPTIONS_PARSED)
         return status;
 
-    const struct text_list no_excludes = {0};
-    struct body body;
+    /* The daemon reads the file itself: images are large, and the operator's. */
     struct hearth_failure failure;
-    auto_buf struct buf path = {0};
-    if (!cli_path(&path, "/v1/environments/", words.items[0], "/import", NULL) ||
-        !cli_query(&path, "format", format ? format : "rootfs-tar") ||
-        !cli_query(&path, "stream", "true"))
-        return cli_out_of_memory(cli);
-    if (body_open(&body, words.items[1], &no_excludes, &failure))
+    auto_free char *absolute = realpath(words.items[1], NULL);
+    if (!absolute) {
+        hearth_fail_errno(&failure, errno, "bad_path", "cannot find %s", words.items[1]);
         return cli_fail(cli, &failure, NULL);
-    struct http_request request = {.method = "POST",
-                                   .path = path.data,
-                                   .read = body_read,
-                                   .read_arg = &body,
-                                   .content_type = "application/x-tar"};
-    status = perform_job(cli, "env-import", words.items[0], &request, &body.failure);
-    body_close(&body);
+    }
+    auto_buf struct buf path = {0};
+    auto_json cJSON *arguments = cJSON_CreateObject();
+    cJSON_AddStringToObject(arguments, "path", absolute);
+    cJSON_AddStringToObject(arguments, "format", format ? format : "rootfs-tar");
+    cJSON_AddBoolToObject(arguments, "stream", true);
+    char *body = cJSON_PrintUnformatted(arguments);
+    if (!body || !cli_path(&path, "/v1/environments/", words.items[0], "/import", NULL)) {
+        cJSON_free(body);
+        return cli_out_of_memory(cli);
+    }
+    struct http_request request = {.method = "POST", .path = path.data, .body = body};
+    status = perform_job(cli, "env-import", words.items[0], &request, &failure);
+    cJSON_free(body);
     return status;
 }
 

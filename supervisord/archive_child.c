@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define ANSWER_MAX ((size_t)4096)
 #define CHECK_TIMEOUT_MS (15 * 60 * 1000)
@@ -85,13 +86,11 @@ static void on_child_end(void *arg, const struct child_result *result)
     free(state);
 }
 
-int archive_child_start(struct child **ret_child, struct loop *loop, int fd, int out_fd,
-                        const struct archive_limits *limits, archive_done done, void *arg,
-                        struct hearth_failure *failure)
+/* words[0], the program's own name, is set here. */
+static int start(struct child **ret_child, struct loop *loop, struct spawn_spec *spec,
+                 const char *words[], bool to_stdout, archive_done done, void *arg,
+                 struct hearth_failure *failure)
 {
-    char entries[32], bytes[32];
-    snprintf(entries, sizeof entries, "%" PRIu64, limits->max_entries);
-    snprintf(bytes, sizeof bytes, "%" PRIu64, limits->max_bytes);
     auto_free char *program = spawn_sibling("hearth-archive");
     struct archive_child *state = malloc(sizeof *state);
     if (!program || !state) {
@@ -99,20 +98,61 @@ int archive_child_start(struct child **ret_child, struct loop *loop, int fd, int
         return hearth_fail(failure, HEARTH_EUNSUPPORTED, "program_missing",
                            "hearth-archive is not installed");
     }
-    *state = (struct archive_child){.to_stdout = out_fd < 0, .done = done, .arg = arg};
-    const char *const argv[] = {
-        program, out_fd < 0 ? "check" : "tree", "--entries", entries, "--bytes", bytes, NULL};
-    struct spawn_spec spec = {.argv = argv,
-                              .stdin_fd = fd,
-                              .stdout_fd = out_fd,
-                              .stderr_fd = -1,
-                              .capture_limit = ANSWER_MAX - 1,
-                              .timeout_ms = out_fd < 0 ? CHECK_TIMEOUT_MS : TREE_TIMEOUT_MS};
+    *state = (struct archive_child){.to_stdout = to_stdout, .done = done, .arg = arg};
+    words[0] = program;
+    spec->capture_limit = ANSWER_MAX - 1;
     struct child *child;
-    int error = spawn(&child, loop, &spec, on_child_end, state, failure);
+    int error = spawn(&child, loop, spec, on_child_end, state, failure);
     if (error)
         free(state);
     else if (ret_child)
         *ret_child = child;
     return error;
+}
+
+struct limit_texts {
+    char entries[32], bytes[32];
+};
+
+static void print_limits(struct limit_texts *texts, const struct archive_limits *limits)
+{
+    snprintf(texts->entries, sizeof texts->entries, "%" PRIu64, limits->max_entries);
+    snprintf(texts->bytes, sizeof texts->bytes, "%" PRIu64, limits->max_bytes);
+}
+
+int archive_child_start(struct child **ret_child, struct loop *loop, int fd, int out_fd,
+                        const struct archive_limits *limits, archive_done done, void *arg,
+                        struct hearth_failure *failure)
+{
+    struct limit_texts texts;
+    print_limits(&texts, limits);
+    const char *words[] = {
+        NULL, out_fd < 0 ? "check" : "tree", "--entries", texts.entries, "--bytes", texts.bytes,
+        NULL};
+    struct spawn_spec spec = {.argv = words,
+                              .stdin_fd = fd,
+                              .stdout_fd = out_fd,
+                              .stderr_fd = -1,
+                              .timeout_ms = out_fd < 0 ? CHECK_TIMEOUT_MS : TREE_TIMEOUT_MS};
+    return start(ret_child, loop, &spec, words, out_fd < 0, done, arg, failure);
+}
+
+int archive_child_unpack(struct child **ret_child, struct loop *loop, int fd, int lock_fd,
+                         const char *format, const char *directory,
+                         const struct archive_limits *limits, archive_done done, void *arg,
+                         struct hearth_failure *failure)
+{
+    struct limit_texts texts;
+    print_limits(&texts, limits);
+    const char *words[] = {"mmdebstrap", "--unshare-helper", NULL,      "unpack",
+                           "--entries",  texts.entries,      "--bytes", texts.bytes,
+                           format,       directory,          NULL};
+    struct spawn_spec spec = {.argv = geteuid() == 0 ? words + 2 : words,
+                              .stdin_fd = fd,
+                              .stdout_fd = -1,
+                              .stderr_fd = -1,
+                              .pass_fds = &lock_fd,
+                              .pass_count = 1,
+                              .timeout_ms = TREE_TIMEOUT_MS};
+    return start(ret_child, loop, &spec, words + 2, true, done, arg, failure);
 }

@@ -293,8 +293,9 @@ static void prune(struct call *call, const void *arg)
 static const char *const name_errors[] = {"unknown_environment", NULL};
 static const char *const pull_errors[] = {"unknown_environment", "environment_build_failed",
                                           "image_dir_read_only", NULL};
-static const char *const import_errors[] = {"bad_environment_name", "archive_refused",
-                                            "image_dir_read_only", NULL};
+static const char *const import_errors[] = {
+    "bad_environment_name", "archive_refused",  "archive_truncated",   "archive_too_large",
+    "image_unreadable",     "environment_busy", "image_dir_read_only", NULL};
 
 const struct operation_entry environment_operations[] = {
     {

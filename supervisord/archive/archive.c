@@ -2,6 +2,9 @@
  *
  *   hearth-archive check --entries N --bytes N    the archive on descriptor 0 → the verdict on 1
  *   hearth-archive tree  --entries N --bytes N    the same → TreeItem messages on 1, verdict on 2
+ *   hearth-archive unpack --entries N --bytes N FORMAT DIRECTORY
+ *                                                 an image (rootfs, oci, docker) on descriptor 0
+ *                                                 into a directory; verdict on 1
  *   hearth-archive digest DIRECTORY               a manifest on 1, verdict on 2 (not confined: it
  *                                                 reads a tree, and as its owner)
  *
@@ -10,6 +13,7 @@
 #include "supervisord/archive/confine.h"
 #include "supervisord/archive/digest.h"
 #include "supervisord/archive/frames.h"
+#include "supervisord/archive/image.h"
 #include "supervisord/archive/reader.h"
 
 #include <getopt.h>
@@ -18,6 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define ENTRIES_DEFAULT 100000
@@ -26,6 +31,7 @@
 static _Noreturn void usage(void)
 {
     fprintf(stderr, "usage: hearth-archive check|tree [--entries N] [--bytes N]\n"
+                    "       hearth-archive unpack [--entries N] [--bytes N] FORMAT DIRECTORY\n"
                     "       hearth-archive digest DIRECTORY\n");
     _exit(2);
 }
@@ -52,9 +58,9 @@ static void parse_limits(int argc, char **argv, struct reader_limits *limits)
         else
             usage();
     }
-    if (optind != argc)
-        usage();
 }
+
+static const struct reader_source input = {.fd = STDIN_FILENO};
 
 static int tell(int fd, const struct reader_verdict *verdict)
 {
@@ -74,7 +80,7 @@ static int run_tree(const struct reader_limits *limits)
         return tell(STDERR_FILENO, &verdict);
     struct reader_visitor visitor = {
         .on_member = frames_member, .on_data = frames_data, .arg = &frames};
-    reader_run(STDIN_FILENO, limits, &visitor, &verdict);
+    reader_run(&input, limits, &visitor, &verdict);
     if (!frames_close(&frames) && verdict.good)
         verdict = (struct reader_verdict){.code = "archive_abandoned",
                                           .detail = "nobody took what was read"};
@@ -84,7 +90,7 @@ static int run_tree(const struct reader_limits *limits)
 static int run_check(const struct reader_limits *limits)
 {
     struct reader_verdict verdict;
-    reader_run(STDIN_FILENO, limits, NULL, &verdict);
+    reader_run(&input, limits, NULL, &verdict);
     return tell(STDOUT_FILENO, &verdict);
 }
 
@@ -101,17 +107,42 @@ static int run_digest(const char *directory)
     return error ? 1 : 0;
 }
 
+static int run_unpack(const char *format_name, const char *directory,
+                      const struct reader_limits *wanted)
+{
+    static const char *const names[] = {[IMAGE_ROOTFS_TAR] = "rootfs",
+                                        [IMAGE_OCI_LAYOUT] = "oci",
+                                        [IMAGE_DOCKER_ARCHIVE] = "docker"};
+    struct reader_limits limits = *wanted;
+    struct reader_verdict verdict;
+    struct stat status;
+    size_t format = 0;
+    while (format < sizeof names / sizeof names[0] && strcmp(names[format], format_name) != 0)
+        format++;
+    if (format == sizeof names / sizeof names[0] || fstat(STDIN_FILENO, &status) < 0)
+        usage();
+    limits.root_filesystem = true;
+    confine_unpacker(directory, STDIN_FILENO);
+    struct image_source source = {.fd = STDIN_FILENO, .is_directory = S_ISDIR(status.st_mode)};
+    image_unpack(&source, (enum image_format)format, &limits, &verdict);
+    return tell(STDOUT_FILENO, &verdict);
+}
+
 int main(int argc, char **argv)
 {
     struct reader_limits limits;
     const char *mode = argc > 1 ? argv[1] : "";
-    if (strcmp(mode, "digest") == 0 && argc == 3)
-        return run_digest(argv[2]);
-    if (strcmp(mode, "check") != 0 && strcmp(mode, "tree") != 0)
-        usage();
-    parse_limits(argc - 1, argv + 1, &limits);
     setlocale(LC_CTYPE, "C.UTF-8"); /* names come as they are stored */
+    parse_limits(argc - 1, argv + 1, &limits);
+    char **words = argv + 1 + optind;
+    int count = argc - 1 - optind;
+    if (strcmp(mode, "digest") == 0 && count == 1)
+        return run_digest(words[0]);
+    /* Without exit handlers: what they do is of no use in there. */
+    if (strcmp(mode, "unpack") == 0 && count == 2)
+        _exit(run_unpack(words[0], words[1], &limits));
+    if (count || (strcmp(mode, "check") != 0 && strcmp(mode, "tree") != 0))
+        usage();
     confine_reader();
-    /* Without exit handlers: what they do is of no use in here. */
     _exit(strcmp(mode, "check") == 0 ? run_check(&limits) : run_tree(&limits));
 }

@@ -1,7 +1,10 @@
 #include "supervisord/archive/confine.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
+#include <linux/capability.h>
+#include <linux/landlock.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <stdbool.h>
@@ -11,11 +14,23 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define MEMORY_MAX ((rlim_t)2 << 30) /* a million names, and a zstd window of 128 MiB */
 #define CPU_SECONDS_MAX 900
 #define NOBODY_ELSE 2147483645 /* above every range that users or containers are given */
+
+/* What the second version of Landlock knows. */
+#define LANDLOCK_ALL                                                                               \
+    (LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_MAKE_BLOCK | LANDLOCK_ACCESS_FS_MAKE_CHAR |   \
+     LANDLOCK_ACCESS_FS_MAKE_FIFO | LANDLOCK_ACCESS_FS_MAKE_SOCK | LANDLOCK_TREE)
+#define LANDLOCK_TREE                                                                              \
+    (LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR | LANDLOCK_ACCESS_FS_WRITE_FILE |  \
+     LANDLOCK_ACCESS_FS_REMOVE_DIR | LANDLOCK_ACCESS_FS_REMOVE_FILE |                              \
+     LANDLOCK_ACCESS_FS_MAKE_DIR | LANDLOCK_ACCESS_FS_MAKE_REG | LANDLOCK_ACCESS_FS_MAKE_SYM |     \
+     LANDLOCK_ACCESS_FS_REFER)
 
 #ifdef __SANITIZE_ADDRESS__
 #define SHADOW_MEMORY true
@@ -47,25 +62,46 @@ static void become_nobody(void)
         die("drop the privileges of root");
 }
 
-static void filter_system_calls(void)
+/* What both do. */
+static const int reading[] = {
+    SCMP_SYS(read),         SCMP_SYS(write),
+    SCMP_SYS(writev),       SCMP_SYS(lseek),
+    SCMP_SYS(close),        SCMP_SYS(fstat),
+    SCMP_SYS(newfstatat),   SCMP_SYS(brk),
+    SCMP_SYS(munmap),       SCMP_SYS(mremap),
+    SCMP_SYS(madvise),      SCMP_SYS(futex),
+    SCMP_SYS(exit),         SCMP_SYS(exit_group),
+    SCMP_SYS(rt_sigreturn), SCMP_SYS(rt_sigprocmask),
+    SCMP_SYS(getpid),       SCMP_SYS(gettid),
+    SCMP_SYS(getrandom),    SCMP_SYS(clock_gettime),
+    SCMP_SYS(gettimeofday), SCMP_SYS(restart_syscall),
+};
+
+static const int making[] = {
+    SCMP_SYS(openat),     SCMP_SYS(openat2),   SCMP_SYS(mkdir),    SCMP_SYS(mkdirat),
+    SCMP_SYS(symlink),    SCMP_SYS(symlinkat), SCMP_SYS(linkat),   SCMP_SYS(unlink),
+    SCMP_SYS(unlinkat),   SCMP_SYS(rmdir),     SCMP_SYS(lchown),   SCMP_SYS(fchownat),
+    SCMP_SYS(chmod),      SCMP_SYS(fchmod),    SCMP_SYS(fchmodat), SCMP_SYS(utimensat),
+    SCMP_SYS(getdents64), SCMP_SYS(fcntl),     SCMP_SYS(lstat),    SCMP_SYS(stat),
+    SCMP_SYS(fstatfs),    SCMP_SYS(dup),
+};
+
+static int allow(scmp_filter_ctx filter, const int *calls, size_t count)
 {
-    static const int allowed[] = {
-        SCMP_SYS(read),         SCMP_SYS(write),
-        SCMP_SYS(writev),       SCMP_SYS(lseek),
-        SCMP_SYS(close),        SCMP_SYS(fstat),
-        SCMP_SYS(newfstatat),   SCMP_SYS(brk),
-        SCMP_SYS(munmap),       SCMP_SYS(mremap),
-        SCMP_SYS(madvise),      SCMP_SYS(futex),
-        SCMP_SYS(exit),         SCMP_SYS(exit_group),
-        SCMP_SYS(rt_sigreturn), SCMP_SYS(rt_sigprocmask),
-        SCMP_SYS(getpid),       SCMP_SYS(gettid),
-        SCMP_SYS(getrandom),    SCMP_SYS(clock_gettime),
-        SCMP_SYS(gettimeofday), SCMP_SYS(restart_syscall),
-    };
+    int error = 0;
+    for (size_t i = 0; !error && i < count; i++)
+        error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, calls[i], 0);
+    return error;
+}
+
+static void filter_system_calls(bool makes_files)
+{
     scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(EPERM));
     int error = filter ? 0 : -ENOMEM;
-    for (size_t i = 0; !error && i < sizeof allowed / sizeof allowed[0]; i++)
-        error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, allowed[i], 0);
+    if (!error)
+        error = allow(filter, reading, sizeof reading / sizeof reading[0]);
+    if (!error && makes_files)
+        error = allow(filter, making, sizeof making / sizeof making[0]);
     if (!error)
         error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1,
                                  SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
@@ -83,16 +119,77 @@ static void filter_system_calls(void)
     }
 }
 
-void confine_reader(void)
+static void limit_resources(void)
 {
     limit(RLIMIT_CORE, 0);
-    limit(RLIMIT_FSIZE, RLIM_INFINITY); /* pipes have no size; files cannot be opened */
     limit(RLIMIT_CPU, CPU_SECONDS_MAX);
     if (!SHADOW_MEMORY)
         limit(RLIMIT_AS, MEMORY_MAX);
-    become_nobody();
+}
+
+static void give_up(bool makes_files)
+{
     limit(RLIMIT_NPROC, 0);
     if (prctl(PR_SET_DUMPABLE, 0) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         die("give up privileges");
-    filter_system_calls();
+    filter_system_calls(makes_files);
+}
+
+void confine_reader(void)
+{
+    limit_resources();
+    become_nobody();
+    give_up(false);
+}
+
+/* A ruleset that allows what it does not handle handles all there is: no path outside these two is
+ * opened for anything, not even by way of the descriptor of a directory. */
+static void enclose(int directory_fd, int input_fd)
+{
+    struct landlock_ruleset_attr handled = {.handled_access_fs = LANDLOCK_ALL};
+    /* The first version allows no hard link from one directory to another. */
+    if (syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION) < 2)
+        return; /* the other walls stand */
+    struct landlock_path_beneath_attr tree = {.allowed_access = LANDLOCK_TREE,
+                                              .parent_fd = directory_fd};
+    struct landlock_path_beneath_attr input = {.allowed_access = LANDLOCK_ACCESS_FS_READ_FILE,
+                                               .parent_fd = input_fd};
+    int ruleset = (int)syscall(SYS_landlock_create_ruleset, &handled, sizeof handled, 0);
+    if (ruleset < 0 ||
+        syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &tree, 0) < 0 ||
+        syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &input, 0) < 0 ||
+        prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+        syscall(SYS_landlock_restrict_self, ruleset, 0) < 0)
+        die("enclose itself in the directory");
+    close(ruleset);
+}
+
+/* Stays root, for the files are to have owners, but with what that needs alone. */
+static void keep_file_capabilities(void)
+{
+    static const int kept[] = {CAP_CHOWN, CAP_FOWNER, CAP_DAC_OVERRIDE, CAP_FSETID};
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[2] = {0};
+    for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++)
+        data[CAP_TO_INDEX(kept[i])].permitted |= CAP_TO_MASK(kept[i]);
+    for (int i = 0; i < 2; i++)
+        data[i].effective = data[i].permitted;
+    for (int capability = 0; capability <= CAP_LAST_CAP; capability++)
+        (void)prctl(PR_CAPBSET_DROP, capability, 0, 0, 0);
+    if (syscall(SYS_capset, &header, data) < 0)
+        die("drop capabilities");
+}
+
+void confine_unpacker(const char *directory, int input_fd)
+{
+    int fd = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    limit_resources();
+    umask(0022);
+    if (fd < 0 || unshare(CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWNS) < 0 || setgroups(0, NULL) < 0)
+        die("leave the host's namespaces");
+    enclose(fd, input_fd);
+    if (fchdir(fd) < 0 || chroot(".") < 0 || close(fd) < 0)
+        die("make the directory its root");
+    keep_file_capabilities();
+    give_up(true);
 }

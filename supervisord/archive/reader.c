@@ -23,6 +23,7 @@
 
 struct reader {
     struct archive *archive;
+    const struct reader_source *source;
     const struct reader_limits *limits;
     const struct reader_visitor *visitor;
     struct reader_verdict *verdict;
@@ -30,6 +31,7 @@ struct reader {
     uint64_t input_bytes; /* the whole of it; 0 where that is not known before */
     int64_t consumed;     /* of the unpacked stream, at the end of the last member */
     char path[MEMBER_PATH_MAX + 1], hard_link[MEMBER_PATH_MAX + 1];
+    unsigned char input[READ_SIZE];
 };
 
 /* A member's name as a person may see it: no control characters, whole UTF-8, bounded. */
@@ -129,9 +131,11 @@ static bool add_member(struct reader *reader, const struct member_header *header
 static bool take_hard_link(struct reader *reader, struct member_header *header, const char *target)
 {
     char text[256], path[256];
-    enum member_type type = member_name_clean(reader->hard_link, target) == MEMBER_NAME_GOOD
-                                ? members_find(&reader->members, reader->hard_link)
-                                : 0;
+    bool root = reader->limits->root_filesystem;
+    enum member_type type =
+        member_name_clean(reader->hard_link, target) == MEMBER_NAME_GOOD
+            ? root ? MEMBER_FILE : members_find(&reader->members, reader->hard_link)
+            : 0;
     if (!type || type == MEMBER_DIRECTORY || strcmp(reader->hard_link, header->path) == 0)
         return refuse(reader, "archive_hard_link",
                       "the member %s is a hard link to %s, which is no earlier file of the archive",
@@ -168,6 +172,8 @@ static bool take_type(struct reader *reader, struct member_header *header,
                       "the symlink %s has no target, or one of over 4095 bytes",
                       shown(text, header->path));
     default:
+        if (reader->limits->root_filesystem)
+            return true; /* with type 0: left out */
         return refuse(reader, "archive_special_file",
                       "the member %s is a device, a FIFO or a socket", shown(text, header->path));
     }
@@ -246,9 +252,15 @@ static int64_t mtime_ns(struct archive_entry *entry)
     return result;
 }
 
+/* What a guest's user namespace has. */
+static uint32_t id_of(int64_t id)
+{
+    return id >= 0 && id < 65536 ? (uint32_t)id : 0;
+}
+
 static bool take_member(struct reader *reader, struct archive_entry *entry)
 {
-    bool root;
+    bool root, system = reader->limits->root_filesystem;
     const char *name = archive_entry_pathname(entry);
     if (!name)
         return refuse(reader, "archive_bad_name", "a member has a name that cannot be read");
@@ -260,7 +272,9 @@ static bool take_member(struct reader *reader, struct archive_entry *entry)
         return false;
     struct member_header header = {
         .path = reader->path,
-        .mode = (uint32_t)archive_entry_perm(entry) & 0777,
+        .mode = (uint32_t)archive_entry_perm(entry) & (system ? 07777 : 0777),
+        .uid = system ? id_of(archive_entry_uid(entry)) : 0,
+        .gid = system ? id_of(archive_entry_gid(entry)) : 0,
         .mtime_ns = mtime_ns(entry),
     };
     if (!take_type(reader, &header, entry))
@@ -270,7 +284,9 @@ static bool take_member(struct reader *reader, struct archive_entry *entry)
         return header.type == MEMBER_DIRECTORY ||
                refuse(reader, "archive_bad_name", "the member %s has no name", shown(text, name));
     }
-    if (!add_member(reader, &header) || !add_content(reader, header.size))
+    if (!header.type)
+        return true;
+    if ((!system && !add_member(reader, &header)) || !add_content(reader, header.size))
         return false;
     if (reader->visitor && !reader->visitor->on_member(reader->visitor->arg, &header))
         return false;
@@ -289,15 +305,33 @@ static bool check_filters(struct reader *reader)
     return true;
 }
 
-static bool read_all(struct reader *reader, int fd)
+static la_ssize_t on_read(struct archive *archive, void *arg, const void **ret_data)
+{
+    struct reader *reader = arg;
+    *ret_data = reader->input;
+    ssize_t got = reader->source->read(reader->source->arg, reader->input, sizeof reader->input);
+    if (got < 0)
+        archive_set_error(archive, EIO, "it cannot be read");
+    return got < 0 ? ARCHIVE_FATAL : got;
+}
+
+static bool open_source(struct reader *reader)
+{
+    int result = reader->source->read
+                     ? archive_read_open(reader->archive, reader, NULL, on_read, NULL)
+                     : archive_read_open_fd(reader->archive, reader->source->fd, READ_SIZE);
+    return result == ARCHIVE_OK || refuse_bytes(reader);
+}
+
+static bool read_all(struct reader *reader)
 {
     struct archive_entry *entry;
     struct archive *archive = reader->archive;
     archive_read_support_format_tar(archive);
     archive_read_support_filter_gzip(archive);
     archive_read_support_filter_zstd(archive);
-    if (archive_read_open_fd(archive, fd, READ_SIZE) != ARCHIVE_OK)
-        return refuse_bytes(reader);
+    if (!open_source(reader))
+        return false;
     for (;;) {
         int result = archive_read_next_header(archive, &entry);
         if (result == ARCHIVE_EOF)
@@ -319,22 +353,24 @@ static bool read_all(struct reader *reader, int fd)
     return reader->verdict->compression || check_filters(reader);
 }
 
-void reader_run(int fd, const struct reader_limits *limits, const struct reader_visitor *visitor,
-                struct reader_verdict *ret_verdict)
+void reader_run(const struct reader_source *source, const struct reader_limits *limits,
+                const struct reader_visitor *visitor, struct reader_verdict *ret_verdict)
 {
     struct stat status;
     *ret_verdict = (struct reader_verdict){0};
     struct reader reader = {
         .archive = archive_read_new(),
+        .source = source,
         .limits = limits,
         .visitor = visitor,
         .verdict = ret_verdict,
+        .input_bytes = source->size,
         .members.limit = limits->max_entries,
     };
-    if (fstat(fd, &status) == 0 && S_ISREG(status.st_mode))
+    if (!source->read && fstat(source->fd, &status) == 0 && S_ISREG(status.st_mode))
         reader.input_bytes = (uint64_t)status.st_size;
-    ret_verdict->good = reader.archive ? read_all(&reader, fd)
-                                       : refuse(&reader, "archive_too_large", "out of memory");
+    ret_verdict->good =
+        reader.archive ? read_all(&reader) : refuse(&reader, "archive_too_large", "out of memory");
     if (!ret_verdict->good && !ret_verdict->code)
         refuse(&reader, "archive_abandoned", "nobody took what was read");
     archive_read_free(reader.archive);
