@@ -364,3 +364,40 @@ def test_a_reader_that_goes_away_ends_the_program():
         except BrokenPipeError:
             pass
         assert process.wait(timeout=60) != 0
+
+
+@pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+@pytest.mark.parametrize("name", [b"na\xc3\xafve", b"latin-\xe9", b"\xff\xfe", b"new\nline", b"a\\b"])
+def test_names_come_byte_for_byte(format, name):
+    data = tar(member(os.fsdecode(name), content=b"x"), format=format)
+    assert [m[0] for m in tree(data)] == [name]
+
+
+@pytest.mark.parametrize("format", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_long_names_and_targets_come_whole(format):
+    name, target = "/".join(["long" * 25] * 20), "t" * 3000
+    data = tar(member(name, content=b"x"), symlink("l", target), format=format)
+    assert [(m[0], m[4]) for m in tree(data)] == [(name.encode(), b""), (b"l", target.encode())]
+
+
+@pytest.mark.parametrize("mtime, nanoseconds", [
+    ("-2", -2 * 10**9), ("1234567890.5", 1234567890500000000),
+    ("9223372037", 2**63 - 1), ("-9223372038", -2**63),
+    (str(2**62), 2**63 - 1), (str(-2**62), -2**63)])
+def test_a_time_that_does_not_fit_is_the_nearest_that_does(mtime, nanoseconds):
+    done = run(tar(member("f", pax_headers={"mtime": mtime})), "tree")
+    assert done.stderr == b"good 1 0 none\n"
+    told = fields(fields(done.stdout[4:])[2])[5]
+    assert (told if told < 2**63 else told - 2**64) == nanoseconds
+
+
+def test_a_sparse_file_of_the_old_kind_counts_with_its_holes():
+    """GNU's first sparse header: 300 GiB in a block of data."""
+    info = member("f", tarfile.GNUTYPE_SPARSE)[0]
+    info.size = 512
+    block = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    block[386:410] = b"%011o\0%011o\0" % (0, 512)
+    block[483:495] = b"\x80" + bytes(3) + (300 << 30).to_bytes(8, "big")
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    assert refusal(bytes(block) + b"x" * 512 + bytes(1024)) == "archive_too_large"
