@@ -13,6 +13,9 @@
 
 #define SUITE "bookworm"
 #define SOURCES_MAX 12
+/* The second that what is built says it was made in (Debian 12's release), wherever a package
+ * writes one down (/etc/shadow does): the same packages are the same tree on any day. */
+#define BUILD_EPOCH "SOURCE_DATE_EPOCH=1686355200"
 #define BUILD_TIMEOUT_MS (60 * 60 * 1000)
 #define OUTPUT_KEPT ((size_t)256 << 10)
 
@@ -160,7 +163,8 @@ static void make_argv(struct arguments *arguments, const struct environment_job 
     argv[count] = NULL;
 }
 
-/* The proxy settings go through to apt; nothing else of the daemon's environment does. */
+/* The proxy settings go through to apt; nothing else of the daemon's environment does. At most the
+ * six names, the epoch and NULL. */
 static const char *const *child_environment(const char *environment[8], struct buf *text)
 {
     static const char *const names[] = {"PATH",        "HOME",     "http_proxy",
@@ -177,6 +181,7 @@ static const char *const *child_environment(const char *environment[8], struct b
     }
     for (size_t i = 0; i < count; i++)
         environment[i] = text->data + offsets[i];
+    environment[count++] = BUILD_EPOCH;
     environment[count] = NULL;
     return environment;
 }
@@ -275,32 +280,34 @@ void environment_step_build(struct environment_job *job)
         environment_job_next(job, error);
 }
 
-static void on_emptied(void *arg, const struct child_result *result)
+static void on_settled(void *arg, const struct child_result *result)
 {
     struct environment_job *job = arg;
     int error = 0;
     if (result->exit_code != 0)
         error = hearth_fail(&job->failure, HEARTH_EIO, "environment_build_failed",
-                            "/dev of the new tree cannot be emptied");
+                            "the new tree cannot be put in order: %.200s", result->errors);
     environment_job_next(job, error);
 }
 
-/* Devices are the guest's driver's to give. mmdebstrap has its own mounted there while its hooks
- * run, so that this comes after it. */
-static void empty_dev(struct environment_job *job)
+/* What can only be done after mmdebstrap. Devices are the guest's driver's to give, and mmdebstrap
+ * has its own in /dev while its hooks run. Modes and owners of apt's directories depend on the
+ * cache and on whether there was something to download. */
+static void settle(struct environment_job *job)
 {
-    auto_free char *path = NULL;
+    static const char script[] =
+        "set -e; cd \"$1\"; find dev -xdev -mindepth 1 -delete; cd var; "
+        "rm -rf cache/apt/archives lib/apt/lists; "
+        "install -d -m 0755 cache/apt/archives lib/apt/lists; "
+        "install -d -m 0700 cache/apt/archives/partial lib/apt/lists/partial";
+    auto_free char *tree = NULL;
     int error = 0;
-    if (geteuid() != 0) { /* nothing was unpacked into it */
-        environment_job_next(job, 0);
-        return;
-    }
-    if (asprintf(&path, "%s/%s/tree/dev", job->environments->image_dir, job->building) < 0) {
+    if (asprintf(&tree, "%s/%s/tree", job->environments->image_dir, job->building) < 0) {
         error = hearth_fail(&job->failure, HEARTH_ENOMEMORY, NULL, "out of memory");
     } else {
-        const char *const argv[] = {"find", path, "-xdev", "-mindepth", "1", "-delete", NULL};
+        const char *const argv[] = {"sh", "-c", script, "sh", tree, NULL};
         struct spawn_spec spec = {.argv = argv, .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1};
-        error = spawn(&job->child, job->environments->loop, &spec, on_emptied, job, &job->failure);
+        error = spawn(&job->child, job->environments->loop, &spec, on_settled, job, &job->failure);
     }
     if (error)
         environment_job_next(job, error);
@@ -311,7 +318,7 @@ static const environment_step build_steps[] = {environment_step_lock,
                                                environment_step_begin,
                                                environment_step_build,
                                                unpack,
-                                               empty_dev,
+                                               settle,
                                                environment_step_digest,
                                                environment_step_publish,
                                                NULL};
