@@ -251,13 +251,13 @@ void environment_step_build(struct environment_job *job)
     auto_buf struct buf text = {0};
     auto_close int archive_fd = -1;
     int error = make_texts(&arguments, job);
-    if (!error && geteuid() != 0)
-        error = open_archive(job, &archive_fd);
-    else if (error)
+    if (error)
         error = hearth_fail(&job->failure, HEARTH_ENOMEMORY, NULL, "out of memory");
     else if (strchr(job->environments->image_dir, '\''))
         error = hearth_fail(&job->failure, HEARTH_EUNSUPPORTED, "image_dir_unusable",
                             "the image directory's name has a quote in it");
+    else if (geteuid() != 0)
+        error = open_archive(job, &archive_fd);
     if (!error) {
         make_argv(&arguments, job, extract_out, customize_out);
         struct spawn_spec spec = {
