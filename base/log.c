@@ -1,5 +1,7 @@
 #include "base/log.h"
 
+#include "base/text.h"
+
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -56,17 +58,31 @@ void log_line(enum log_level level, const char *event, const char *format, ...)
     (void)written;
 }
 
+/* Length of the character at text where a log may show it as it is, else 0: no control character
+ * (C1 is two bytes in UTF-8, and a terminal obeys it), no ill-formed byte. */
+static size_t shown_length(const char *text)
+{
+    unsigned char first = (unsigned char)text[0], second = (unsigned char)(first ? text[1] : 0);
+    if (first < 0x20 || first == 0x7f || (first == 0xc2 && second < 0xa0))
+        return 0;
+    return utf8_sequence(text, strnlen(text, 4));
+}
+
 const char *log_quote(char *out, size_t size, const char *text)
 {
     size_t used = 0;
     if (size < 3)
         return "";
     out[used++] = '"';
-    for (; *text && used + 3 < size; text++) {
-        unsigned char byte = (unsigned char)*text;
-        if (byte == '"' || byte == '\\')
+    while (*text) {
+        size_t length = shown_length(text), escape = *text == '"' || *text == '\\';
+        if (used + escape + (length ? length : 1) + 2 > size)
+            break;
+        if (escape)
             out[used++] = '\\';
-        out[used++] = byte < 0x20 || byte == 0x7f ? '?' : (char)byte;
+        memcpy(out + used, length ? text : "?", length ? length : 1);
+        used += length ? length : 1;
+        text += length ? length : 1;
     }
     out[used++] = '"';
     out[used] = '\0';

@@ -20,5 +20,6 @@ void log_line(enum log_level level, const char *event, const char *format, ...)
 #define log_warning(event, ...) log_line(LOG_LEVEL_WARNING, event, __VA_ARGS__)
 #define log_error(event, ...) log_line(LOG_LEVEL_ERROR, event, __VA_ARGS__)
 
-/* Copies text into out as a quoted string without control characters, cut to fit; gives out. */
+/* Copies text into out as a quoted string of whole UTF-8 characters, cut to fit, with a ? for every
+ * control character and ill-formed byte; gives out ("" where size is under 3). */
 const char *log_quote(char *out, size_t size, const char *text);

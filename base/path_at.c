@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -68,8 +69,14 @@ int path_make_directories(int dir_fd, const char *path, mode_t mode)
         auto_close int parent = path_open_parent(dir_fd, partial, &name);
         if (parent < 0)
             return parent == -EINVAL && partial[end - 1] == '/' ? 0 : parent;
-        if (mkdirat(parent, name, mode) < 0 && errno != EEXIST)
+        if (mkdirat(parent, name, mode) == 0)
+            continue;
+        if (errno != EEXIST)
             return -errno;
+        /* Somebody else has made it just now, or it is a symlink to nothing. */
+        auto_close int made = path_open_beneath(dir_fd, partial, O_DIRECTORY | O_PATH, 0);
+        if (made < 0)
+            return made;
     }
     return 0;
 }
@@ -91,47 +98,90 @@ int path_make_own_directories(const char *path, mode_t mode)
     return 0;
 }
 
-static int remove_children(int fd, dev_t device, int depth);
+/* A guest makes its tree as deep as it likes, and each level that is walked holds a descriptor. So
+ * a directory this far down is moved up to the top, and removed from there on the next pass. */
+#define REMOVE_DEPTH_MAX 32
+/* Only a tree that grows while it is removed needs more passes. */
+#define REMOVE_PASSES_MAX 65536
 
-static int remove_entry(int parent, const char *name, dev_t device, int depth)
+struct removal {
+    int top_fd;
+    dev_t device;
+    bool moved_up;
+};
+
+static int remove_children(struct removal *removal, int fd, int depth);
+
+static int move_up(struct removal *removal, int parent, const char *name)
+{
+    char fresh[27];
+    id_random_text(fresh, sizeof fresh - 1);
+    if (renameat(parent, name, removal->top_fd, fresh) < 0)
+        return errno == ENOENT ? 0 : -errno;
+    removal->moved_up = true;
+    return 0;
+}
+
+static int remove_entry(struct removal *removal, int parent, const char *name, int depth)
 {
     if (unlinkat(parent, name, 0) == 0 || errno == ENOENT)
         return 0;
     if (errno != EISDIR && errno != EPERM)
         return -errno;
+    if (depth == REMOVE_DEPTH_MAX)
+        return move_up(removal, parent, name);
     int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0)
         return errno == ENOENT ? 0 : -errno;
-    struct stat status;
-    int result = fstat(fd, &status) < 0    ? -errno
-                 : status.st_dev != device ? -EXDEV
-                                           : remove_children(fd, device, depth + 1);
-    if (result)
-        return result;
+    int error = remove_children(removal, fd, depth + 1);
+    if (error)
+        return error;
     return unlinkat(parent, name, AT_REMOVEDIR) < 0 && errno != ENOENT ? -errno : 0;
 }
 
-/* Takes fd. */
-static int remove_children(int fd, dev_t device, int depth)
+/* Takes fd. Goes on after an error, and gives the first one. */
+static int remove_children(struct removal *removal, int fd, int depth)
 {
-    if (depth > 1024) { /* deeper than any tree that we let in */
-        close(fd);
-        return -ELOOP;
-    }
     auto_closedir DIR *dir = fdopendir(fd);
     if (!dir) {
+        int error = -errno;
         close(fd);
-        return -errno;
+        return error;
     }
+    struct stat status;
+    if (fstat(fd, &status) < 0)
+        return -errno;
+    if (status.st_dev != removal->device)
+        return -EXDEV;
     struct dirent *entry;
     int result = 0;
     while ((errno = 0, entry = readdir(dir)))
         if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
-            int error = remove_entry(dirfd(dir), entry->d_name, device, depth);
+            int error = remove_entry(removal, fd, entry->d_name, depth);
             if (error && !result)
                 result = error;
         }
-    return result;
+    return result ? result : -errno;
+}
+
+static int remove_directory(int parent, const char *name)
+{
+    auto_close int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    struct stat status;
+    if (fd < 0)
+        return errno == ENOENT ? 0 : -errno;
+    if (fstat(fd, &status) < 0)
+        return -errno;
+    struct removal removal = {.top_fd = fd, .device = status.st_dev};
+    int error, passes = 0;
+    do {
+        int pass_fd = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        removal.moved_up = false;
+        error = pass_fd < 0 ? -errno : remove_children(&removal, pass_fd, 0);
+    } while (removal.moved_up && ++passes < REMOVE_PASSES_MAX);
+    if (error)
+        return error;
+    return unlinkat(parent, name, AT_REMOVEDIR) < 0 && errno != ENOENT ? -errno : 0;
 }
 
 int path_remove_tree(int dir_fd, const char *path)
@@ -140,10 +190,9 @@ int path_remove_tree(int dir_fd, const char *path)
     auto_close int parent = path_open_parent(dir_fd, path, &name);
     if (parent < 0)
         return parent == -ENOENT ? 0 : parent;
-    struct stat status;
-    if (fstatat(parent, name, &status, AT_SYMLINK_NOFOLLOW) < 0)
-        return errno == ENOENT ? 0 : -errno;
-    return remove_entry(parent, name, status.st_dev, 0);
+    if (unlinkat(parent, name, 0) == 0 || errno == ENOENT)
+        return 0;
+    return errno == EISDIR || errno == EPERM ? remove_directory(parent, name) : -errno;
 }
 
 ssize_t path_read_small(int dir_fd, const char *path, char *out, size_t size)

@@ -1,7 +1,8 @@
 /* File access below a directory that somebody else may be changing: every open goes through
  * openat2(2) with RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS, so that no name, `..` or symlink leaves
  * the directory, not even one that is swapped in between. What is checked is the descriptor that
- * was opened, never a name. Any thread. */
+ * was opened, never a name. The last three functions are for paths of our own choosing in
+ * directories that nobody else can change: they follow symlinks. Any thread. */
 #pragma once
 
 #include <stddef.h>
@@ -15,18 +16,18 @@ int path_open_beneath(int dir_fd, const char *path, int flags, mode_t mode);
 /* Makes path and what is missing above it, as directories with this mode. 0 or a negative errno. */
 int path_make_directories(int dir_fd, const char *path, mode_t mode);
 
-/* The same for a path of our own choosing, absolute or not, that nobody else can change: symlinks
- * in it are followed. What is made has this mode (as the umask leaves it). */
-int path_make_own_directories(const char *path, mode_t mode);
-
 /* Opens the directory that holds the last component of path and gives that component's name as a
  * pointer into path. Fails with -EINVAL where the last component is empty, "." or "..". */
 int path_open_parent(int dir_fd, const char *path, const char **ret_name);
 
 /* Removes what path names below dir_fd with all below it, without following a symlink and without
- * crossing into another file system. 0 or a negative errno; a name that is not there is no error.
- */
+ * crossing into another file system, however deep it is. 0 or a negative errno; a name that is not
+ * there is no error. */
 int path_remove_tree(int dir_fd, const char *path);
+
+/* As path_make_directories, for an absolute path or one below the working directory. What is made
+ * has this mode (as the umask leaves it). */
+int path_make_own_directories(const char *path, mode_t mode);
 
 /* Reads a small file whole (at most size - 1 bytes) into out with a NUL. Gives its length or a
  * negative errno. */
