@@ -86,7 +86,6 @@ static void stand_in(const char *script)
     char text[4096], path[128];
     snprintf(text, sizeof text,
              "#!/bin/sh\n"
-             "if [ \"$1\" = --unshare-helper ]; then shift; exec \"$@\"; fi\n"
              "for word; do case $word in */tree) tree=$word;; esac; done\n"
              "%s\n",
              script);
@@ -95,7 +94,8 @@ static void stand_in(const char *script)
     ck_assert_int_eq(chmod(path, 0755), 0);
 }
 
-#define MAKE_TREE "mkdir $tree/dev $tree/bin; echo x >$tree/dev/null2; echo sh >$tree/bin/sh\n"
+#define MAKE_TREE                                                                                  \
+    "mkdir $tree/dev $tree/bin $tree/var; echo x >$tree/dev/null2; echo sh >$tree/bin/sh\n"
 
 /* What a listener was told. */
 struct told {
