@@ -75,7 +75,8 @@ void file_handle_list(struct agent *agent, struct link_call *call,
                       const Hearth__Agent__V1__FileListRequest *request);
 void file_handle_delete(struct agent *agent, struct link_call *call,
                         const Hearth__Agent__V1__FileDeleteRequest *request);
-void file_handle_read(struct agent *agent, struct link_call *call,
+/* True: the call is taken over; false: it has been refused. */
+bool file_stream_read(struct agent *agent, struct link_call *call,
                       const Hearth__Agent__V1__FileReadRequest *request);
 void file_accept_write(struct agent *agent, struct link_call *call);
 void tree_accept_apply(struct agent *agent, struct link_call *call);

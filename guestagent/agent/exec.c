@@ -270,6 +270,9 @@ static void close_input(struct exec *exec)
     if (exec->stdin_fd >= 0)
         close(exec->stdin_fd);
     exec->stdin_fd = -1;
+    free(exec->pending); /* nobody reads it any more */
+    exec->pending = NULL;
+    exec->pending_at = exec->pending_length = 0;
     while (!list_empty(&exec->inputs)) {
         struct input *input = container_of(exec->inputs.next, struct input, link);
         Hearth__Agent__V1__ExecInputReply reply = HEARTH__AGENT__V1__EXEC_INPUT_REPLY__INIT;

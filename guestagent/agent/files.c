@@ -141,7 +141,7 @@ static void read_end(struct link_call *call, void *arg, enum link_status status,
 static const struct link_call_events read_events = {
     .on_message = read_ignores, .on_writable = read_more, .on_end = read_end};
 
-void file_handle_read(struct agent *agent, struct link_call *call,
+bool file_stream_read(struct agent *agent, struct link_call *call,
                       const Hearth__Agent__V1__FileReadRequest *request)
 {
     struct stat status;
@@ -151,12 +151,12 @@ void file_handle_read(struct agent *agent, struct link_call *call,
     int error = fd < 0 ? fd : fstat(fd, &status) < 0 ? -errno : 0;
     if (error) {
         call_refuse_errno(call, -error, "open");
-        return;
+        return false;
     }
     if (!S_ISREG(status.st_mode)) {
         call_refuse(call, LINK_STATUS_FAILED_PRECONDITION, "%s",
                     S_ISDIR(status.st_mode) ? "it is a directory" : "it is no regular file");
-        return;
+        return false;
     }
     struct reading *reading = calloc(1, sizeof *reading);
     Hearth__Agent__V1__FileEntry entry = HEARTH__AGENT__V1__FILE_ENTRY__INIT;
@@ -167,13 +167,14 @@ void file_handle_read(struct agent *agent, struct link_call *call,
     if (!reading || link_call_send(call, &reply.base)) {
         free(reading);
         call_refuse(call, LINK_STATUS_RESOURCE_EXHAUSTED, "the agent is out of memory");
-        return;
+        return false;
     }
     *reading = (struct reading){.fd = steal_fd(&fd),
                                 .offset = request->offset,
                                 .left = request->length ? request->length : UINT64_MAX};
     link_call_accept(call, &read_events, reading);
     read_more(call, reading);
+    return true;
 }
 
 /* Writing: into a file without a place in the tree's order of names, renamed at the commit. */

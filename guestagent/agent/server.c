@@ -39,6 +39,9 @@ struct method {
     const ProtobufCMessageDescriptor *request;
     void (*handle)(struct agent *agent, struct link_call *call, const ProtobufCMessage *request);
     void (*accept)(struct agent *agent, struct link_call *call); /* client streaming */
+    /* Server streaming: one request, then the handler has taken the call over (true) or refused it.
+     */
+    bool (*stream)(struct agent *agent, struct link_call *call, const ProtobufCMessage *request);
 };
 
 void call_refuse(struct link_call *call, enum link_status status, const char *format, ...)
@@ -129,9 +132,11 @@ static bool add_entropy(const ProtobufCBinaryData *entropy)
 
 static void write_machine_id(const char *machine_id)
 {
+    if (strlen(machine_id) != 32 || strspn(machine_id, "0123456789abcdef") != 32)
+        return;
     auto_close int fd =
         open("/etc/machine-id", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0444);
-    if (fd < 0 || strlen(machine_id) != 32)
+    if (fd < 0)
         return;
     if (write(fd, machine_id, 32) == 32 && write(fd, "\n", 1) < 0)
         log_warning("machine_id_not_written", "%s", strerror(errno));
@@ -192,24 +197,34 @@ HANDLER(handle_exec_forget, exec_handle_forget, Hearth__Agent__V1__ExecForgetReq
 HANDLER(handle_file_stat, file_handle_stat, Hearth__Agent__V1__FileStatRequest)
 HANDLER(handle_file_list, file_handle_list, Hearth__Agent__V1__FileListRequest)
 HANDLER(handle_file_delete, file_handle_delete, Hearth__Agent__V1__FileDeleteRequest)
-HANDLER(handle_file_read, file_handle_read, Hearth__Agent__V1__FileReadRequest)
+
+static bool stream_file_read(struct agent *agent, struct link_call *call,
+                             const ProtobufCMessage *message)
+{
+    return file_stream_read(agent, call, (const Hearth__Agent__V1__FileReadRequest *)message);
+}
 
 static const struct method methods[] = {
-    {"Hello", &hearth__agent__v1__hello_request__descriptor, handle_hello, NULL},
-    {"Configure", &hearth__agent__v1__configure_request__descriptor, handle_configure, NULL},
-    {"ExecStart", &hearth__agent__v1__exec_start_request__descriptor, handle_exec_start, NULL},
-    {"ExecRead", &hearth__agent__v1__exec_read_request__descriptor, handle_exec_read, NULL},
-    {"ExecInput", &hearth__agent__v1__exec_input_request__descriptor, handle_exec_input, NULL},
-    {"ExecCancel", &hearth__agent__v1__exec_cancel_request__descriptor, handle_exec_cancel, NULL},
-    {"ExecList", &hearth__agent__v1__empty__descriptor, handle_list_execs, NULL},
-    {"ExecForget", &hearth__agent__v1__exec_forget_request__descriptor, handle_exec_forget, NULL},
-    {"FileStat", &hearth__agent__v1__file_stat_request__descriptor, handle_file_stat, NULL},
-    {"FileList", &hearth__agent__v1__file_list_request__descriptor, handle_file_list, NULL},
-    {"FileRead", &hearth__agent__v1__file_read_request__descriptor, handle_file_read, NULL},
-    {"FileWrite", NULL, NULL, file_accept_write},
-    {"FileDelete", &hearth__agent__v1__file_delete_request__descriptor, handle_file_delete, NULL},
-    {"TreeApply", NULL, NULL, tree_accept_apply},
-    {"Shutdown", &hearth__agent__v1__shutdown_request__descriptor, handle_shutdown, NULL},
+    {"Hello", &hearth__agent__v1__hello_request__descriptor, handle_hello, NULL, NULL},
+    {"Configure", &hearth__agent__v1__configure_request__descriptor, handle_configure, NULL, NULL},
+    {"ExecStart", &hearth__agent__v1__exec_start_request__descriptor, handle_exec_start, NULL,
+     NULL},
+    {"ExecRead", &hearth__agent__v1__exec_read_request__descriptor, handle_exec_read, NULL, NULL},
+    {"ExecInput", &hearth__agent__v1__exec_input_request__descriptor, handle_exec_input, NULL,
+     NULL},
+    {"ExecCancel", &hearth__agent__v1__exec_cancel_request__descriptor, handle_exec_cancel, NULL,
+     NULL},
+    {"ExecList", &hearth__agent__v1__empty__descriptor, handle_list_execs, NULL, NULL},
+    {"ExecForget", &hearth__agent__v1__exec_forget_request__descriptor, handle_exec_forget, NULL,
+     NULL},
+    {"FileStat", &hearth__agent__v1__file_stat_request__descriptor, handle_file_stat, NULL, NULL},
+    {"FileList", &hearth__agent__v1__file_list_request__descriptor, handle_file_list, NULL, NULL},
+    {"FileRead", &hearth__agent__v1__file_read_request__descriptor, NULL, NULL, stream_file_read},
+    {"FileWrite", NULL, NULL, file_accept_write, NULL},
+    {"FileDelete", &hearth__agent__v1__file_delete_request__descriptor, handle_file_delete, NULL,
+     NULL},
+    {"TreeApply", NULL, NULL, tree_accept_apply, NULL},
+    {"Shutdown", &hearth__agent__v1__shutdown_request__descriptor, handle_shutdown, NULL, NULL},
 };
 
 /* Calls. */
@@ -228,7 +243,10 @@ static void unary_message(struct link_call *call, void *arg, const uint8_t *data
         call_refuse(call, LINK_STATUS_INVALID_ARGUMENT, "the message cannot be read");
         return;
     }
-    unary->method->handle(unary->agent, call, request);
+    if (!unary->method->stream)
+        unary->method->handle(unary->agent, call, request);
+    else if (unary->method->stream(unary->agent, call, request))
+        free(unary); /* its events are another's now */
     protobuf_c_message_free_unpacked(request, NULL);
 }
 
