@@ -394,6 +394,16 @@ static struct exec *admit(struct workspace *workspace, const struct exec_spec *s
     return exec;
 }
 
+/* Comes before the recording of its end, which is committed later. */
+static void noted(void *arg, int error, const struct hearth_failure *failure)
+{
+    struct exec *exec = arg;
+    if (error)
+        log_warning("exec_not_noted", "exec=%s detail=\"%s\"", exec->exec_id, failure->detail);
+    exec->noted = true;
+    exec_wait_noted(exec);
+}
+
 void exec_start(struct workspace *workspace, const struct principal *principal,
                 const struct exec_spec *spec, int wait_ms, exec_done done, void *arg,
                 struct exec_wait **ret_wait)
@@ -417,7 +427,7 @@ void exec_start(struct workspace *workspace, const struct principal *principal,
     struct change *change = change_new();
     exec_row(exec, &row);
     change_put_exec(change, &row);
-    change_commit(change, workspace->supervisor->history, NULL, NULL);
+    change_commit(change, workspace->supervisor->history, noted, exec);
 }
 
 /* Start-up and ends of workspaces. */
@@ -430,6 +440,7 @@ int exec_load(struct supervisor *supervisor, const struct row_exec *row)
     struct exec *exec = exec_new(container_of(entry, struct workspace, entry), row->exec_id);
     if (!exec)
         return HEARTH_ENOMEMORY;
+    exec->noted = true;
     exec->sequence = row->sequence;
     exec->command = text_copy(row->command);
     exec->cwd = text_copy(row->cwd);

@@ -29,6 +29,7 @@ struct exec {
     bool ended, lost, cancelled, started, timed_out, drained, announced;
     int exit_code, signal;
     char problem[256];
+    bool noted; /* its row is written: only now may it be told of as running */
     struct exec_output output, errors;
     struct agent_call *watcher; /* waits for the end; NULL while the link is down */
     struct list waits;          // exec_wait::link
@@ -42,6 +43,7 @@ struct exec_wait {
     char exec_id[ID_SIZE], workspace_id[ID_SIZE];
     uint64_t stdout_offset, stderr_offset;
     bool until_end;
+    bool due;      /* its time is up, but the exec is not noted yet */
     bool deferred; /* answered at the end of the turn */
     bool snapshot; /* the deadline has passed: the next answer is the last */
     struct timer deadline;
@@ -62,6 +64,8 @@ void exec_fill_status(const struct exec *exec, struct exec_status *ret_status);
 
 /* exec_wait.c */
 struct exec_wait *exec_wait_new(struct exec *exec, int wait_ms, exec_done done, void *arg);
+/* The exec's row is written: answers what is due. */
+void exec_wait_noted(struct exec *exec);
 /* Answers with failure at the end of the turn. */
 void exec_wait_fail(struct exec_wait *wait, const struct hearth_failure *failure);
 /* The exec has ended (error 0) or is given up: answers all waits. */

@@ -126,10 +126,23 @@ static void ask(struct exec_wait *wait)
 static void deadline_passed(void *arg)
 {
     struct exec_wait *wait = arg;
+    wait->due = !wait->exec->noted;
+    if (wait->due)
+        return;
     wait->snapshot = true;
     if (wait->call)
         agent_call_cancel(steal_pointer(wait->call));
     ask(wait);
+}
+
+void exec_wait_noted(struct exec *exec)
+{
+    list_for_each(cursor, next, &exec->waits)
+    {
+        struct exec_wait *wait = container_of(cursor, struct exec_wait, link);
+        if (wait->due)
+            deadline_passed(wait);
+    }
 }
 
 struct exec_wait *exec_wait_new(struct exec *exec, int wait_ms, exec_done done, void *arg)
