@@ -83,6 +83,17 @@ void *call_allocate(struct call *call, size_t size)
     return memset(memory, 0, size);
 }
 
+void *call_allocate_or_fail(struct call *call, size_t size)
+{
+    struct hearth_failure failure;
+    void *memory = call_allocate(call, size);
+    if (memory)
+        return memory;
+    hearth_fail(&failure, HEARTH_ENOMEMORY, NULL, "out of memory");
+    call_fail(call, &failure);
+    return NULL;
+}
+
 void call_send(struct call *call, int status, const char *content_type, struct buf *body)
 {
     struct http_request *request = call->request;

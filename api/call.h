@@ -27,9 +27,10 @@ void call_header(struct call *call, const char *name, const char *value);
  * for, and still ends the call. NULL unsets. */
 void call_on_gone(struct call *call, void (*fn)(void *arg), void *arg);
 
-/* Memory that lives as long as the call (aborts never: NULL when out of memory, the handler then
- * fails the call). */
+/* Memory that lives as long as the call, zeroed. NULL when there is none: the first leaves the call
+ * as it is, the second has failed it. */
 void *call_allocate(struct call *call, size_t size);
+void *call_allocate_or_fail(struct call *call, size_t size);
 
 /* REST only (call_can_stream): a streamed reply. */
 bool call_can_stream(const struct call *call);

@@ -52,8 +52,6 @@ struct call *call_new(struct api *api, struct http_request *request,
                       const struct operation_entry *entry);
 void call_free(struct call *call);
 
-/* rest.c: the request's input is decoded and the handler called; any failure is the reply. */
-void rest_run(struct call *call);
 /* tools.c */
 void tools_list(struct api *api, struct http_request *request);
 void tools_run(struct call *call);

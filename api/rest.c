@@ -205,17 +205,11 @@ static int gather(struct call *call, const struct route *route, cJSON **ret_obje
     return error;
 }
 
-void rest_run(struct call *call)
+static void run(struct call *call, const struct route *route)
 {
-    struct route route;
-    char allow[64];
     struct hearth_failure failure;
     cJSON *object = NULL;
-    int error = route_find(method_name(http_request_method(call->request)),
-                           http_request_path(call->request), &route, allow, &failure);
-    if (!error)
-        error = gather(call, &route, &object, &failure);
-    if (error)
+    if (gather(call, route, &object, &failure))
         call_fail(call, &failure);
     else
         call_dispatch(call, object);
@@ -286,7 +280,7 @@ static void on_request(void *arg, struct http_request *request)
     if (call->tool)
         tools_run(call);
     else
-        rest_run(call);
+        run(call, &route);
 }
 
 static void on_body(void *arg, struct http_request *request, const void *data, size_t length)

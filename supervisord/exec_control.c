@@ -155,12 +155,8 @@ int exec_history(struct workspace *workspace, unsigned limit, const char *cursor
     if (cursor && *cursor) {
         char *end;
         after = strtoull(cursor, &end, 10);
-        if (*end || strspn(cursor, "0123456789") != strlen(cursor) || strlen(cursor) > 19) {
-            int error = hearth_fail(failure, HEARTH_EINVALID, "bad_cursor",
-                                    "the cursor is not one that was given");
-            hearth_failure_field(failure, "/cursor");
-            return error;
-        }
+        if (*end || strspn(cursor, "0123456789") != strlen(cursor) || strlen(cursor) > 19)
+            return supervisor_bad_cursor(failure);
     }
     /* One more than asked for tells whether there are more; running ones are passed over. */
     int error =

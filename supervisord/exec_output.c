@@ -51,12 +51,8 @@ int exec_cursor_parse(const char *cursor, uint64_t *ret_stdout, uint64_t *ret_st
     int used = 0;
     if (cursor && *cursor &&
         (strspn(cursor, "0123456789.") != strlen(cursor) || strlen(cursor) > 41 ||
-         sscanf(cursor, "%20llu.%20llu%n", &out, &err, &used) != 2 || cursor[used])) {
-        int error = hearth_fail(failure, HEARTH_EINVALID, "bad_cursor",
-                                "the cursor is not one that was given");
-        hearth_failure_field(failure, "/cursor");
-        return error;
-    }
+         sscanf(cursor, "%20llu.%20llu%n", &out, &err, &used) != 2 || cursor[used]))
+        return supervisor_bad_cursor(failure);
     *ret_stdout = out;
     *ret_stderr = err;
     return 0;
@@ -98,8 +94,8 @@ char *exec_command_text(const struct exec_spec *spec)
 
 /* What of an output (head, hole, tail) lies past offset: as pointer, length, head and omitted. */
 static void slice(const char *data, size_t length, size_t head, uint64_t start, uint64_t omitted,
-                  uint64_t total, uint64_t offset, const char **ret_data, size_t *ret_length,
-                  size_t *ret_head, uint64_t *ret_omitted)
+                  uint64_t offset, const char **ret_data, size_t *ret_length, size_t *ret_head,
+                  uint64_t *ret_omitted)
 {
     uint64_t head_end = start + head, tail_start = head_end + omitted,
              tail_end = tail_start + (length - head);
@@ -117,7 +113,6 @@ static void slice(const char *data, size_t length, size_t head, uint64_t start, 
     } else {
         skip = offset >= tail_end ? length : head + (size_t)(offset - tail_start);
     }
-    (void)total;
     *ret_data = length ? data + skip : "";
     *ret_length = length - skip;
     *ret_head = skip >= head ? 0 : head - skip;
@@ -129,11 +124,11 @@ void exec_slice(struct exec_status *status, const struct exec_output *output,
                 const struct exec_output *errors, uint64_t stdout_offset, uint64_t stderr_offset)
 {
     slice(output->data.data, output->data.length, output->head, output->start, output->omitted,
-          output->total, stdout_offset, &status->stdout_data, &status->stdout_length,
-          &status->stdout_head, &status->stdout_omitted);
+          stdout_offset, &status->stdout_data, &status->stdout_length, &status->stdout_head,
+          &status->stdout_omitted);
     slice(errors->data.data, errors->data.length, errors->head, errors->start, errors->omitted,
-          errors->total, stderr_offset, &status->stderr_data, &status->stderr_length,
-          &status->stderr_head, &status->stderr_omitted);
+          stderr_offset, &status->stderr_data, &status->stderr_length, &status->stderr_head,
+          &status->stderr_omitted);
     status->stdout_bytes = output->total;
     status->stderr_bytes = errors->total;
     status->truncated = status->stdout_omitted || status->stderr_omitted;

@@ -168,11 +168,7 @@ static int cursor_decode(const char *cursor, struct buf *out, struct hearth_fail
         else
             error = buf_char(out, (char)byte);
     }
-    if (error) {
-        hearth_fail(failure, HEARTH_EINVALID, "bad_cursor", "the cursor is not one that was given");
-        hearth_failure_field(failure, "/cursor");
-    }
-    return error;
+    return error ? supervisor_bad_cursor(failure) : 0;
 }
 
 static void listed(void *arg, enum link_status status, const struct hearth_failure *failure,

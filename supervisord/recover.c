@@ -111,8 +111,8 @@ static int load_operation(void *arg, const struct row_operation *row)
     copy->tenant_id = text_copy(row->tenant_id);
     copy->subject_id = text_copy(row->subject_id);
     copy->kind = text_copy(row->kind);
-    copy->request = NULL;
-    return copy->operation_id && copy->tenant_id && copy->subject_id && copy->kind
+    copy->request = text_copy(row->request);
+    return copy->operation_id && copy->tenant_id && copy->subject_id && copy->kind && copy->request
                ? 0
                : HEARTH_ENOMEMORY;
 }
@@ -151,6 +151,7 @@ static void free_operations(struct loading *loading)
         free((char *)(uintptr_t)row->tenant_id);
         free((char *)(uintptr_t)row->subject_id);
         free((char *)(uintptr_t)row->kind);
+        free((char *)(uintptr_t)row->request);
     }
     free(loading->operations);
 }

@@ -14,11 +14,24 @@ static void row_of(const struct steps *steps, struct row_operation *ret_row)
         .tenant_id = steps->tenant_id,
         .subject_id = steps->subject_id,
         .kind = steps->kind->name,
-        .request = "",
+        .request = steps->kind->request ? steps->kind->request(steps->subject) : "",
         .step = (uint32_t)steps->at,
         .undoing = steps->undoing,
         .created_at = clock_wall_us(),
     };
+}
+
+void steps_asker_format(char out[STEPS_ASKER_SIZE], const struct principal *principal,
+                        const char *request_id)
+{
+    snprintf(out, STEPS_ASKER_SIZE, "%s %s", principal->token_id, request_id);
+}
+
+void steps_asker_parse(const char *request, struct principal *principal, char ret_request_id[68])
+{
+    size_t length = strcspn(request, " ");
+    snprintf(principal->token_id, sizeof principal->token_id, "%.*s", (int)length, request);
+    snprintf(ret_request_id, 68, "%s", request[length] ? request + length + 1 : "");
 }
 
 /* Noted, not waited for: what a crash loses of it is only done or undone once more. */

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+struct principal;
 struct steps;
 struct supervisor;
 
@@ -27,6 +28,9 @@ struct steps_kind {
     const struct step *steps;
     size_t count;
     bool forward_only; /* after a crash it goes on; else it is undone */
+    /* The kind's own words, which steps_resume's row gives back after a crash (steps_asker_format
+     * makes some). NULL: none. Borrowed while the row is written. */
+    const char *(*request)(const void *subject);
     /* The end, once. After an undo error and failure say why. The row is deleted by what done
      * commits: it adds steps_finish to its change. The runner is freed after done returned. */
     void (*done)(struct steps *steps, void *subject, int error,
@@ -43,6 +47,12 @@ struct steps {
     bool undoing;
     struct hearth_failure failure;
 };
+
+/* Who asked, as a journalled request: a resumed operation's audit names them. */
+#define STEPS_ASKER_SIZE 104
+void steps_asker_format(char out[STEPS_ASKER_SIZE], const struct principal *principal,
+                        const char *request_id);
+void steps_asker_parse(const char *request, struct principal *principal, char ret_request_id[68]);
 
 /* Writes the intent together with change (taken) and runs the first step after the commit. Where
  * the commit fails, done is called with its failure and nothing has been done. */

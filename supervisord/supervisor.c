@@ -57,6 +57,15 @@ struct driver_slot *supervisor_driver(struct supervisor *supervisor, const char 
     return NULL;
 }
 
+int supervisor_bad_cursor(struct hearth_failure *failure)
+{
+    hearth_fail(failure, HEARTH_EINVALID, "bad_cursor",
+                "the cursor is not one that was given, or too old");
+    hearth_failure_field(failure, "/cursor");
+    hearth_failure_hint(failure, "Begin again without a cursor.");
+    return HEARTH_EINVALID;
+}
+
 void supervisor_crash_point(const char *name)
 {
     static const char *wanted;

@@ -123,6 +123,8 @@ void supervisor_give_range(struct supervisor *supervisor, uint32_t index);
 /* Tells a drain that nothing is under way any more. */
 void supervisor_maybe_quiet(struct supervisor *supervisor);
 struct driver_slot *supervisor_driver(struct supervisor *supervisor, const char *name);
+/* A cursor that is none of ours: HEARTH_EINVALID `bad_cursor`, field "/cursor". */
+int supervisor_bad_cursor(struct hearth_failure *failure);
 /* Ends the process where HEARTHD_CRASH_AT names this point: the fault tests' kill between two
  * steps. */
 void supervisor_crash_point(const char *name);

@@ -14,7 +14,7 @@ struct creation {
     struct workspace *workspace;
     struct steps *steps; /* NULL when claimed from the pool */
     struct principal principal;
-    char request_id[68];
+    char request_id[68], asker[STEPS_ASKER_SIZE];
     char seed_upload[ID_SIZE]; /* "" for none */
     int64_t began_us;
     struct hearth_failure failure;
@@ -190,8 +190,14 @@ static const struct step create_steps[] = {
     {.name = "seed", .run = run_seed},
 };
 
+static const char *create_request(const void *subject)
+{
+    return ((const struct creation *)subject)->asker;
+}
+
 const struct steps_kind create_kind = {
     .name = "create",
+    .request = create_request,
     .steps = create_steps,
     .count = sizeof create_steps / sizeof *create_steps,
     .done = create_done,
@@ -409,6 +415,7 @@ void workspace_create(struct supervisor *supervisor, const struct principal *pri
                                           .arg = arg};
             snprintf(creation->request_id, sizeof creation->request_id, "%s",
                      spec->request_id ? spec->request_id : "");
+            steps_asker_format(creation->asker, principal, creation->request_id);
             snprintf(creation->seed_upload, sizeof creation->seed_upload, "%s",
                      spec->seed_upload ? spec->seed_upload : "");
             attach(workspace, sandbox);
@@ -439,7 +446,8 @@ struct steps *workspace_resume_create(struct workspace *workspace, const struct 
                                   .workspace = workspace,
                                   .began_us = clock_monotonic_us()};
     creation->principal.tenant = workspace->tenant;
-    snprintf(creation->principal.token_id, sizeof creation->principal.token_id, "hearthd");
+    snprintf(creation->asker, sizeof creation->asker, "%s", row->request);
+    steps_asker_parse(row->request, &creation->principal, creation->request_id);
     creation->steps = steps_resume(workspace->supervisor, &create_kind, creation, row);
     return creation->steps;
 }

@@ -14,7 +14,7 @@ struct life {
     struct workspace *workspace;
     struct steps *steps;
     struct principal principal;
-    char request_id[68];
+    char request_id[68], asker[STEPS_ASKER_SIZE];
     const char *operation;
     struct hearth_failure failure;
     workspace_done done; /* NULL once told, or when nobody waits */
@@ -39,7 +39,13 @@ static struct life *life_new(struct workspace *workspace, const struct principal
         snprintf(life->principal.token_id, sizeof life->principal.token_id, "hearthd");
     life->principal.tenant = workspace->tenant;
     snprintf(life->request_id, sizeof life->request_id, "%s", request_id ? request_id : "");
+    steps_asker_format(life->asker, &life->principal, life->request_id);
     return life;
+}
+
+static const char *life_request(const void *subject)
+{
+    return ((const struct life *)subject)->asker;
 }
 
 static void tell(struct life *life, int error, const struct hearth_failure *failure)
@@ -185,6 +191,7 @@ static const struct steps_kind delete_kind = {
     .steps = delete_steps,
     .count = sizeof delete_steps / sizeof *delete_steps,
     .forward_only = true,
+    .request = life_request,
     .done = delete_done,
 };
 
@@ -276,8 +283,12 @@ static void stop_done(struct steps *steps, void *subject, int error,
 
 static const struct step stop_steps[] = {{.name = "shutdown", .run = run_shutdown}};
 
-static const struct steps_kind stop_kind = {
-    .name = "stop", .steps = stop_steps, .count = 1, .forward_only = true, .done = stop_done};
+static const struct steps_kind stop_kind = {.name = "stop",
+                                            .steps = stop_steps,
+                                            .count = 1,
+                                            .forward_only = true,
+                                            .request = life_request,
+                                            .done = stop_done};
 
 void workspace_stop(struct workspace *workspace, const struct principal *principal,
                     const char *request_id, workspace_done done, void *arg)
@@ -337,7 +348,7 @@ static void start_done(struct steps *steps, void *subject, int error,
 static const struct step start_steps[] = {{.name = "boot", .run = run_boot, .undo = undo_boot}};
 
 static const struct steps_kind start_kind = {
-    .name = "start", .steps = start_steps, .count = 1, .done = start_done};
+    .name = "start", .steps = start_steps, .count = 1, .request = life_request, .done = start_done};
 
 void workspace_start(struct workspace *workspace, const struct principal *principal,
                      const char *request_id, workspace_done done, void *arg)
@@ -412,6 +423,8 @@ void workspace_resume_operation(struct workspace *workspace, const struct row_op
     life->operation = kind == &delete_kind ? "workspace_delete"
                       : kind == &stop_kind ? "workspace_stop"
                                            : "workspace_start";
+    steps_asker_parse(row->request, &life->principal, life->request_id);
+    snprintf(life->asker, sizeof life->asker, "%s", row->request);
     if (kind == &delete_kind)
         workspace->state = WORKSPACE_DELETING;
     life->steps = steps_resume(workspace->supervisor, kind, life, row);

@@ -142,13 +142,8 @@ int workspace_list(struct supervisor *supervisor, const struct principal *princi
     if (!filter->cursor || !*filter->cursor)
         return first_page(supervisor, tenant, filter, visit, arg, ret_cursor, failure);
     struct list_snapshot *snapshot = snapshot_find(supervisor, tenant, filter->cursor, &position);
-    if (!snapshot) {
-        int error = hearth_fail(failure, HEARTH_EINVALID, "bad_cursor",
-                                "the cursor is not one that was given, or too old");
-        hearth_failure_field(failure, "/cursor");
-        hearth_failure_hint(failure, "Begin again without a cursor.");
-        return error;
-    }
+    if (!snapshot)
+        return supervisor_bad_cursor(failure);
     for (unsigned count = 0; position < snapshot->count && count < filter->limit; position++) {
         struct map_entry *entry = map_find(&supervisor->workspaces, snapshot->ids[position]);
         struct workspace *workspace = entry ? container_of(entry, struct workspace, entry) : NULL;

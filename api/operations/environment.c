@@ -154,13 +154,9 @@ static void gone(void *arg)
 
 static struct job *job_new(struct call *call, bool stream, const char *operation)
 {
-    struct job *job = call_allocate(call, sizeof *job);
-    if (!job) {
-        struct hearth_failure failure;
-        hearth_fail(&failure, HEARTH_ENOMEMORY, NULL, "out of memory");
-        call_fail(call, &failure);
+    struct job *job = call_allocate_or_fail(call, sizeof *job);
+    if (!job)
         return NULL;
-    }
     job->call = call;
     job->stream = stream && call_can_stream(call);
     job->operation = operation;

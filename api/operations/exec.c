@@ -42,37 +42,21 @@ static void answered(void *arg, int error, const struct hearth_failure *failure,
     reply_with(call, &body, &json);
 }
 
-static void nobody_waits(void *arg, int error, const struct hearth_failure *failure,
-                         const struct exec_status *status)
-{
-    (void)arg;
-    (void)error;
-    (void)failure;
-    (void)status;
-}
-
 /* The client has gone: its command goes too, unless it was to outlive the wait. The call itself is
  * answered into the void when the command ends. */
 static void gone(void *arg)
 {
     struct waiting *waiting = arg;
-    struct hearth_failure failure;
-    struct workspace *workspace =
-        workspace_find(call_principal(waiting->call), waiting->workspace_id, &failure);
-    if (workspace && waiting->cancel_if_gone)
-        exec_cancel(workspace, waiting->exec_id, nobody_waits, NULL);
+    if (waiting->cancel_if_gone)
+        exec_cancel_for_nobody(waiting->call, waiting->workspace_id, waiting->exec_id);
 }
 
 static struct waiting *waiting_new(struct call *call, const char *workspace_id,
                                    const char *encoding)
 {
-    struct waiting *waiting = call_allocate(call, sizeof *waiting);
-    if (!waiting) {
-        struct hearth_failure failure;
-        hearth_fail(&failure, HEARTH_ENOMEMORY, NULL, "out of memory");
-        call_fail(call, &failure);
+    struct waiting *waiting = call_allocate_or_fail(call, sizeof *waiting);
+    if (!waiting)
         return NULL;
-    }
     waiting->call = call;
     waiting->encoding = encoding_of(encoding);
     memcpy(waiting->workspace_id, workspace_id, strlen(workspace_id) + 1);
@@ -214,14 +198,14 @@ static void exec(struct call *call, const void *arg)
     struct workspace *workspace = workspace_or_fail(call, input->workspace_id);
     if (!workspace)
         return;
-    struct exec_variable *variables =
-        call_allocate(call, (input->env.count + 1) * sizeof *variables);
-    if (!variables)
-        hearth_fail(&failure, HEARTH_ENOMEMORY, NULL, "out of memory");
-    if (!variables || check_exec(input, &failure)) {
+    if (check_exec(input, &failure)) {
         call_fail(call, &failure);
         return;
     }
+    struct exec_variable *variables =
+        call_allocate_or_fail(call, (input->env.count + 1) * sizeof *variables);
+    if (!variables)
+        return;
     for (size_t i = 0; i < input->env.count; i++)
         variables[i] = (struct exec_variable){input->env.items[i].name, input->env.items[i].value};
     struct exec_spec spec = {
@@ -377,20 +361,7 @@ struct logs_input {
 
 static const struct field logs_input[] = {
     WORKSPACE_ID_FIELD(logs_input),
-    {.name = "limit",
-     .type = FIELD_INTEGER,
-     .place = PLACE_QUERY,
-     .minimum = 1,
-     .maximum = 1000,
-     .default_json = "100",
-     .description = "Entries in a page.",
-     .offset = offsetof(struct logs_input, limit)},
-    {.name = "cursor",
-     .type = FIELD_STRING,
-     .place = PLACE_QUERY,
-     .maximum = 32,
-     .description = "next_cursor of the page before.",
-     .offset = offsetof(struct logs_input, cursor)},
+    PAGE_FIELDS(logs_input, 32),
     {0},
 };
 
@@ -418,10 +389,7 @@ static const struct field logs_output[] = {
      .type = FIELD_OBJECT_LIST,
      .description = "Oldest first.",
      .fields = log_fields},
-    {.name = "next_cursor",
-     .type = FIELD_STRING,
-     .flags = FIELD_NULLABLE,
-     .description = "Pass it for the next page; null at the end."},
+    NEXT_CURSOR_FIELD,
     {0},
 };
 

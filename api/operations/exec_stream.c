@@ -174,14 +174,19 @@ static void nobody_waits(void *arg, int error, const struct hearth_failure *fail
     (void)status;
 }
 
+void exec_cancel_for_nobody(struct call *call, const char *workspace_id, const char *exec_id)
+{
+    struct hearth_failure failure;
+    struct workspace *workspace = workspace_find(call_principal(call), workspace_id, &failure);
+    if (workspace)
+        exec_cancel(workspace, exec_id, nobody_waits, NULL);
+}
+
 static void gone(void *arg)
 {
     struct streaming *streaming = arg;
-    struct hearth_failure failure;
-    struct workspace *workspace =
-        workspace_find(call_principal(streaming->call), streaming->workspace_id, &failure);
-    if (workspace && streaming->cancel_if_gone)
-        exec_cancel(workspace, streaming->exec_id, nobody_waits, NULL);
+    if (streaming->cancel_if_gone)
+        exec_cancel_for_nobody(streaming->call, streaming->workspace_id, streaming->exec_id);
     if (streaming->wait)
         exec_wait_cancel(streaming->wait);
     call_stream_end(streaming->call, false);
@@ -200,14 +205,10 @@ static void begun(void *arg, int error, const struct hearth_failure *failure,
 void exec_stream(struct call *call, struct workspace *workspace, const char *workspace_id,
                  const struct exec_spec *spec, bool cancel_if_gone)
 {
-    struct hearth_failure failure;
-    struct streaming *streaming = call_allocate(call, sizeof *streaming);
+    struct streaming *streaming = call_allocate_or_fail(call, sizeof *streaming);
     const char *type = call_accepts(call, types);
-    if (!streaming) {
-        hearth_fail(&failure, HEARTH_ENOMEMORY, NULL, "out of memory");
-        call_fail(call, &failure);
+    if (!streaming)
         return;
-    }
     streaming->call = call;
     streaming->events = type == types[1];
     streaming->cancel_if_gone = cancel_if_gone;

@@ -29,20 +29,7 @@ static const struct field list_input[] = {
      .default_json = "false",
      .description = "List all below it too.",
      .offset = offsetof(struct list_input, recursive)},
-    {.name = "limit",
-     .type = FIELD_INTEGER,
-     .place = PLACE_QUERY,
-     .minimum = 1,
-     .maximum = 1000,
-     .default_json = "100",
-     .description = "Entries in a page.",
-     .offset = offsetof(struct list_input, limit)},
-    {.name = "cursor",
-     .type = FIELD_STRING,
-     .place = PLACE_QUERY,
-     .maximum = 8192,
-     .description = "next_cursor of the page before.",
-     .offset = offsetof(struct list_input, cursor)},
+    PAGE_FIELDS(list_input, 8192),
     {0},
 };
 
@@ -71,10 +58,7 @@ static const struct field list_output[] = {
      .type = FIELD_STRING,
      .flags = FIELD_NULLABLE,
      .description = "How it was done."},
-    {.name = "next_cursor",
-     .type = FIELD_STRING,
-     .flags = FIELD_NULLABLE,
-     .description = "Pass it for the next page; null at the end."},
+    NEXT_CURSOR_FIELD,
     {0},
 };
 
@@ -128,15 +112,9 @@ static void list(struct call *call, const void *arg)
 {
     const struct list_input *input = arg;
     struct workspace *workspace = workspace_or_fail(call, input->workspace_id);
-    struct listing *listing = workspace ? call_allocate(call, sizeof *listing) : NULL;
-    if (!workspace)
+    struct listing *listing = workspace ? call_allocate_or_fail(call, sizeof *listing) : NULL;
+    if (!listing)
         return;
-    if (!listing) {
-        struct hearth_failure failure;
-        hearth_fail(&failure, HEARTH_ENOMEMORY, NULL, "out of memory");
-        call_fail(call, &failure);
-        return;
-    }
     *listing = (struct listing){call, input->path, execution_mode_of(workspace), input->recursive};
     files_list(workspace, input->path, input->recursive, (unsigned)input->limit, input->cursor,
                listed, listing);
@@ -259,21 +237,19 @@ static void write_gone(void *arg)
 static void write_(struct call *call, const void *arg)
 {
     const struct write_input *input = arg;
-    struct hearth_failure failure = HEARTH_FAILURE_NONE;
+    struct hearth_failure failure;
     struct workspace *workspace = workspace_or_fail(call, input->workspace_id);
     if (!workspace)
         return;
-    struct writing *writing = call_allocate(call, sizeof *writing);
-    if (!writing) {
-        hearth_fail(&failure, HEARTH_ENOMEMORY, NULL, "out of memory");
-    } else if (!call_has_raw_body(call) && !input->text) {
+    if (!call_has_raw_body(call) && !input->text) {
         hearth_fail(&failure, HEARTH_EINVALID, "missing_argument", "/text: it is needed");
         hearth_failure_field(&failure, "/text");
-    }
-    if (failure.error) {
         call_fail(call, &failure);
         return;
     }
+    struct writing *writing = call_allocate_or_fail(call, sizeof *writing);
+    if (!writing)
+        return;
     struct file_write_spec spec = {
         .path = input->path,
         .mode = input->mode ? (uint32_t)strtoul(input->mode, NULL, 8) : 0,

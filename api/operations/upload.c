@@ -87,18 +87,16 @@ static void gone(void *arg)
 static void create(struct call *call, const void *input)
 {
     struct hearth_failure failure;
-    struct receiving *receiving = call_allocate(call, sizeof *receiving);
+    struct receiving *receiving = call_allocate_or_fail(call, sizeof *receiving);
     (void)input;
-    int error = 0;
     if (!receiving)
-        error = hearth_fail(&failure, HEARTH_ENOMEMORY, NULL, "out of memory");
-    else if (!call_has_raw_body(call))
-        error = hearth_fail(
-            &failure, HEARTH_EMEDIATYPE, "unsupported_media_type",
-            "the body must be a tar: application/x-tar, application/gzip or application/zstd");
-    else
-        error = upload_begin(&receiving->sink, supervisor_uploads(call_supervisor(call)),
-                             call_principal(call)->tenant->tenant_id, &failure);
+        return;
+    int error = call_has_raw_body(call)
+                    ? upload_begin(&receiving->sink, supervisor_uploads(call_supervisor(call)),
+                                   call_principal(call)->tenant->tenant_id, &failure)
+                    : hearth_fail(&failure, HEARTH_EMEDIATYPE, "unsupported_media_type",
+                                  "the body must be a tar: application/x-tar, application/gzip or "
+                                  "application/zstd");
     if (error) {
         call_fail(call, &failure);
         return;

@@ -86,6 +86,8 @@ static const struct field metadata_fields[] = {
         {.name = "labels", .type = FIELD_MAP, .description = "Its labels."},                       \
         TEXT("environment", "The environment it was made from.")
 
+const char *const isolation_names[] = {"vm", "container", NULL};
+
 const struct field label_parts[] = {
     {.name = "name",
      .type = FIELD_STRING,

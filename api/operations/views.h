@@ -34,12 +34,67 @@ enum text_encoding encoding_of(const char *name);
 
 /* The name and the value of a label, as the schemas say them. */
 extern const struct field label_parts[];
+extern const char *const isolation_names[];
 
-/* Optional columns of a family's entry that are the same everywhere. */
+/* Rows of input and output fields that are the same everywhere. */
 #define WORKSPACE_ID_FIELD(input_struct)                                                           \
     {                                                                                              \
         .name = "workspace_id", .type = FIELD_STRING, .place = PLACE_PATH,                         \
         .flags = FIELD_REQUIRED, .maximum = 64, .pattern = ID_PATTERN("ws"),                       \
         .description = "ID of the workspace, as workspace_create gave it.",                        \
         .offset = offsetof(struct input_struct, workspace_id)                                      \
+    }
+/* limit and cursor of a list; the result has NEXT_CURSOR_FIELD. */
+#define PAGE_FIELDS(input_struct, cursor_maximum)                                                  \
+    {.name = "limit",                                                                              \
+     .type = FIELD_INTEGER,                                                                        \
+     .place = PLACE_QUERY,                                                                         \
+     .minimum = 1,                                                                                 \
+     .maximum = 1000,                                                                              \
+     .default_json = "100",                                                                        \
+     .description = "Entries in a page.",                                                          \
+     .offset = offsetof(struct input_struct, limit)},                                              \
+    {                                                                                              \
+        .name = "cursor", .type = FIELD_STRING, .place = PLACE_QUERY, .maximum = (cursor_maximum), \
+        .description = "next_cursor of the page before.",                                          \
+        .offset = offsetof(struct input_struct, cursor)                                            \
+    }
+#define NEXT_CURSOR_FIELD                                                                          \
+    {                                                                                              \
+        .name = "next_cursor", .type = FIELD_STRING, .flags = FIELD_NULLABLE,                      \
+        .description = "Pass it for the next page; null at the end."                               \
+    }
+/* What a sandbox is made of. */
+#define ENVIRONMENT_FIELD(input_struct)                                                            \
+    {                                                                                              \
+        .name = "environment", .type = FIELD_STRING, .flags = FIELD_REQUIRED, .maximum = 129,      \
+        .description =                                                                             \
+            "Environment to start from, for example debian:12; vm_list_environments lists them.",  \
+        .offset = offsetof(struct input_struct, environment)                                       \
+    }
+#define MACHINE_FIELDS(input_struct)                                                               \
+    {.name = "vcpu_count",                                                                         \
+     .type = FIELD_INTEGER,                                                                        \
+     .minimum = 1,                                                                                 \
+     .maximum = 8,                                                                                 \
+     .default_json = "1",                                                                          \
+     .description = "Virtual CPUs.",                                                               \
+     .offset = offsetof(struct input_struct, vcpu_count)},                                         \
+    {                                                                                              \
+        .name = "mem_mib", .type = FIELD_INTEGER, .minimum = 256, .maximum = 32768,                \
+        .default_json = "1024", .description = "Memory in MiB.",                                   \
+        .offset = offsetof(struct input_struct, mem_mib)                                           \
+    }
+#define ISOLATION_FIELD(input_struct)                                                              \
+    {                                                                                              \
+        .name = "isolation", .type = FIELD_STRING, .choices = isolation_names,                     \
+        .description = "Demand a vm or a container; what is demanded is given or it fails.",       \
+        .offset = offsetof(struct input_struct, isolation)                                         \
+    }
+#define ALLOW_HOST_COMPAT_FIELD(input_struct, field_flags)                                         \
+    {                                                                                              \
+        .name = "allow_host_compat", .type = FIELD_BOOLEAN, .flags = (field_flags),                \
+        .default_json = "false",                                                                   \
+        .description = "Accepted for compatibility: a container is fine.",                         \
+        .offset = offsetof(struct input_struct, allow_host_compat)                                 \
     }

@@ -12,35 +12,15 @@ struct run_input {
     bool network, allow_host_compat;
 };
 
-static const char *const isolations[] = {"vm", "container", NULL};
-
 static const struct field run_input[] = {
-    {.name = "environment",
-     .type = FIELD_STRING,
-     .flags = FIELD_REQUIRED,
-     .maximum = 129,
-     .description = "Environment to run in, for example debian:12.",
-     .offset = offsetof(struct run_input, environment)},
+    ENVIRONMENT_FIELD(run_input),
     {.name = "command",
      .type = FIELD_STRING,
      .flags = FIELD_REQUIRED,
      .maximum = 1 << 20,
      .description = "Shell command, run by /bin/sh -lc.",
      .offset = offsetof(struct run_input, command)},
-    {.name = "vcpu_count",
-     .type = FIELD_INTEGER,
-     .minimum = 1,
-     .maximum = 8,
-     .default_json = "1",
-     .description = "Virtual CPUs.",
-     .offset = offsetof(struct run_input, vcpu_count)},
-    {.name = "mem_mib",
-     .type = FIELD_INTEGER,
-     .minimum = 256,
-     .maximum = 32768,
-     .default_json = "1024",
-     .description = "Memory in MiB.",
-     .offset = offsetof(struct run_input, mem_mib)},
+    MACHINE_FIELDS(run_input),
     {.name = "timeout_seconds",
      .type = FIELD_INTEGER,
      .minimum = 1,
@@ -60,16 +40,8 @@ static const struct field run_input[] = {
      .default_json = "false",
      .description = "Give it outbound network access.",
      .offset = offsetof(struct run_input, network)},
-    {.name = "isolation",
-     .type = FIELD_STRING,
-     .choices = isolations,
-     .description = "Demand a vm or a container.",
-     .offset = offsetof(struct run_input, isolation)},
-    {.name = "allow_host_compat",
-     .type = FIELD_BOOLEAN,
-     .default_json = "false",
-     .description = "Accepted for compatibility: a container is fine.",
-     .offset = offsetof(struct run_input, allow_host_compat)},
+    ISOLATION_FIELD(run_input),
+    ALLOW_HOST_COMPAT_FIELD(run_input, 0),
     {0},
 };
 
@@ -236,19 +208,17 @@ static void created(void *arg, int error, const struct hearth_failure *failure,
 static void run_(struct call *call, const void *arg)
 {
     const struct run_input *input = arg;
-    struct hearth_failure failure = HEARTH_FAILURE_NONE;
-    struct run *run = call_allocate(call, sizeof *run);
-    if (!run) {
-        hearth_fail(&failure, HEARTH_ENOMEMORY, NULL, "out of memory");
-    } else if (input->network) {
+    if (input->network) {
+        struct hearth_failure failure;
         hearth_fail(&failure, HEARTH_EUNSUPPORTED, "network_unsupported",
                     "this build of hearth runs machines without network only");
         hearth_failure_field(&failure, "/network");
-    }
-    if (failure.error) {
         call_fail(call, &failure);
         return;
     }
+    struct run *run = call_allocate_or_fail(call, sizeof *run);
+    if (!run)
+        return;
     run->call = call;
     run->input = input;
     struct workspace_spec spec = {

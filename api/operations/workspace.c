@@ -21,14 +21,9 @@ static void changed(void *arg, int error, const struct hearth_failure *failure,
 /* Labels as rows; NULL with the call failed where memory is short. */
 static const struct row_label *labels_of(struct call *call, const struct pair_list *pairs)
 {
-    struct row_label *labels = call_allocate(call, (pairs->count + 1) * sizeof *labels);
+    struct row_label *labels = call_allocate_or_fail(call, (pairs->count + 1) * sizeof *labels);
     for (size_t i = 0; labels && i < pairs->count; i++)
         labels[i] = (struct row_label){pairs->items[i].name, pairs->items[i].value};
-    if (!labels) {
-        struct hearth_failure failure;
-        hearth_fail(&failure, HEARTH_ENOMEMORY, NULL, "out of memory");
-        call_fail(call, &failure);
-    }
     return labels;
 }
 
@@ -47,30 +42,10 @@ struct create_input {
 
 static const char *const network_policies[] = {"off", "egress", "published-ports",
                                                "egress+published-ports", NULL};
-static const char *const isolations[] = {"vm", "container", NULL};
 
 static const struct field create_input[] = {
-    {.name = "environment",
-     .type = FIELD_STRING,
-     .flags = FIELD_REQUIRED,
-     .maximum = 129,
-     .description =
-         "Environment to start from, for example debian:12; vm_list_environments lists them.",
-     .offset = offsetof(struct create_input, environment)},
-    {.name = "vcpu_count",
-     .type = FIELD_INTEGER,
-     .minimum = 1,
-     .maximum = 8,
-     .default_json = "1",
-     .description = "Virtual CPUs.",
-     .offset = offsetof(struct create_input, vcpu_count)},
-    {.name = "mem_mib",
-     .type = FIELD_INTEGER,
-     .minimum = 256,
-     .maximum = 32768,
-     .default_json = "1024",
-     .description = "Memory in MiB.",
-     .offset = offsetof(struct create_input, mem_mib)},
+    ENVIRONMENT_FIELD(create_input),
+    MACHINE_FIELDS(create_input),
     {.name = "ttl_seconds",
      .type = FIELD_INTEGER,
      .minimum = 60,
@@ -103,11 +78,7 @@ static const struct field create_input[] = {
      .fields = label_parts,
      .description = "Labels to find it by.",
      .offset = offsetof(struct create_input, labels)},
-    {.name = "isolation",
-     .type = FIELD_STRING,
-     .choices = isolations,
-     .description = "Demand a vm or a container; what is demanded is given or the create fails.",
-     .offset = offsetof(struct create_input, isolation)},
+    ISOLATION_FIELD(create_input),
     {.name = "disk_mib",
      .type = FIELD_INTEGER,
      .minimum = 256,
@@ -121,12 +92,7 @@ static const struct field create_input[] = {
      .pattern = ID_PATTERN("up"),
      .description = "ID of an upload (POST /v1/uploads) whose tree becomes /workspace.",
      .offset = offsetof(struct create_input, seed_upload)},
-    {.name = "allow_host_compat",
-     .type = FIELD_BOOLEAN,
-     .flags = FIELD_REST_ONLY,
-     .default_json = "false",
-     .description = "Accepted for compatibility: a container is fine.",
-     .offset = offsetof(struct create_input, allow_host_compat)},
+    ALLOW_HOST_COMPAT_FIELD(create_input, FIELD_REST_ONLY),
     {0},
 };
 
@@ -204,20 +170,7 @@ static const struct field list_input[] = {
      .choices = states,
      .description = "Only those in this state.",
      .offset = offsetof(struct list_input, state)},
-    {.name = "limit",
-     .type = FIELD_INTEGER,
-     .place = PLACE_QUERY,
-     .minimum = 1,
-     .maximum = 1000,
-     .default_json = "100",
-     .description = "Rows in a page.",
-     .offset = offsetof(struct list_input, limit)},
-    {.name = "cursor",
-     .type = FIELD_STRING,
-     .place = PLACE_QUERY,
-     .maximum = WORKSPACE_CURSOR_SIZE,
-     .description = "next_cursor of the page before.",
-     .offset = offsetof(struct list_input, cursor)},
+    PAGE_FIELDS(list_input, WORKSPACE_CURSOR_SIZE),
     {0},
 };
 
@@ -227,10 +180,7 @@ static const struct field list_output[] = {
      .type = FIELD_OBJECT_LIST,
      .description = "Latest activity first.",
      .fields = row_fields},
-    {.name = "next_cursor",
-     .type = FIELD_STRING,
-     .flags = FIELD_NULLABLE,
-     .description = "Pass it for the next page; null at the end."},
+    NEXT_CURSOR_FIELD,
     {0},
 };
 

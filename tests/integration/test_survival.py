@@ -4,6 +4,7 @@ The rounds are seeded: HEARTH_STRESS_SEED and HEARTH_STRESS_ROUNDS choose them (
 
 import os
 import random
+import sqlite3
 import threading
 import time
 
@@ -134,6 +135,18 @@ def test_fifty_kills_under_load(hearthd_factory):
     assert numbers == [str(i) for i in range(1, len(numbers) + 1)], "output was lost or repeated"
 
 
+def outcome(hearthd, request_id):
+    """What the audit says of how a request ended, as soon as it does; None where it never does."""
+    for _ in range(400):
+        with sqlite3.connect(f"file:{hearthd.state_dir}/state.db?mode=ro", uri=True) as database:
+            rows = database.execute("SELECT outcome FROM audit WHERE request_id = ? AND outcome <> 'begun'",
+                                    (request_id,)).fetchall()
+        if rows:
+            return rows[0][0]
+        time.sleep(0.01)
+    return None
+
+
 @pytest.mark.parametrize("point", CRASH_POINTS)
 def test_a_crash_between_two_steps_leaves_nothing_half_done(hearthd_factory, monkeypatch, point):
     hearthd = hearthd_factory()
@@ -151,12 +164,13 @@ def test_a_crash_between_two_steps_leaves_nothing_half_done(hearthd_factory, mon
                "stop": ("POST", f"/v1/workspaces/{kept}/stop", {}),
                "start": ("POST", f"/v1/workspaces/{kept}/start", {})}[kind]
     try:
-        answered = client.request(*request).status < 300
+        answered = client.request(*request, headers={"X-Request-Id": "the-crash"}).status < 300
     except OSError:
         answered = False
     assert hearthd.wait() == 137
     hearthd.start()
     client = hearthd.client()
+    assert outcome(hearthd, "the-crash"), "the audit of its end names who had asked for it"
     listed = {row["workspace_id"]: row["state"] for row in client.get("/v1/workspaces")["workspaces"]}
     if kind == "delete":
         assert kept not in listed
