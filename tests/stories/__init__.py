@@ -1,0 +1,1 @@
+"""The five stories, told over the SDK with real guests and real small repositories."""
