@@ -3,7 +3,9 @@ BUILD ?= build
 PYTHON := .venv/bin/python
 SOURCES = $(shell git ls-files '*.c' '*.h')
 
-.PHONY: all build check demo deps dist-check format lint bench stress fuzz docs clean
+.PHONY: all build check demo deps dist-check format lint bench stress fuzz docs clean \
+    smoke-use-cases smoke-cold-start-validation smoke-repro-fix-loop smoke-parallel-workspaces \
+    smoke-untrusted-inspection smoke-review-eval
 
 all: build
 
@@ -25,6 +27,18 @@ check: build
 # A workspace, a bug, and a model that finds it.
 demo: build
 	@examples/demo.sh $(BUILD)/bin
+
+# The five stories of docs/use-cases, in real guests: make smoke-use-cases, or one of them by its name.
+# USE_CASE_ENVIRONMENT chooses the environment, USE_CASE_ISOLATION=vm or =container what guests are.
+STORIES := cold-start-repo-validation repro-fix-loop parallel-workspaces untrusted-inspection \
+    review-eval-workflows
+smoke-use-cases: build
+	@$(SMOKE)
+smoke-cold-start-validation smoke-repro-fix-loop smoke-parallel-workspaces smoke-untrusted-inspection \
+smoke-review-eval: build
+	@$(SMOKE) $(filter $(subst -validation,,$(@:smoke-%=%))%,$(STORIES))
+SMOKE = PYTHONPATH=clients/python:tests examples/with-daemon.sh $(BUILD)/bin $(PYTHON) -m stories \
+    $(addprefix --isolation ,$(USE_CASE_ISOLATION))
 
 # The release tarball: the same bytes each time, and it builds and passes its unit tests.
 dist-check: build

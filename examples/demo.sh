@@ -1,36 +1,5 @@
 #!/bin/bash
-# demo.sh BIN: the example against a hearthd of its own, on a Unix socket and a loopback port, which
-# ends with it. The environment is built the first time, and kept where `hearth` looks for it.
+# demo.sh BIN: the example of a tool loop, against a hearthd of its own.
 set -euo pipefail
-bin=$(realpath "$1")
-cd "$(dirname "$0")/.."
-
-base=$(mktemp -d)
-images=${HEARTHD_IMAGE_DIR:-${XDG_DATA_HOME:-$HOME/.local/share}/hearth/images}
-mkdir -p "$images"
-daemon=
-
-finish() {
-    if [ -n "$daemon" ]; then
-        kill -TERM "$daemon" 2>/dev/null || true
-        wait "$daemon" || true
-    fi
-    rm -rf "$base"
-}
-trap finish EXIT
-
-mkfifo "$base/ready"
-"$bin/hearthd" --state-dir "$base/state" --runtime-dir "$base/run" --image-dir "$images" \
-    --listen 127.0.0.1:0 --driver auto --stop-guests >"$base/ready" 2>"$base/log" &
-daemon=$!
-read -r word url <"$base/ready" || true
-if [ "$word" != ready ]; then
-    echo "demo: hearthd did not start:" >&2
-    cat "$base/log" >&2
-    exit 1
-fi
-echo "hearthd serves $url and $base/run/hearthd.sock"
-
-export HEARTH_URL="unix://$base/run/hearthd.sock"
-"$bin/hearth" env pull debian:12
-.venv/bin/python examples/openai_responses_workspace_core.py
+unset USE_CASE_ENVIRONMENT
+exec "$(dirname "$0")/with-daemon.sh" "$1" .venv/bin/python examples/openai_responses_workspace_core.py
