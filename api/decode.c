@@ -62,6 +62,24 @@ static size_t distance(const char *left, const char *right)
     return row[length];
 }
 
+static void hint_names(const struct field *fields, struct hearth_failure *failure)
+{
+    char names[320] = "";
+    size_t used = 0;
+    for (const struct field *field = fields; field->name; field++) {
+        int more =
+            snprintf(names + used, sizeof names - used, "%s%s", used ? ", " : "", field->name);
+        if (more < 0 || (size_t)more >= sizeof names - used)
+            break;
+        used += (size_t)more;
+    }
+    names[used] = '\0'; /* A name that did not fit is left out whole. */
+    if (used)
+        hearth_failure_hint(failure, "The arguments are: %s.", names);
+    else
+        hearth_failure_hint(failure, "There are no arguments here.");
+}
+
 static int unknown(const struct field *fields, const char *pointer, const char *name,
                    struct hearth_failure *failure)
 {
@@ -77,7 +95,18 @@ static int unknown(const struct field *fields, const char *pointer, const char *
     }
     if (nearest)
         hearth_failure_hint(failure, "Did you mean \"%s\"?", nearest);
+    else
+        hint_names(fields, failure);
     return error;
+}
+
+/* What the table says of an argument, for whoever gave it wrongly; a check's own hint is better. */
+static void hint_field(const struct field *field, struct hearth_failure *failure)
+{
+    if (failure && !failure->hint[0] && field->description)
+        hearth_failure_hint(failure, "%s%s%s: %s", field->name,
+                            field->default_json ? ", by default " : "",
+                            field->default_json ? field->default_json : "", field->description);
 }
 
 static const struct field *find_field(const struct field *fields, const char *name)
@@ -340,8 +369,10 @@ static int decode_fields(struct call *call, const struct field *fields, const cJ
             error = invalid(failure, pointer, "missing_argument", "it is needed");
         else
             error = decode_default(call, field, input, failure);
-        if (error)
+        if (error) {
+            hint_field(field, failure);
             return error;
+        }
     }
     return 0;
 }

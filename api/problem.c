@@ -74,7 +74,7 @@ void problem_write(struct json_writer *json, const char *key, const struct heart
     json_string(json, "detail", failure->detail);
     json_string(json, "code", failure->code);
     json_string(json, "field", failure->field[0] ? failure->field : NULL);
-    json_string(json, "hint", failure->hint[0] ? failure->hint : NULL);
+    json_string(json, "hint", problem_hint(failure));
     json_string(json, "request_id", request_id);
     json_boolean(json, "retryable", failure->retryable);
     json_object_end(json);

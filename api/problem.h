@@ -9,6 +9,8 @@
 
 /* HTTP status of a failure. */
 int problem_status(const struct hearth_failure *failure);
+/* What to do next: the failure's own hint, else that of its code or kind. Never NULL. */
+const char *problem_hint(const struct hearth_failure *failure);
 /* Writes the object as a value. type is the relative reference "/problems/CODE" (docs/errors.md).
  */
 void problem_write(struct json_writer *json, const char *key, const struct hearth_failure *failure,

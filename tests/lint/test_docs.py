@@ -57,5 +57,12 @@ def test_the_statuses_are_those_of_the_sources():
 
 def test_what_is_listed_is_still_given():
     listed = re.findall(r'<a id="([a-z_]+)"></a>', (ROOT / "docs/errors.md").read_text())
-    sources = "".join(path.read_text() for room in ROOMS for path in (ROOT / room).rglob("*.c"))
+    sources = "".join(path.read_text() for room in ROOMS for path in (ROOT / room).rglob("*.c")
+                      if path.name != "problem_hint.c")
     assert [code for code in listed if f'"{code}"' not in sources] == []
+
+
+def test_hints_are_for_codes_that_there_are():
+    listed = re.findall(r'<a id="([a-z_]+)"></a>', (ROOT / "docs/errors.md").read_text())
+    hinted = re.findall(r'^    \{"([a-z_]+)", "', (ROOT / "api/problem_hint.c").read_text(), re.M)
+    assert len(hinted) > 20 and [code for code in hinted if code not in listed] == []

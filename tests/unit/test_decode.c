@@ -61,6 +61,7 @@ static const struct field fields[] = {
      .minimum = 1,
      .maximum = 9,
      .default_json = "3",
+     .description = "How many.",
      .offset = offsetof(struct input, number)},
     {.name = "maybe",
      .type = FIELD_INTEGER,
@@ -205,6 +206,22 @@ START_TEST(what_is_wrong_is_named)
 }
 END_TEST
 
+START_TEST(an_argument_like_no_other_is_told_which_there_are)
+{
+    ck_assert_int_eq(decode("{\"text\": \"a\", \"environment\": 1}"), HEARTH_EINVALID);
+    ck_assert_str_eq(failure.code, "unknown_argument");
+    ck_assert_ptr_nonnull(strstr(failure.hint, "The arguments are: text, choice, "));
+}
+END_TEST
+
+START_TEST(a_wrong_argument_is_told_what_the_table_says_of_it)
+{
+    ck_assert_int_eq(decode("{\"text\": \"a\", \"number\": 77}"), HEARTH_EINVALID);
+    ck_assert_str_eq(failure.code, "out_of_range");
+    ck_assert_str_eq(failure.hint, "number, by default 3: How many.");
+}
+END_TEST
+
 START_TEST(an_unknown_argument_hints_at_the_nearest)
 {
     decode("{\"text\":\"a\",\"numbr\":1}");
@@ -266,6 +283,8 @@ int main(void)
     tcase_add_test(test_case, a_map_may_be_a_list_of_pairs);
     tcase_add_loop_test(test_case, what_is_wrong_is_named, 0, sizeof refused / sizeof *refused);
     tcase_add_test(test_case, an_unknown_argument_hints_at_the_nearest);
+    tcase_add_test(test_case, an_argument_like_no_other_is_told_which_there_are);
+    tcase_add_test(test_case, a_wrong_argument_is_told_what_the_table_says_of_it);
     tcase_add_test(test_case, query_values_are_typed_by_their_fields);
     tcase_add_loop_test(test_case, a_bad_query_is_refused, 0,
                         sizeof bad_queries / sizeof *bad_queries);
