@@ -118,8 +118,9 @@ static struct environment_entry *entry_add(struct environments *environments, co
         public->built_at = record->built_at;
         public->tree_path = existing_path(environments, entry->tree_path, sizeof entry->tree_path,
                                           record->version, "tree");
-        public->image_path = existing_path(environments, entry->image_path,
-                                           sizeof entry->image_path, record->version, "image");
+        public->image_path =
+            existing_path(environments, entry->image_path, sizeof entry->image_path,
+                          record->version, ENVIRONMENT_IMAGE);
     }
     snprintf(entry->record.name, sizeof entry->record.name, "%s", name);
     public->name = entry->record.name;

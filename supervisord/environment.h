@@ -5,14 +5,15 @@
  *   IMAGE_DIR/environments/NAME.ref      what NAME stands for: a record (environment_record.h)
  *   IMAGE_DIR/versions/DIGEST/tree       the root directory (files owned by root, or by the user's
  *                                        subordinate IDs where rootless)
- *   IMAGE_DIR/versions/DIGEST/manifest   one line a file: what the digest is of
+ *   IMAGE_DIR/versions/DIGEST/image.ext4 the same as a file system, where a microVM has asked for
+ * it IMAGE_DIR/versions/DIGEST/manifest   one line a file: what the digest is of
  *   IMAGE_DIR/versions/DIGEST/about      the record it was made with
  *   IMAGE_DIR/cache/                     downloaded packages; a killed build goes on from here
  *   IMAGE_DIR/lock                       held while something is built (one build at a time, over
  *                                        all daemons)
  *
  * The directory may be shared, read-only, by many daemons; builds need it writable. Loop thread;
- * the work is done by child programs (mmdebstrap, tar, hearth-archive) and workers. */
+ * the work is done by child programs (mmdebstrap, tar, hearth-archive, hearth-disk) and workers. */
 #pragma once
 
 #include "supervisord/loop.h"
@@ -52,7 +53,8 @@ void environment_each(struct environments *environments,
 /* Long work with progress. `stage` is a short word, done/total are in its unit (total 0: unknown).
  */
 struct environment_progress {
-    const char *stage; /* "waiting", "downloading", "unpacking", "configuring", "hashing", "done" */
+    const char *stage; /* "waiting", "downloading", "unpacking", "configuring", "hashing",
+                          "imaging", "done" */
     const char *detail;
     uint64_t done, total;
 };
@@ -80,6 +82,16 @@ int environment_import(struct environment_job **ret_job, struct environments *en
                        const char *name, enum environment_format format, const char *path,
                        environment_on_progress on_progress, environment_done done, void *arg,
                        struct hearth_failure *failure);
+/* Makes the ext4 image of a version (image_path) unless it is there; joins the making of it that is
+ * under way, here or in another daemon. The image is shared: read-only, a sparse file a little
+ * larger than the tree, with a journal, and room in its tables to be grown online. HEARTH_ENOTFOUND
+ * `unknown_environment`; HEARTH_EUNSUPPORTED `image_dir_read_only`. */
+int environment_ensure_image(struct environment_job **ret_job, struct environments *environments,
+                             const char *version, environment_on_progress on_progress,
+                             environment_done done, void *arg, struct hearth_failure *failure);
+/* Whether what is pulled or imported from now on gets its image at once. Off at first. */
+void environments_want_images(struct environments *environments, bool want);
+
 /* Stops listening; the job itself goes on if another listens, else it is ended. done is not called.
  */
 void environment_job_leave(struct environment_job *job, void *arg);

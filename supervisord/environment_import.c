@@ -67,13 +67,9 @@ static void unpack(struct environment_job *job)
         environment_job_next(job, error);
 }
 
-static const environment_step import_steps[] = {environment_step_lock,
-                                                environment_step_sweep,
-                                                environment_step_begin,
-                                                unpack,
-                                                environment_step_digest,
-                                                environment_step_publish,
-                                                NULL};
+static const environment_step import_steps[] = {
+    environment_step_lock,   environment_step_sweep,   environment_step_begin,           unpack,
+    environment_step_digest, environment_step_publish, environment_step_image_if_wanted, NULL};
 
 int environment_import(struct environment_job **ret_job, struct environments *environments,
                        const char *name, enum environment_format format, const char *path,

@@ -10,6 +10,7 @@
 #include <limits.h>
 
 #define REFERENCE_SUFFIX ".ref"
+#define ENVIRONMENT_IMAGE "image.ext4"
 
 /* One environment as told to others; the public part points into the rest. */
 struct environment_entry {
@@ -24,6 +25,7 @@ struct environments {
     struct worker_pool *workers;
     char *image_dir;
     int dir_fd;
+    bool want_images;
     struct list entries; /* environment_entry::link */
     struct list jobs;    /* environment_job::link */
 };

@@ -32,14 +32,19 @@ static void job_free(struct environment_job *job)
     free(job);
 }
 
+static const struct environment *find_made(const struct environment_job *job)
+{
+    return job->by_version ? environment_find_version(job->environments, job->record.version)
+                           : environment_find(job->environments, job->record.name);
+}
+
 static void tell(struct environment_job *job)
 {
     while (!list_empty(&job->listeners)) {
         struct listener *listener = container_of(job->listeners.next, struct listener, link);
         list_remove(&listener->link);
         /* Found again for each: what the last one did may have moved it. */
-        const struct environment *environment =
-            job->failed ? NULL : environment_find(job->environments, job->record.name);
+        const struct environment *environment = job->failed ? NULL : find_made(job);
         if (!job->failed && !(environment && environment->version))
             job->failed = hearth_fail(&job->failure, HEARTH_EIO, "environment_lost",
                                       "the environment is gone again") < 0;

@@ -15,6 +15,7 @@ struct environment_job {
     struct list listeners;
     const environment_step *steps; /* the next; NULL ends */
     bool internal;                 /* goes on without listeners */
+    bool by_version;               /* what it makes is told by its version: the name may move */
     bool failed;
     int lock_fd; /* -1: not held */
     int dir_fd;  /* the image directory; a copy, for workers */
@@ -62,3 +63,4 @@ void environment_step_begin(struct environment_job *job); /* makes building-… 
 void environment_step_build(struct environment_job *job);
 void environment_step_digest(struct environment_job *job);
 void environment_step_publish(struct environment_job *job);
+void environment_step_image_if_wanted(struct environment_job *job); /* environments_want_images */

@@ -392,6 +392,8 @@ static void probed(void *arg, const struct driver_probe *probe)
         if (!supervisor->drivers[i].probed)
             return;
     choose(supervisor);
+    environments_want_images(supervisor->environments,
+                             supervisor->drivers[DRIVER_QEMU].probe.usable);
     release(supervisor);
 }
 

@@ -21,7 +21,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
-#include <grp.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -112,14 +111,7 @@ static void join_cgroups(const struct order *order)
 
 static void become_root_inside(int user_namespace)
 {
-    if (setns(user_namespace, CLONE_NEWUSER) < 0)
-        launch_die(errno, "cannot enter the user namespace");
-    if (setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0)
-        launch_die(errno, "cannot become the guest's root");
-    /* EPERM: a plain user's own group list, where only one group is mapped. It cannot be dropped
-     * there, and gives nothing that the user has not got. */
-    if (setgroups(0, NULL) < 0 && errno != EPERM)
-        launch_die(errno, "cannot drop the supplementary groups");
+    userns_become_root(user_namespace);
     if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
         launch_die(errno, "cannot make a private mount namespace");
 }

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <pwd.h>
 #include <sched.h>
 #include <signal.h>
@@ -24,7 +25,7 @@ void launch_die(int error, const char *format, ...)
     va_start(arguments, format);
     vsnprintf(line, sizeof line, format, arguments);
     va_end(arguments);
-    dprintf(launch_errors_fd, "hearth-launch: %s: %s\n", line, strerror(error));
+    dprintf(launch_errors_fd, "%s: %s: %s\n", program_invocation_short_name, line, strerror(error));
     _exit(1);
 }
 
@@ -139,4 +140,16 @@ int userns_make(bool as_root, uid_t uid_base)
     while (waitpid(holder, NULL, 0) < 0 && errno == EINTR)
         continue;
     return fd;
+}
+
+void userns_become_root(int user_namespace)
+{
+    if (setns(user_namespace, CLONE_NEWUSER) < 0)
+        launch_die(errno, "cannot enter the user namespace");
+    if (setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0)
+        launch_die(errno, "cannot become the guest's root");
+    /* EPERM: a plain user's own group list, where only one group is mapped. It cannot be dropped
+     * there, and gives nothing that the user has not got. */
+    if (setgroups(0, NULL) < 0 && errno != EPERM)
+        launch_die(errno, "cannot drop the supplementary groups");
 }

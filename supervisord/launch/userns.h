@@ -1,4 +1,4 @@
-/* The user namespace of a guest, and how hearth-launch ends when something fails. */
+/* The user namespace of a guest, and how a program that enters it ends when something fails. */
 #pragma once
 
 #include <stdbool.h>
@@ -11,7 +11,10 @@
  * /etc/subgid (through newuidmap and newgidmap) where there are any. */
 int userns_make(bool as_root, uid_t uid_base);
 
+/* Enters it, and is its root from now on. */
+void userns_become_root(int user_namespace);
+
 /* Where errors go; 2 until stdio is closed. */
 extern int launch_errors_fd;
-/* One line "hearth-launch: …: strerror(error)" and exit status 1. */
+/* One line "PROGRAM: …: strerror(error)" and exit status 1. */
 void launch_die(int error, const char *format, ...) __attribute__((noreturn, format(printf, 2, 3)));

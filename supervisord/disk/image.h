@@ -1,0 +1,14 @@
+/* A directory tree as one ext4 image: a sparse file with the tree's owners, modes, times, links,
+ * holes and attributes, the same bytes for the same tree and seed. mke2fs writes it; what it takes
+ * from the clock and from the host's own file system is put in order after. One thread. */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define IMAGE_SEED_SIZE 32 /* bytes: for the identity of the file system and of its hashes */
+
+/* path must not be there; it is, whole and durable, on success only. Gives its size. 0 or a
+ * negative errno, with what went wrong in detail. */
+int image_make(const char *tree, const char *path, const unsigned char seed[IMAGE_SEED_SIZE],
+               uint64_t *ret_bytes, char *detail, size_t detail_size);
