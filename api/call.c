@@ -33,12 +33,26 @@ struct call *call_new(struct api *api, struct http_request *request,
     return call;
 }
 
+void call_retain(struct call *call)
+{
+    call->retained++;
+}
+
+void call_release(struct call *call)
+{
+    if (--call->retained == 0 && list_empty(&call->link))
+        call_free(call);
+}
+
 void call_free(struct call *call)
 {
     if (call->request)
         http_request_set_data(call->request, NULL);
+    call->request = NULL;
     list_remove(&call->link);
     list_remove(&call->key_link);
+    if (call->retained)
+        return;
     for (struct chunk *chunk = call->memory, *next; chunk; chunk = next) {
         next = chunk->next;
         free(chunk);
@@ -110,7 +124,7 @@ void call_send(struct call *call, int status, const char *content_type, struct b
 
 void call_reply(struct call *call, struct buf *result)
 {
-    idempotency_reply(call, call->tool ? 200 : call->entry->status, "application/json", result);
+    idempotency_end(call, true, call->tool ? 200 : call->entry->status, "application/json", result);
 }
 
 void call_fail(struct call *call, const struct hearth_failure *failure)
@@ -123,8 +137,7 @@ void call_fail(struct call *call, const struct hearth_failure *failure)
     if (failure->error == HEARTH_EINTERNAL)
         log_error("internal_error", "operation=%s request=%s detail=\"%s\"", call->entry->name,
                   call->request_id, failure->detail);
-    idempotency_release(call);
-    call_send(call, problem_status(failure), PROBLEM_MEDIA_TYPE, &body);
+    idempotency_end(call, false, problem_status(failure), PROBLEM_MEDIA_TYPE, &body);
 }
 
 void call_header(struct call *call, const char *name, const char *value)
@@ -212,7 +225,6 @@ void call_stream_begin(struct call *call, int status, const char *content_type, 
     call->streaming = true;
     call->on_writable = on_writable;
     call->writable_arg = arg;
-    idempotency_release(call);
     if (call->request)
         http_stream_begin(call->request, status, content_type, length, &stream_events, call);
     call->api->outcomes[status / 100]++;
@@ -242,6 +254,15 @@ bool call_has_raw_body(const struct call *call)
 }
 
 void call_read_body(struct call *call, void (*on_data)(void *arg, const void *data, size_t length),
+                    void (*on_end)(void *arg), void *arg)
+{
+    if (call->content)
+        idempotency_read_body(call, on_data, on_end, arg);
+    else
+        call_take_body(call, on_data, on_end, arg);
+}
+
+void call_take_body(struct call *call, void (*on_data)(void *arg, const void *data, size_t length),
                     void (*on_end)(void *arg), void *arg)
 {
     call->on_data = on_data;

@@ -20,6 +20,9 @@ struct api {
 };
 
 struct chunk;
+struct content_hash;
+
+#define CALL_KEY_MAX 255
 
 struct call {
     struct api *api;
@@ -38,10 +41,15 @@ struct call {
     void (*on_writable)(void *arg);
     void *writable_arg;
     struct chunk *memory;
-    /* Idempotency: key "" for none. */
-    char key[256];
+    const void *input; /* decoded; lives as long as the call */
+    /* Idempotency: key "" for none. The intent is in principal. */
+    char key[CALL_KEY_MAX + 1];
     unsigned char fingerprint[32];
+    struct content_hash *content; /* of a raw body; NULL: nobody asks for it */
     bool holds_key;
+    bool told; /* by operation_entry::tell: what it tells of has happened */
+    bool over; /* the handler has ended it */
+    unsigned retained;
     struct list key_link; // api::keys
     struct list link;     // api::calls
     int64_t began_us;
@@ -51,6 +59,12 @@ struct call {
 struct call *call_new(struct api *api, struct http_request *request,
                       const struct operation_entry *entry);
 void call_free(struct call *call);
+/* Its memory stays until as many releases. */
+void call_retain(struct call *call);
+void call_release(struct call *call);
+/* call_read_body without a hash. */
+void call_take_body(struct call *call, void (*on_data)(void *arg, const void *data, size_t length),
+                    void (*on_end)(void *arg), void *arg);
 
 /* tools.c */
 void tools_list(struct api *api, struct http_request *request);
@@ -58,13 +72,17 @@ void tools_run(struct call *call);
 /* Checks rights, decodes object, minds the idempotency key, calls the handler. Takes nothing. */
 void call_dispatch(struct call *call, const cJSON *object);
 
-/* idempotency.c: true where the call has been answered (replayed or refused); else the handler is
- * to be run. */
-bool idempotency_admit(struct call *call, const cJSON *object);
-/* The answer of a call that holds a key is stored first; then sent. Takes body. */
-void idempotency_reply(struct call *call, int status, const char *content_type, struct buf *body);
-/* The call ends without an answer worth keeping: the key is free again. */
-void idempotency_release(struct call *call);
+/* idempotency.c: runs the handler on the call's input, or answers as a call with the same key was.
+ * object is what the input was decoded from. */
+void idempotency_run(struct call *call, const cJSON *object);
+/* For call_read_body of a call that has content: hashes what the handler reads. */
+void idempotency_read_body(struct call *call,
+                           void (*on_data)(void *arg, const void *data, size_t length),
+                           void (*on_end)(void *arg), void *arg);
+/* Sends the end of a call: where it holds a key an answer is stored first, and after a failure the
+ * key is free again first. Takes body. */
+void idempotency_end(struct call *call, bool success, int status, const char *content_type,
+                     struct buf *body);
 void idempotency_start(struct api *api);
 
 /* Sends and frees. Takes body. */

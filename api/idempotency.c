@@ -1,34 +1,83 @@
 /* Idempotency-Key: a change that is asked for again with the same key and input is answered with
- * the first answer, byte for byte, for a day, also after a restart. The answer is stored before it
- * is sent. */
+ * the first answer, byte for byte, for a day, also after a restart. The intent is a row before the
+ * handler runs; the answer is stored before it is sent. Where a crash came between, the audit tells
+ * whether the effect was made: its row carries the intent and is committed with the effect. Then
+ * the answer is made anew of what is there (operation_entry::tell); what took no effect, or may be
+ * done twice without harm, runs again; what cannot be known is said so. No handler knows of any of
+ * this. */
 #include "api/call_internal.h"
 #include "supervisord/answers.h"
 
 #include <cjson/cJSON.h>
 #include <sodium.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define PRUNE_US (INT64_C(3600) * US_PER_S)
 #define ANSWER_MAX ((size_t)4 << 20)
 
+/* The content of a raw body as it passes by. */
+struct content_hash {
+    crypto_hash_sha256_state state;
+    unsigned char digest[32];
+    bool whole;
+    struct call *call;
+    void (*on_data)(void *arg, const void *data, size_t length);
+    void (*on_end)(void *arg);
+    void *arg;
+};
+
+/* The first request with the key, as it is found. */
+struct earlier {
+    bool found;
+    struct row_idempotency row; /* its strings are not kept */
+    char content_type[64];
+    struct buf body;
+    struct answer_effect effect;
+};
+
+enum verdict {
+    VERDICT_RUN,         /* nothing was done, or it may be done again */
+    VERDICT_REPLAY,      /* the answer is there */
+    VERDICT_TELL,        /* done, to be told of anew */
+    VERDICT_IN_PROGRESS, /* recovery is still at it */
+    VERDICT_UNKNOWN,     /* done or not, its answer is lost */
+};
+
 static int fingerprint(struct call *call, const cJSON *object)
 {
     crypto_hash_sha256_state state;
     char *text = cJSON_PrintUnformatted(object);
-    const char *length = call->raw_body ? call_header_in(call, "Content-Length") : NULL;
     if (!text)
         return HEARTH_ENOMEMORY;
     crypto_hash_sha256_init(&state);
     crypto_hash_sha256_update(&state, (const unsigned char *)call->entry->name,
                               strlen(call->entry->name) + 1);
     crypto_hash_sha256_update(&state, (const unsigned char *)text, strlen(text) + 1);
-    if (length)
-        crypto_hash_sha256_update(&state, (const unsigned char *)length, strlen(length));
     crypto_hash_sha256_final(&state, call->fingerprint);
     cJSON_free(text);
     return 0;
 }
+
+static struct row_idempotency row_of(const struct call *call)
+{
+    struct row_idempotency row = {
+        .tenant_id = call->principal.tenant->tenant_id,
+        .key = call->key,
+        .intent = call->principal.intent,
+        .content_type = "",
+        .created_at = clock_wall_us(),
+    };
+    memcpy(row.fingerprint, call->fingerprint, sizeof row.fingerprint);
+    if (call->content && call->content->whole) {
+        row.has_content = true;
+        memcpy(row.content_hash, call->content->digest, sizeof row.content_hash);
+    }
+    return row;
+}
+
+/* Refusals. */
 
 static void refuse_reuse(struct call *call)
 {
@@ -37,6 +86,242 @@ static void refuse_reuse(struct call *call)
                 "the Idempotency-Key was used with another operation or input");
     hearth_failure_hint(&failure, "Use a new key for a new request.");
     call_fail(call, &failure);
+}
+
+static void refuse_in_progress(struct call *call)
+{
+    struct hearth_failure failure;
+    hearth_fail(&failure, HEARTH_ECONFLICT, "idempotency_in_progress",
+                "the first request with this Idempotency-Key is not answered yet");
+    failure.retryable = true;
+    hearth_failure_hint(&failure, "Ask again in a moment with the same key.");
+    call_fail(call, &failure);
+}
+
+static void refuse_unknown(struct call *call, const struct answer_effect *effect)
+{
+    struct hearth_failure failure;
+    if (*effect->outcome)
+        hearth_fail(&failure, HEARTH_ECONFLICT, "idempotency_answer_lost",
+                    "the first request with this Idempotency-Key took effect%s%s, but its answer "
+                    "is lost",
+                    *effect->subject_id ? " on " : "", effect->subject_id);
+    else
+        hearth_fail(&failure, HEARTH_ECONFLICT, "idempotency_answer_lost",
+                    "the first request with this Idempotency-Key was cut short; whether it took "
+                    "effect cannot be known");
+    failure.retryable = false;
+    hearth_failure_hint(&failure, "Look at what is there; to do it again, use a new key.");
+    call_fail(call, &failure);
+}
+
+/* The first time: the intent, then the handler. */
+
+static void hold(struct call *call)
+{
+    call->holds_key = true;
+    list_append(&call->api->keys, &call->key_link);
+}
+
+static void let_go(struct call *call)
+{
+    list_remove(&call->key_link);
+    call->holds_key = false;
+}
+
+static void intent_kept(void *arg, int error, const struct hearth_failure *failure)
+{
+    struct call *call = arg;
+    struct hearth_failure gone;
+    if (error) {
+        let_go(call);
+        call_fail(call, failure);
+    } else if (!call->request) {
+        hearth_fail(&gone, HEARTH_ECANCELLED, NULL, "the client went away");
+        call_fail(call, &gone);
+    } else {
+        supervisor_crash_point("intent");
+        call->entry->handler(call, call->input);
+    }
+}
+
+static void begin(struct call *call)
+{
+    if (call->raw_body && !(call->content = call_allocate_or_fail(call, sizeof *call->content)))
+        return;
+    if (call->content)
+        crypto_hash_sha256_init(&call->content->state);
+    call->principal.intent = answer_new_intent();
+    hold(call);
+    struct row_idempotency row = row_of(call);
+    answer_keep(call->api->supervisor, &row, intent_kept, call);
+}
+
+/* Raw bodies: what the handler reads is hashed on its way, and the hash is durable before the
+ * handler hears of the end, so before it can act on the whole. */
+
+static void content_kept(void *arg, int error, const struct hearth_failure *failure)
+{
+    struct call *call = arg;
+    (void)failure;
+    (void)error; /* storage is broken: the handler's own commit will say so */
+    if (call->request && !call->over)
+        call->content->on_end(call->content->arg);
+    call_release(call);
+}
+
+static void content_data(void *arg, const void *data, size_t length)
+{
+    struct content_hash *content = arg;
+    crypto_hash_sha256_update(&content->state, data, length);
+    if (content->on_data)
+        content->on_data(content->arg, data, length);
+}
+
+static void content_end(void *arg)
+{
+    struct content_hash *content = arg;
+    struct call *call = content->call;
+    crypto_hash_sha256_final(&content->state, content->digest);
+    content->whole = true;
+    if (!call->holds_key) {
+        content->on_end(content->arg);
+        return;
+    }
+    struct row_idempotency row = row_of(call);
+    call_retain(call);
+    answer_keep(call->api->supervisor, &row, content_kept, call);
+}
+
+void idempotency_read_body(struct call *call,
+                           void (*on_data)(void *arg, const void *data, size_t length),
+                           void (*on_end)(void *arg), void *arg)
+{
+    struct content_hash *content = call->content;
+    content->call = call;
+    content->on_data = on_data;
+    content->on_end = on_end;
+    content->arg = arg;
+    call_take_body(call, content_data, content_end, content);
+}
+
+/* The second time. */
+
+static int keep_earlier(void *arg, const struct row_idempotency *row)
+{
+    struct earlier *earlier = arg;
+    earlier->found = true;
+    earlier->row = *row;
+    snprintf(earlier->content_type, sizeof earlier->content_type, "%s", row->content_type);
+    return buf_append(&earlier->body, row->body, row->body_length);
+}
+
+static enum verdict judge(const struct call *call, const struct earlier *earlier)
+{
+    unsigned flags = call->entry->flags;
+    const char *outcome = earlier->effect.outcome;
+    if (earlier->row.status)
+        return VERDICT_REPLAY;
+    if (strcmp(outcome, "begun") == 0)
+        return VERDICT_IN_PROGRESS;
+    if (strcmp(outcome, "ok") == 0)
+        return call->entry->tell              ? VERDICT_TELL
+               : flags & OPERATION_IDEMPOTENT ? VERDICT_RUN
+                                              : VERDICT_UNKNOWN;
+    if (*outcome) /* it failed, or was undone */
+        return VERDICT_RUN;
+    return flags & (OPERATION_IDEMPOTENT | OPERATION_ATOMIC) ? VERDICT_RUN : VERDICT_UNKNOWN;
+}
+
+static void settle(struct call *call, struct earlier *earlier, enum verdict verdict)
+{
+    struct buf body = earlier->body;
+    earlier->body = (struct buf){0};
+    if (verdict == VERDICT_REPLAY) {
+        if (call->request)
+            http_request_header_out(call->request, "Idempotency-Replayed", "true");
+        call_send(call, earlier->row.status, earlier->content_type, &body);
+        return;
+    }
+    buf_free(&body);
+    if (verdict == VERDICT_IN_PROGRESS) {
+        refuse_in_progress(call);
+    } else if (verdict == VERDICT_UNKNOWN) {
+        refuse_unknown(call, &earlier->effect);
+    } else {
+        call->principal.intent = earlier->row.intent;
+        call->told = true;
+        hold(call);
+        call->entry->tell(call, call->input, earlier->effect.subject_id);
+    }
+}
+
+/* A raw body is read to its end before it is known to be the same as the first. */
+struct comparing {
+    struct call *call;
+    struct earlier earlier;
+    enum verdict verdict;
+};
+
+static void compared(void *arg)
+{
+    struct comparing *comparing = arg;
+    struct call *call = comparing->call;
+    call_on_gone(call, NULL, NULL);
+    if (memcmp(call->content->digest, comparing->earlier.row.content_hash, 32) == 0) {
+        settle(call, &comparing->earlier, comparing->verdict);
+        return;
+    }
+    buf_free(&comparing->earlier.body);
+    refuse_reuse(call);
+}
+
+static void comparing_gone(void *arg)
+{
+    struct comparing *comparing = arg;
+    struct hearth_failure failure;
+    buf_free(&comparing->earlier.body);
+    hearth_fail(&failure, HEARTH_ECANCELLED, NULL, "the client went away");
+    call_fail(comparing->call, &failure);
+}
+
+static void compare(struct call *call, struct earlier *earlier, enum verdict verdict)
+{
+    struct comparing *comparing = call_allocate(call, sizeof *comparing);
+    call->content = comparing ? call_allocate(call, sizeof *call->content) : NULL;
+    if (!call->content) {
+        struct hearth_failure failure;
+        buf_free(&earlier->body);
+        hearth_fail(&failure, HEARTH_ENOMEMORY, NULL, "out of memory");
+        call_fail(call, &failure);
+        return;
+    }
+    *comparing = (struct comparing){call, *earlier, verdict};
+    crypto_hash_sha256_init(&call->content->state);
+    call_on_gone(call, comparing_gone, comparing);
+    idempotency_read_body(call, NULL, compared, comparing);
+}
+
+static void again(struct call *call, struct earlier *earlier)
+{
+    struct hearth_failure failure;
+    if (memcmp(earlier->row.fingerprint, call->fingerprint, sizeof call->fingerprint) != 0) {
+        buf_free(&earlier->body);
+        refuse_reuse(call);
+        return;
+    }
+    if (!earlier->row.status && answer_find_effect(call->api->supervisor, earlier->row.intent,
+                                                   &earlier->effect, &failure)) {
+        call_fail(call, &failure);
+        return;
+    }
+    enum verdict verdict = judge(call, earlier);
+    if (verdict == VERDICT_RUN)
+        begin(call);
+    else if (call->raw_body && earlier->row.has_content && verdict != VERDICT_IN_PROGRESS)
+        compare(call, earlier, verdict);
+    else
+        settle(call, earlier, verdict);
 }
 
 static struct call *under_way(const struct call *call)
@@ -50,113 +335,83 @@ static struct call *under_way(const struct call *call)
     return NULL;
 }
 
-struct found {
-    struct call *call;
-    bool answered;
-};
-
-static int replay(void *arg, const struct row_idempotency *row)
-{
-    struct found *found = arg;
-    struct call *call = found->call;
-    struct buf body = {0};
-    found->answered = true;
-    if (memcmp(row->fingerprint, call->fingerprint, sizeof call->fingerprint) != 0) {
-        refuse_reuse(call);
-        return 0;
-    }
-    if (buf_append(&body, row->body, row->body_length)) {
-        found->answered = false;
-        return HEARTH_ENOMEMORY;
-    }
-    if (call->request)
-        http_request_header_out(call->request, "Idempotency-Replayed", "true");
-    call_send(call, row->status, row->content_type, &body);
-    return 0;
-}
-
-bool idempotency_admit(struct call *call, const cJSON *object)
+void idempotency_run(struct call *call, const cJSON *object)
 {
     struct hearth_failure failure;
-    if (!call->key[0])
-        return false;
-    struct call *other = fingerprint(call, object) ? NULL : under_way(call);
-    if (other && memcmp(other->fingerprint, call->fingerprint, sizeof call->fingerprint) != 0) {
+    struct earlier earlier = {0};
+    if (!call->key[0]) {
+        call->entry->handler(call, call->input);
+        return;
+    }
+    int error = fingerprint(call, object)
+                    ? hearth_fail(&failure, HEARTH_ENOMEMORY, NULL, "out of memory")
+                    : 0;
+    struct call *other = error ? NULL : under_way(call);
+    if (!error && !other)
+        error = answer_find(call->api->supervisor, call->principal.tenant->tenant_id, call->key,
+                            keep_earlier, &earlier, &failure);
+    if (error) {
+        buf_free(&earlier.body);
+        call_fail(call, &failure);
+    } else if (other &&
+               memcmp(other->fingerprint, call->fingerprint, sizeof call->fingerprint) != 0) {
         refuse_reuse(call);
-        return true;
+    } else if (other) {
+        refuse_in_progress(call);
+    } else if (earlier.found) {
+        again(call, &earlier);
+    } else {
+        begin(call);
     }
-    if (other) {
-        hearth_fail(&failure, HEARTH_ECONFLICT, "idempotency_in_progress",
-                    "the first request with this Idempotency-Key is not answered yet");
-        failure.retryable = true;
-        hearth_failure_hint(&failure, "Ask again in a moment with the same key.");
-        call_fail(call, &failure);
-        return true;
-    }
-    struct found found = {.call = call};
-    if (answer_find(call->api->supervisor, call->principal.tenant->tenant_id, call->key, replay,
-                    &found, &failure) &&
-        !found.answered) {
-        call_fail(call, &failure);
-        return true;
-    }
-    if (found.answered)
-        return true;
-    call->holds_key = true;
-    list_append(&call->api->keys, &call->key_link);
-    return false;
 }
 
-/* An answer on its way to the database. */
-struct storing {
+/* The end: an answer is stored and then sent; a failure frees the key and is then sent. */
+
+struct ending {
     struct call *call;
     int status;
     const char *content_type;
     struct buf body;
 };
 
-static void stored(void *arg, int error, const struct hearth_failure *failure)
+static void ended(void *arg, int error, const struct hearth_failure *failure)
 {
-    struct storing *storing = arg;
-    struct call *call = storing->call;
+    struct ending *ending = arg;
+    struct call *call = ending->call;
     (void)failure;
-    (void)error; /* the effect is there and durable: the answer goes out even where it could not be
-                    kept */
-    list_remove(&call->key_link);
-    call->holds_key = false;
-    call_send(call, storing->status, storing->content_type, &storing->body);
-    free(storing);
+    (void)error; /* what was done is durable: its answer goes out even where it could not be kept */
+    let_go(call);
+    call_send(call, ending->status, ending->content_type, &ending->body);
+    free(ending);
 }
 
-void idempotency_reply(struct call *call, int status, const char *content_type, struct buf *body)
+void idempotency_end(struct call *call, bool success, int status, const char *content_type,
+                     struct buf *body)
 {
-    struct storing *storing =
-        call->holds_key && body->length <= ANSWER_MAX ? malloc(sizeof *storing) : NULL;
-    if (!storing) {
-        idempotency_release(call);
+    call->over = true;
+    bool keep = success && body->length <= ANSWER_MAX;
+    /* What was told of after a crash has happened, whatever can be told of it now. An answer too
+     * large is told anew from the intent. */
+    bool drop = !success && !call->told;
+    struct ending *ending = call->holds_key && (keep || drop) ? malloc(sizeof *ending) : NULL;
+    if (!ending) {
+        let_go(call);
         call_send(call, status, content_type, body);
         return;
     }
-    *storing = (struct storing){
+    *ending = (struct ending){
         .call = call, .status = status, .content_type = content_type, .body = *body};
     *body = (struct buf){0};
-    struct row_idempotency row = {
-        .tenant_id = call->principal.tenant->tenant_id,
-        .key = call->key,
-        .status = status,
-        .content_type = content_type,
-        .body = storing->body.data,
-        .body_length = storing->body.length,
-        .created_at = clock_wall_us(),
-    };
-    memcpy(row.fingerprint, call->fingerprint, sizeof row.fingerprint);
-    answer_keep(call->api->supervisor, &row, stored, storing);
-}
-
-void idempotency_release(struct call *call)
-{
-    list_remove(&call->key_link);
-    call->holds_key = false;
+    struct row_idempotency row = row_of(call);
+    row.status = status;
+    row.content_type = content_type;
+    row.body = ending->body.data;
+    row.body_length = ending->body.length;
+    supervisor_crash_point("answer");
+    if (keep)
+        answer_keep(call->api->supervisor, &row, ended, ending);
+    else
+        answer_drop(call->api->supervisor, &row, ended, ending);
 }
 
 static void prune(void *arg)

@@ -94,6 +94,8 @@ enum operation_flags {
     OPERATION_ACTIVITY = 64, /* bumps last_activity_at */
     OPERATION_ADMIN = 128,   /* needs RIGHT_ADMIN; else OPERATE, or READ if READ_ONLY */
     OPERATION_OPEN_WORLD = 256,
+    OPERATION_ATOMIC = 512, /* its effect and the audit row of it are one commit: without the row
+                               nothing has happened */
 };
 
 struct operation_entry {
@@ -112,6 +114,9 @@ struct operation_entry {
     const struct field *output; /* the result's fields, ended by a NULL name */
     const char *const *errors;  /* codes it can give besides the general ones, NULL-terminated */
     void (*handler)(struct call *call, const void *input);
+    /* Replies as the handler did, of the subject that its audit row names, where a crash came
+     * between the effect and the answer (api/idempotency.c). NULL: cannot be told again. */
+    void (*tell)(struct call *call, const void *input, const char *subject_id);
 };
 
 /* Every entry, in the order of docs/contract and of tool lists; ended by a NULL name. */

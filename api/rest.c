@@ -165,8 +165,8 @@ void call_dispatch(struct call *call, const cJSON *object)
         call_fail(call, &failure);
         return;
     }
-    if (!idempotency_admit(call, object))
-        entry->handler(call, input);
+    call->input = input;
+    idempotency_run(call, object);
 }
 
 /* Body, query and path in one object: the decoder has one kind of input. */
@@ -203,6 +203,22 @@ static int gather(struct call *call, const struct route *route, cJSON **ret_obje
         error = decode_query(call->entry, query, count, object, failure);
     *ret_object = object;
     return error;
+}
+
+static int take_key(struct call *call, const char *key, struct hearth_failure *failure)
+{
+    if (!key || (call->entry->flags & OPERATION_READ_ONLY))
+        return 0;
+    size_t length = strlen(key);
+    bool good = length >= 1 && length <= CALL_KEY_MAX;
+    for (size_t i = 0; good && i < length; i++)
+        good = key[i] >= ' ' && key[i] <= '~';
+    if (!good)
+        return hearth_fail(failure, HEARTH_EMALFORMED, "bad_idempotency_key",
+                           "an Idempotency-Key is 1 to %d printable ASCII characters",
+                           CALL_KEY_MAX);
+    memcpy(call->key, key, length + 1);
+    return 0;
 }
 
 static void run(struct call *call, const struct route *route)
@@ -268,16 +284,15 @@ static void on_request(void *arg, struct http_request *request)
     }
     call->principal = *http_request_principal(request);
     snprintf(call->request_id, sizeof call->request_id, "%s", http_request_id(request));
-    const char *key = http_request_header(request, "Idempotency-Key");
-    if (key && !(route.entry->flags & OPERATION_READ_ONLY))
-        snprintf(call->key, sizeof call->key, "%s", key);
     if (route.entry->flags & OPERATION_LONG)
         http_request_long(request);
     call->tool = route.kind == ROUTE_TOOL_CALL;
     call->raw_body = !call->tool && takes_content(request, route.entry);
     if (call->raw_body)
         http_request_pause_body(request, true); /* until the handler reads it */
-    if (call->tool)
+    if (take_key(call, http_request_header(request, "Idempotency-Key"), &failure))
+        call_fail(call, &failure);
+    else if (call->tool)
         tools_run(call);
     else
         run(call, &route);

@@ -252,15 +252,33 @@ static int apply_put_idempotency(struct db *db, const void *row, struct hearth_f
     return rows_put_idempotency(db, row, failure);
 }
 
-void change_put_idempotency(struct change *change, const struct row_idempotency *row)
+static int apply_delete_idempotency(struct db *db, const void *row, struct hearth_failure *failure)
 {
-    struct row_idempotency *kept = add(change, apply_put_idempotency, row, sizeof *row);
+    return rows_delete_idempotency(db, row, failure);
+}
+
+static void add_idempotency(struct change *change,
+                            int (*apply)(struct db *db, const void *row,
+                                         struct hearth_failure *failure),
+                            const struct row_idempotency *row)
+{
+    struct row_idempotency *kept = add(change, apply, row, sizeof *row);
     if (!kept)
         return;
     keep_text(change, &kept->tenant_id);
     keep_text(change, &kept->key);
     keep_text(change, &kept->content_type);
     kept->body = copy(change, row->body, row->body_length);
+}
+
+void change_put_idempotency(struct change *change, const struct row_idempotency *row)
+{
+    add_idempotency(change, apply_put_idempotency, row);
+}
+
+void change_delete_idempotency(struct change *change, const struct row_idempotency *row)
+{
+    add_idempotency(change, apply_delete_idempotency, row);
 }
 
 static int apply_put_exec(struct db *db, const void *row, struct hearth_failure *failure)

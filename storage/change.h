@@ -33,6 +33,8 @@ void change_put_upload(struct change *change, const struct row_upload *row);
 void change_delete_upload(struct change *change, const char *upload_id);
 
 void change_put_idempotency(struct change *change, const struct row_idempotency *row);
+/* By tenant, key and intent. */
+void change_delete_idempotency(struct change *change, const struct row_idempotency *row);
 void change_prune_idempotency(struct change *change, int64_t before);
 
 void change_add_audit(struct change *change, const struct row_audit *row);

@@ -89,6 +89,8 @@ int rows_put_upload(struct db *db, const struct row_upload *row, struct hearth_f
 int rows_delete_upload(struct db *db, const char *upload_id, struct hearth_failure *failure);
 int rows_put_idempotency(struct db *db, const struct row_idempotency *row,
                          struct hearth_failure *failure);
+int rows_delete_idempotency(struct db *db, const struct row_idempotency *row,
+                            struct hearth_failure *failure);
 int rows_prune_idempotency(struct db *db, int64_t before, struct hearth_failure *failure);
 int rows_add_audit(struct db *db, const struct row_audit *row, struct hearth_failure *failure);
 int rows_put_exec(struct db *db, const struct row_exec *row, struct hearth_failure *failure);

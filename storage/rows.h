@@ -86,10 +86,14 @@ struct row_upload {
     int64_t created_at, last_used_at;
 };
 
+/* An idempotent request: its intent before it acts, its answer after. */
 struct row_idempotency {
     const char *tenant_id, *key;
-    unsigned char fingerprint[32]; /* of operation and canonical input */
-    int status;
+    uint64_t intent;                /* what the audit rows of its effects carry */
+    unsigned char fingerprint[32];  /* of operation and canonical input */
+    bool has_content;               /* a raw body was read to its end … */
+    unsigned char content_hash[32]; /* … and had this SHA-256 */
+    int status;                     /* 0: not answered yet */
     const char *content_type;
     const void *body;
     size_t body_length;
@@ -100,7 +104,8 @@ struct row_audit {
     int64_t at;
     const char *tenant_id, *token_id, *request_id;
     const char *operation, *subject_id;
-    const char *outcome; /* "ok" or a problem's code */
+    const char *outcome; /* "ok", "begun" or a problem's code */
+    uint64_t intent;     /* the idempotent request that asked for it; 0: none */
 };
 
 struct row_exec {
@@ -157,6 +162,9 @@ int rows_each_upload(struct db *db, row_upload_visit visit, void *arg,
 int rows_find_idempotency(struct db *db, const char *tenant_id, const char *key,
                           row_idempotency_visit visit, void *arg,
                           struct hearth_failure *failure) must_check;
+/* The last audit row that an intent has led to. */
+int rows_find_effect(struct db *db, uint64_t intent, row_audit_visit visit, void *arg,
+                     struct hearth_failure *failure) must_check;
 int rows_find_exec(struct db *db, const char *workspace_id, const char *exec_id,
                    row_exec_visit visit, void *arg, struct hearth_failure *failure) must_check;
 /* A workspace's history, oldest first, sequence > after, at most limit rows. */

@@ -404,11 +404,18 @@ static void noted(void *arg, int error, const struct hearth_failure *failure)
     exec_wait_noted(exec);
 }
 
+static void audit(const struct exec *exec, const struct principal *principal,
+                  const char *request_id)
+{
+    char subject[2 * ID_SIZE];
+    snprintf(subject, sizeof subject, "%s/%s", exec->workspace_id, exec->exec_id);
+    supervisor_audit_soon(exec->supervisor, principal, request_id, "workspace_exec", subject, "ok");
+}
+
 void exec_start(struct workspace *workspace, const struct principal *principal,
                 const struct exec_spec *spec, int wait_ms, exec_done done, void *arg,
                 struct exec_wait **ret_wait)
 {
-    (void)principal;
     struct hearth_failure failure = HEARTH_FAILURE_NONE;
     struct exec *exec = admit(workspace, spec, &failure);
     struct exec_wait *wait = exec_wait_new(exec, wait_ms, done, arg);
@@ -419,6 +426,7 @@ void exec_start(struct workspace *workspace, const struct principal *principal,
         return;
     }
     workspace_touch(workspace);
+    audit(exec, principal, spec->request_id);
     if (send_start(exec, spec)) {
         exec_lose(exec, "out of memory");
         return;

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "supervisord/supervisor_internal.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,14 +25,16 @@ static void row_of(const struct steps *steps, struct row_operation *ret_row)
 void steps_asker_format(char out[STEPS_ASKER_SIZE], const struct principal *principal,
                         const char *request_id)
 {
-    snprintf(out, STEPS_ASKER_SIZE, "%s %s", principal->token_id, request_id);
+    snprintf(out, STEPS_ASKER_SIZE, "%s %" PRIu64 " %s", principal->token_id, principal->intent,
+             request_id);
 }
 
 void steps_asker_parse(const char *request, struct principal *principal, char ret_request_id[68])
 {
-    size_t length = strcspn(request, " ");
-    snprintf(principal->token_id, sizeof principal->token_id, "%.*s", (int)length, request);
-    snprintf(ret_request_id, 68, "%s", request[length] ? request + length + 1 : "");
+    *ret_request_id = '\0';
+    principal->intent = 0;
+    sscanf(request, "%31s %" SCNu64 " %67s", principal->token_id, &principal->intent,
+           ret_request_id);
 }
 
 /* Noted, not waited for: what a crash loses of it is only done or undone once more. */

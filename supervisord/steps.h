@@ -49,7 +49,7 @@ struct steps {
 };
 
 /* Who asked, as a journalled request: a resumed operation's audit names them. */
-#define STEPS_ASKER_SIZE 104
+#define STEPS_ASKER_SIZE 128
 void steps_asker_format(char out[STEPS_ASKER_SIZE], const struct principal *principal,
                         const char *request_id);
 void steps_asker_parse(const char *request, struct principal *principal, char ret_request_id[68]);

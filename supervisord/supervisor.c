@@ -102,22 +102,52 @@ const struct config *supervisor_config(struct supervisor *supervisor)
     return supervisor->config;
 }
 
-void supervisor_audit(struct supervisor *supervisor, const struct principal *principal,
-                      const char *request_id, const char *operation, const char *subject_id,
-                      const char *outcome)
+void supervisor_audit_row(struct change *change, const struct principal *principal,
+                          const char *request_id, const char *operation, const char *subject_id,
+                          const char *outcome)
 {
     struct row_audit row = {
         .at = clock_wall_us(),
-        .tenant_id = principal ? principal->tenant->tenant_id : "",
-        .token_id = principal ? principal->token_id : "hearthd",
+        .tenant_id = principal->tenant->tenant_id,
+        .token_id = *principal->token_id ? principal->token_id : "hearthd",
         .request_id = request_id,
         .operation = operation,
         .subject_id = subject_id,
         .outcome = outcome,
+        .intent = principal->intent,
     };
-    struct change *change = change_new();
     change_add_audit(change, &row);
+}
+
+void supervisor_audit(struct supervisor *supervisor, const struct principal *principal,
+                      const char *request_id, const char *operation, const char *subject_id,
+                      const char *outcome)
+{
+    struct change *change = change_new();
+    supervisor_audit_row(change, principal, request_id, operation, subject_id, outcome);
     change_commit(change, supervisor->writer, NULL, NULL);
+}
+
+static void write_audits(void *arg)
+{
+    struct supervisor *supervisor = arg;
+    if (supervisor->audits)
+        change_commit(steal_pointer(supervisor->audits), supervisor->writer, NULL, NULL);
+}
+
+void supervisor_audit_soon(struct supervisor *supervisor, const struct principal *principal,
+                           const char *request_id, const char *operation, const char *subject_id,
+                           const char *outcome)
+{
+    if (principal->intent) {
+        supervisor_audit(supervisor, principal, request_id, operation, subject_id, outcome);
+        return;
+    }
+    if (!supervisor->audits) {
+        supervisor->audits = change_new();
+        timer_set(&supervisor->audits_due, clock_monotonic_us() + AUDIT_SOON_MS * US_PER_MS);
+    }
+    supervisor_audit_row(supervisor->audits, principal, request_id, operation, subject_id, outcome);
 }
 
 void supervisor_get_health(struct supervisor *supervisor, struct supervisor_health *ret_health)
@@ -349,6 +379,7 @@ int supervisor_new(struct supervisor **ret_supervisor, struct loop *loop,
     list_init(&supervisor->dirty);
     list_init(&supervisor->snapshots);
     timer_init(&supervisor->flush, loop, flush, supervisor);
+    timer_init(&supervisor->audits_due, loop, write_audits, supervisor);
     int error = sodium_init() < 0
                     ? hearth_fail(failure, HEARTH_EINTERNAL, NULL, "libsodium cannot be used")
                     : 0;
@@ -382,9 +413,12 @@ void supervisor_free(struct supervisor *supervisor)
     if (!supervisor)
         return;
     supervisor->draining = true;
-    if (supervisor->writer)
+    if (supervisor->writer) {
         workspace_flush_dirty(supervisor);
+        write_audits(supervisor);
+    }
     timer_free(&supervisor->flush);
+    timer_free(&supervisor->audits_due);
     timer_free(&supervisor->drain);
     if (supervisor->uploads)
         uploads_free(supervisor->uploads);

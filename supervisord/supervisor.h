@@ -23,6 +23,10 @@ void supervisor_audit(struct supervisor *supervisor, const struct principal *pri
                       const char *request_id, const char *operation, const char *subject_id,
                       const char *outcome);
 
+/* Ends the process where HEARTHD_CRASH_AT names this point: the fault tests' kill between two
+ * steps. */
+void supervisor_crash_point(const char *name);
+
 /* The environment versions that workspaces were made of; borrowed until the next call. */
 const char *const *supervisor_versions_in_use(struct supervisor *supervisor, size_t *ret_count);
 

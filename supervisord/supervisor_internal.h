@@ -64,6 +64,8 @@ struct supervisor {
     unsigned snapshot_count;
     struct list dirty; // workspace::dirty_link: activity not yet written
     struct timer flush;
+    struct change *audits; /* rows that are to be written soon, NULL for none */
+    struct timer audits_due;
     bool recovered, draining, storage_failed;
     unsigned recovering;      /* adoptions under way */
     unsigned works;           /* pieces of work on sandboxes under way */
@@ -123,11 +125,18 @@ void supervisor_give_range(struct supervisor *supervisor, uint32_t index);
 /* Tells a drain that nothing is under way any more. */
 void supervisor_maybe_quiet(struct supervisor *supervisor);
 struct driver_slot *supervisor_driver(struct supervisor *supervisor, const char *name);
+/* An audit row in the change that has its effect. */
+void supervisor_audit_row(struct change *change, const struct principal *principal,
+                          const char *request_id, const char *operation, const char *subject_id,
+                          const char *outcome);
+/* The same for what has no change of its own: within AUDIT_SOON_MS, many in one commit; at once
+ * where an idempotent request asks. */
+#define AUDIT_SOON_MS 50
+void supervisor_audit_soon(struct supervisor *supervisor, const struct principal *principal,
+                           const char *request_id, const char *operation, const char *subject_id,
+                           const char *outcome);
 /* A cursor that is none of ours: HEARTH_EINVALID `bad_cursor`, field "/cursor". */
 int supervisor_bad_cursor(struct hearth_failure *failure);
-/* Ends the process where HEARTHD_CRASH_AT names this point: the fault tests' kill between two
- * steps. */
-void supervisor_crash_point(const char *name);
 
 /* sandbox.c */
 struct sandbox *sandbox_new(struct supervisor *supervisor, struct driver *driver,

@@ -292,6 +292,9 @@ void tenant_give_workspace(struct tenant *tenant, uint32_t mem_mib)
 
 struct tenant_change {
     struct supervisor *supervisor;
+    const char *operation;
+    struct principal principal;
+    char request_id[68];
     struct tenant *tenant; /* to be added, or whom the token is of */
     bool adding;
     struct token *token; /* to be added */
@@ -314,6 +317,9 @@ static void change_done(void *arg, int error, const struct hearth_failure *failu
         error = hearth_fail(&own, HEARTH_ENOMEMORY, NULL, "out of memory");
         failure = &own;
     }
+    if (error)
+        supervisor_audit(supervisor, &change->principal, change->request_id, change->operation,
+                         NULL, failure->code);
     struct token *revoked = token_of(map_find(&supervisor->tokens, change->token_id));
     if (!error && change->revoked_at && revoked)
         revoked->revoked_at = change->revoked_at;
@@ -335,14 +341,28 @@ static void change_failed(void *arg)
 }
 
 static struct tenant_change *change_begin(struct supervisor *supervisor, struct tenant *tenant,
+                                          const struct tenant_asker *asker, const char *operation,
                                           tenant_done done, void *arg)
 {
     struct tenant_change *change = calloc(1, sizeof *change);
     if (!change)
         abort();
-    *change = (struct tenant_change){
-        .supervisor = supervisor, .tenant = tenant, .done = done, .arg = arg};
+    *change = (struct tenant_change){.supervisor = supervisor,
+                                     .operation = operation,
+                                     .principal = *asker->principal,
+                                     .tenant = tenant,
+                                     .done = done,
+                                     .arg = arg};
+    snprintf(change->request_id, sizeof change->request_id, "%s", asker->request_id);
     return change;
+}
+
+/* Takes rows. */
+static void change_commit_audited(struct tenant_change *change, struct change *rows)
+{
+    supervisor_audit_row(rows, &change->principal, change->request_id, change->operation,
+                         change->tenant->tenant_id, "ok");
+    change_commit(rows, change->supervisor->writer, change_done, change);
 }
 
 static int check_name(const char *name, struct hearth_failure *failure)
@@ -359,11 +379,12 @@ static int check_name(const char *name, struct hearth_failure *failure)
     return error;
 }
 
-void tenant_create(struct supervisor *supervisor, const struct tenant_spec *spec, tenant_done done,
-                   void *arg)
+void tenant_create(struct supervisor *supervisor, const struct tenant_asker *asker,
+                   const struct tenant_spec *spec, tenant_done done, void *arg)
 {
     const struct config *config = supervisor->config;
-    struct tenant_change *change = change_begin(supervisor, NULL, done, arg);
+    struct tenant_change *change =
+        change_begin(supervisor, NULL, asker, "tenant_create", done, arg);
     int error = check_name(spec->name, &change->failure);
     if (!error && tenant_find(supervisor, spec->name)) {
         error = hearth_fail(&change->failure, HEARTH_ECONFLICT, "tenant_exists",
@@ -392,13 +413,15 @@ void tenant_create(struct supervisor *supervisor, const struct tenant_spec *spec
     change->adding = true;
     struct change *rows = change_new();
     change_put_tenant(rows, &row);
-    change_commit(rows, supervisor->writer, change_done, change);
+    change_commit_audited(change, rows);
 }
 
-void tenant_issue_token(struct supervisor *supervisor, struct tenant *tenant, unsigned rights,
+void tenant_issue_token(struct tenant *tenant, const struct tenant_asker *asker, unsigned rights,
                         int64_t expires_at, const char *note, tenant_done done, void *arg)
 {
-    struct tenant_change *change = change_begin(supervisor, tenant, done, arg);
+    struct supervisor *supervisor = tenant->supervisor;
+    struct tenant_change *change =
+        change_begin(supervisor, tenant, asker, "tenant_token_issue", done, arg);
     change->token = token_make(tenant, rights, expires_at, note, change->text);
     if (!change->token) {
         hearth_fail(&change->failure, HEARTH_ENOMEMORY, NULL, "out of memory");
@@ -410,13 +433,15 @@ void tenant_issue_token(struct supervisor *supervisor, struct tenant *tenant, un
     row_from_token(change->token, &row);
     struct change *rows = change_new();
     change_put_token(rows, &row);
-    change_commit(rows, supervisor->writer, change_done, change);
+    change_commit_audited(change, rows);
 }
 
-void tenant_revoke_token(struct supervisor *supervisor, struct tenant *tenant, const char *token_id,
-                         tenant_done done, void *arg)
+void tenant_revoke_token(struct tenant *tenant, const struct tenant_asker *asker,
+                         const char *token_id, tenant_done done, void *arg)
 {
-    struct tenant_change *change = change_begin(supervisor, tenant, done, arg);
+    struct supervisor *supervisor = tenant->supervisor;
+    struct tenant_change *change =
+        change_begin(supervisor, tenant, asker, "tenant_token_revoke", done, arg);
     struct token *token = token_of(map_find(&supervisor->tokens, token_id));
     if (!token || token->tenant != tenant) {
         hearth_fail(&change->failure, HEARTH_ENOTFOUND, "token_not_found",
@@ -428,7 +453,7 @@ void tenant_revoke_token(struct supervisor *supervisor, struct tenant *tenant, c
     change->revoked_at = clock_wall_us();
     struct change *rows = change_new();
     change_revoke_token(rows, token->token_id, change->revoked_at);
-    change_commit(rows, supervisor->writer, change_done, change);
+    change_commit_audited(change, rows);
 }
 
 void tenant_each(struct supervisor *supervisor, int (*visit)(void *arg, struct tenant *tenant),

@@ -29,6 +29,8 @@ struct tenant {
 struct principal {
     struct tenant *tenant;
     unsigned rights;   /* enum token_rights */
+    uint64_t intent;   /* the idempotent request it asks by, 0 for none: all that is audited for
+                          it says so, by which a retry after a crash finds what was done */
     char token_id[32]; /* "local" for the daemon's own user on the Unix socket */
 };
 
@@ -55,12 +57,17 @@ struct tenant_spec {
     uint64_t max_mem_mib;
     const char *host_roots;
 };
-void tenant_create(struct supervisor *supervisor, const struct tenant_spec *spec, tenant_done done,
-                   void *arg);
-void tenant_issue_token(struct supervisor *supervisor, struct tenant *tenant, unsigned rights,
+/* Who asks for a change and by which request: its audit row is written with it. */
+struct tenant_asker {
+    const struct principal *principal;
+    const char *request_id;
+};
+void tenant_create(struct supervisor *supervisor, const struct tenant_asker *asker,
+                   const struct tenant_spec *spec, tenant_done done, void *arg);
+void tenant_issue_token(struct tenant *tenant, const struct tenant_asker *asker, unsigned rights,
                         int64_t expires_at, const char *note, tenant_done done, void *arg);
-void tenant_revoke_token(struct supervisor *supervisor, struct tenant *tenant, const char *token_id,
-                         tenant_done done, void *arg);
+void tenant_revoke_token(struct tenant *tenant, const struct tenant_asker *asker,
+                         const char *token_id, tenant_done done, void *arg);
 void tenant_each(struct supervisor *supervisor, int (*visit)(void *arg, struct tenant *tenant),
                  void *arg);
 struct token_info {

@@ -42,6 +42,7 @@ void uploads_loaded(struct uploads *uploads);
 typedef void (*upload_done)(void *arg, int error, const struct hearth_failure *failure,
                             const struct upload *upload);
 
+struct principal;
 /* A body on its way in. write gives 0, or HEARTH_ETOOLARGE / HEARTH_ENOSPACE / HEARTH_EIO with the
  * failure; the caller then aborts. The bytes go to the page cache at once; finish makes them
  * durable, checks them in the child, writes the row and calls done once. */
@@ -49,7 +50,9 @@ int upload_begin(struct upload_sink **ret_sink, struct uploads *uploads, const c
                  struct hearth_failure *failure);
 int upload_write(struct upload_sink *sink, const void *data, size_t length,
                  struct hearth_failure *failure);
-void upload_finish(struct upload_sink *sink, upload_done done, void *arg);
+/* The audit row, of who asks by which request, is written with the upload's. */
+void upload_finish(struct upload_sink *sink, const struct principal *principal,
+                   const char *request_id, upload_done done, void *arg);
 void upload_abort(struct upload_sink *sink);
 
 /* NULL where this tenant has none such, or it has expired. Borrowed until the loop's next turn. */

@@ -1,3 +1,4 @@
+#include "supervisord/supervisor_internal.h"
 #include "supervisord/upload_internal.h"
 
 #include "base/id.h"
@@ -22,6 +23,8 @@ struct upload_sink {
     crypto_hash_sha256_state hash;
     struct child *child;
     bool finishing;
+    struct principal principal;
+    char request_id[68];
     int step_errno; /* what a worker's step came to */
     upload_done done;
     void *arg;
@@ -160,6 +163,8 @@ static void on_renamed(void *arg)
     upload->created_at = upload->last_used_at = clock_wall_us();
     struct change *change = change_new();
     upload_put_row(sink->entry, change);
+    supervisor_audit_row(change, &sink->principal, sink->request_id, "upload_create",
+                         upload->upload_id, "ok");
     change_commit(change, sink->uploads->writer, on_row, sink);
 }
 
@@ -205,12 +210,15 @@ static void on_synced(void *arg)
         end(sink, error);
 }
 
-void upload_finish(struct upload_sink *sink, upload_done done, void *arg)
+void upload_finish(struct upload_sink *sink, const struct principal *principal,
+                   const char *request_id, upload_done done, void *arg)
 {
     unsigned char digest[crypto_hash_sha256_BYTES];
     crypto_hash_sha256_final(&sink->hash, digest);
     sodium_bin2hex(sink->entry->public.sha256, sizeof sink->entry->public.sha256, digest,
                    sizeof digest);
+    sink->principal = *principal;
+    snprintf(sink->request_id, sizeof sink->request_id, "%s", request_id);
     sink->done = done;
     sink->arg = arg;
     sink->finishing = true;

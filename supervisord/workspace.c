@@ -421,16 +421,9 @@ void workspace_audit(struct workspace *workspace, struct change *change,
                      const struct principal *principal, const char *request_id,
                      const char *operation, const char *outcome)
 {
-    struct row_audit row = {
-        .at = clock_wall_us(),
-        .tenant_id = workspace->tenant->tenant_id,
-        .token_id = principal ? principal->token_id : "hearthd",
-        .request_id = request_id,
-        .operation = operation,
-        .subject_id = workspace->workspace_id,
-        .outcome = outcome,
-    };
-    change_add_audit(change, &row);
+    struct principal daemon = {.tenant = workspace->tenant};
+    supervisor_audit_row(change, principal ? principal : &daemon, request_id, operation,
+                         workspace->workspace_id, outcome);
 }
 
 void workspace_event(struct workspace *workspace, const char *kind)

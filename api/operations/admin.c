@@ -38,11 +38,9 @@ static void write_tenant(struct json_writer *json, const struct tenant *tenant)
     json_object_end(json);
 }
 
-static void audit(struct call *call, const char *operation, const char *subject, int error,
-                  const struct hearth_failure *failure)
+static struct tenant_asker asker(const struct call *call)
 {
-    supervisor_audit(call_supervisor(call), call_principal(call), call_request_id(call), operation,
-                     subject, error ? failure->code : "ok");
+    return (struct tenant_asker){call_principal(call), call_request_id(call)};
 }
 
 #define TENANT_PATTERN "^[a-z0-9][a-z0-9-]{0,62}$"
@@ -89,7 +87,6 @@ static void created(void *arg, int error, const struct hearth_failure *failure,
     struct json_writer json = JSON_WRITER(&body);
     (void)token;
     (void)token_id;
-    audit(call, "tenant_create", error ? NULL : tenant->tenant_id, error, failure);
     if (error) {
         call_fail(call, failure);
         return;
@@ -107,7 +104,14 @@ static void create(struct call *call, const void *arg)
         .max_running_execs = (uint32_t)input->max_running_execs,
         .max_mem_mib = (uint64_t)input->max_mem_mib,
     };
-    tenant_create(call_supervisor(call), &spec, created, call);
+    struct tenant_asker who = asker(call);
+    tenant_create(call_supervisor(call), &who, &spec, created, call);
+}
+
+static void tell_created(struct call *call, const void *input, const char *tenant_id)
+{
+    (void)input;
+    created(call, 0, NULL, tenant_find(call_supervisor(call), tenant_id), NULL, NULL);
 }
 
 static const struct field no_input[] = {{0}};
@@ -210,7 +214,6 @@ static void issued(void *arg, int error, const struct hearth_failure *failure,
     struct call *call = arg;
     struct buf body = {0};
     struct json_writer json = JSON_WRITER(&body);
-    audit(call, "tenant_token_issue", error ? NULL : tenant->tenant_id, error, failure);
     if (error) {
         call_fail(call, failure);
         return;
@@ -235,9 +238,9 @@ static void issue(struct call *call, const void *arg)
     int64_t expires_at = input->expires_in_seconds.set
                              ? clock_wall_us() + input->expires_in_seconds.value * US_PER_S
                              : 0;
+    struct tenant_asker who = asker(call);
     if (tenant)
-        tenant_issue_token(call_supervisor(call), tenant, rights, expires_at, input->note, issued,
-                           call);
+        tenant_issue_token(tenant, &who, rights, expires_at, input->note, issued, call);
 }
 
 static const struct field tokens_input[] = {TENANT_NAME_FIELD, {0}};
@@ -326,7 +329,6 @@ static void revoked(void *arg, int error, const struct hearth_failure *failure,
     struct buf body = {0};
     struct json_writer json = JSON_WRITER(&body);
     (void)token;
-    audit(call, "tenant_token_revoke", error ? NULL : tenant->tenant_id, error, failure);
     if (error) {
         call_fail(call, failure);
         return;
@@ -342,8 +344,9 @@ static void revoke_token(struct call *call, const void *arg)
 {
     const struct tenant_input *input = arg;
     struct tenant *tenant = tenant_or_fail(call, input->name);
+    struct tenant_asker who = asker(call);
     if (tenant)
-        tenant_revoke_token(call_supervisor(call), tenant, input->token_id, revoked, call);
+        tenant_revoke_token(tenant, &who, input->token_id, revoked, call);
 }
 
 static const char *const create_errors[] = {"bad_tenant_name", "tenant_exists", NULL};
@@ -359,13 +362,14 @@ const struct operation_entry admin_operations[] = {
         .method = "POST",
         .path = "/v1/tenants",
         .surfaces = SURFACE_REST,
-        .flags = OPERATION_ADMIN,
+        .flags = OPERATION_ADMIN | OPERATION_ATOMIC,
         .status = 201,
         .input = create_input,
         .input_size = sizeof(struct tenant_input),
         .output = tenant_fields,
         .errors = create_errors,
         .handler = create,
+        .tell = tell_created,
     },
     {
         .name = "tenant_list",
@@ -391,7 +395,7 @@ const struct operation_entry admin_operations[] = {
         .method = "POST",
         .path = "/v1/tenants/{name}/tokens",
         .surfaces = SURFACE_REST,
-        .flags = OPERATION_ADMIN,
+        .flags = OPERATION_ADMIN | OPERATION_ATOMIC,
         .status = 201,
         .input = issue_input,
         .input_size = sizeof(struct tenant_input),

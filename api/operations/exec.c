@@ -191,6 +191,12 @@ static int check_exec(const struct exec_input *input, struct hearth_failure *fai
     return error;
 }
 
+/* How long to wait for its end: negative for as long as it takes. */
+static int wait_of(const struct exec_input *input)
+{
+    return input->detach ? 0 : input->wait_ms.set ? (int)input->wait_ms.value : -1;
+}
+
 static void exec(struct call *call, const void *arg)
 {
     const struct exec_input *input = arg;
@@ -231,12 +237,22 @@ static void exec(struct call *call, const void *arg)
         return;
     waiting->cancel_if_gone = !input->detach && !input->wait_ms.set;
     call_on_gone(call, gone, waiting);
-    exec_start(workspace, call_principal(call), &spec,
-               input->detach        ? 0
-               : input->wait_ms.set ? (int)input->wait_ms.value
-                                    : -1,
-               answered, waiting, &waiting->wait);
+    exec_start(workspace, call_principal(call), &spec, wait_of(input), answered, waiting,
+               &waiting->wait);
     memcpy(waiting->exec_id, exec_wait_id(waiting->wait), sizeof waiting->exec_id);
+}
+
+/* After a crash: the command that its audit names as WORKSPACE/EXEC. */
+static void tell_exec(struct call *call, const void *arg, const char *subject_id)
+{
+    const struct exec_input *input = arg;
+    const char *slash = strchr(subject_id, '/');
+    struct workspace *workspace = workspace_or_fail(call, input->workspace_id);
+    struct waiting *waiting =
+        workspace ? waiting_new(call, input->workspace_id, input->encoding) : NULL;
+    if (waiting)
+        exec_read(workspace, slash ? slash + 1 : "", NULL, wait_of(input), true, answered, waiting,
+                  &waiting->wait);
 }
 
 /* read, cancel, input */
@@ -485,6 +501,7 @@ const struct operation_entry exec_operations[] = {
         .output = exec_fields,
         .errors = exec_errors,
         .handler = exec,
+        .tell = tell_exec,
     },
     {
         .name = "workspace_exec_read",

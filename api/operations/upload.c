@@ -42,13 +42,13 @@ static void finished(void *arg, int error, const struct hearth_failure *failure,
 {
     struct receiving *receiving = arg;
     struct call *call = receiving->call;
-    supervisor_audit(call_supervisor(call), call_principal(call), call_request_id(call),
-                     "upload_create", error ? NULL : upload->upload_id,
-                     error ? failure->code : "ok");
-    if (error)
+    if (error) {
+        supervisor_audit(call_supervisor(call), call_principal(call), call_request_id(call),
+                         "upload_create", NULL, failure->code);
         call_fail(call, failure);
-    else
+    } else {
         reply_upload(call, upload);
+    }
 }
 
 static void received(void *arg, const void *data, size_t length)
@@ -69,7 +69,8 @@ static void whole(void *arg)
     receiving->sink = NULL;
     call_on_gone(receiving->call, NULL, NULL);
     if (sink)
-        upload_finish(sink, finished, receiving);
+        upload_finish(sink, call_principal(receiving->call), call_request_id(receiving->call),
+                      finished, receiving);
 }
 
 static void gone(void *arg)
@@ -122,12 +123,10 @@ static const struct field get_input[] = {
     {0},
 };
 
-static void get(struct call *call, const void *arg)
+static void tell(struct call *call, const char *upload_id)
 {
-    const struct get_input *input = arg;
-    const struct upload *upload =
-        upload_find(supervisor_uploads(call_supervisor(call)),
-                    call_principal(call)->tenant->tenant_id, input->upload_id);
+    const struct upload *upload = upload_find(supervisor_uploads(call_supervisor(call)),
+                                              call_principal(call)->tenant->tenant_id, upload_id);
     if (upload) {
         reply_upload(call, upload);
         return;
@@ -135,6 +134,17 @@ static void get(struct call *call, const void *arg)
     struct hearth_failure failure;
     hearth_fail(&failure, HEARTH_ENOTFOUND, "upload_not_found", "there is no such upload");
     call_fail(call, &failure);
+}
+
+static void get(struct call *call, const void *arg)
+{
+    tell(call, ((const struct get_input *)arg)->upload_id);
+}
+
+static void tell_again(struct call *call, const void *input, const char *upload_id)
+{
+    (void)input;
+    tell(call, upload_id);
 }
 
 static const char *const create_errors[] = {"archive_refused", "archive_truncated",
@@ -153,12 +163,13 @@ const struct operation_entry upload_operations[] = {
         .method = "POST",
         .path = "/v1/uploads",
         .surfaces = SURFACE_REST,
-        .flags = OPERATION_LONG | OPERATION_RAW_BODY,
+        .flags = OPERATION_LONG | OPERATION_RAW_BODY | OPERATION_ATOMIC,
         .status = 201,
         .input = no_input,
         .output = upload_fields,
         .errors = create_errors,
         .handler = create,
+        .tell = tell_again,
     },
     {
         .name = "upload_get",

@@ -249,24 +249,29 @@ static const struct field delete_output[] = {
     {0},
 };
 
+static void reply_deleted(struct call *call, const char *workspace_id)
+{
+    struct buf body = {0};
+    struct json_writer json = JSON_WRITER(&body);
+    json_object_begin(&json, NULL);
+    json_string(&json, "workspace_id", workspace_id);
+    json_boolean(&json, "deleted", true);
+    json_string(&json, "reason", "explicit_delete");
+    json_object_end(&json);
+    reply_with(call, &body, &json);
+}
+
 static void deleted(void *arg, int error, const struct hearth_failure *failure,
                     struct workspace *workspace)
 {
     struct call *call = arg;
-    struct buf body = {0};
-    struct json_writer json = JSON_WRITER(&body);
     struct workspace_status described;
     if (error) {
         call_fail(call, failure);
         return;
     }
     workspace_describe(workspace, &described);
-    json_object_begin(&json, NULL);
-    json_string(&json, "workspace_id", described.workspace_id);
-    json_boolean(&json, "deleted", true);
-    json_string(&json, "reason", "explicit_delete");
-    json_object_end(&json);
-    reply_with(call, &body, &json);
+    reply_deleted(call, described.workspace_id);
 }
 
 static void delete_(struct call *call, const void *arg)
@@ -330,6 +335,22 @@ static const struct field update_input[] = {
     {0},
 };
 
+/* After a crash. */
+
+static void tell_status(struct call *call, const void *input, const char *workspace_id)
+{
+    (void)input;
+    struct workspace *workspace = workspace_or_fail(call, workspace_id);
+    if (workspace)
+        changed(call, 0, NULL, workspace);
+}
+
+static void tell_deleted(struct call *call, const void *input, const char *workspace_id)
+{
+    (void)input;
+    reply_deleted(call, workspace_id);
+}
+
 static void update(struct call *call, const void *arg)
 {
     const struct update_input *input = arg;
@@ -381,13 +402,14 @@ const struct operation_entry workspace_operations[] = {
         .path = "/v1/workspaces",
         .profile = PROFILE_CORE,
         .surfaces = SURFACE_REST | SURFACE_TOOL,
-        .flags = OPERATION_LONG | OPERATION_ACTIVITY,
+        .flags = OPERATION_LONG | OPERATION_ACTIVITY | OPERATION_ATOMIC,
         .status = 201,
         .input = create_input,
         .input_size = sizeof(struct create_input),
         .output = status_fields,
         .errors = create_errors,
         .handler = create,
+        .tell = tell_status,
     },
     {
         .name = "workspace_list",
@@ -428,6 +450,7 @@ const struct operation_entry workspace_operations[] = {
         .output = status_fields,
         .errors = update_errors,
         .handler = update,
+        .tell = tell_status,
     },
     {
         .name = "workspace_status",
@@ -467,6 +490,7 @@ const struct operation_entry workspace_operations[] = {
         .output = delete_output,
         .errors = life_errors,
         .handler = delete_,
+        .tell = tell_deleted,
     },
     {
         .name = "workspace_stop",
@@ -487,6 +511,7 @@ const struct operation_entry workspace_operations[] = {
         .output = status_fields,
         .errors = life_errors,
         .handler = stop,
+        .tell = tell_status,
     },
     {
         .name = "workspace_start",
@@ -506,6 +531,7 @@ const struct operation_entry workspace_operations[] = {
         .output = status_fields,
         .errors = life_errors,
         .handler = start,
+        .tell = tell_status,
     },
     {0},
 };

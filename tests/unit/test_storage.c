@@ -425,6 +425,78 @@ static int keep_answer(void *arg, const struct row_idempotency *row)
     return 0;
 }
 
+static int keep_intent(void *arg, const struct row_idempotency *row)
+{
+    struct row_idempotency *kept = arg;
+    *kept = *row;
+    return 0;
+}
+
+static int keep_outcome(void *arg, const struct row_audit *row)
+{
+    snprintf(arg, 32, "%s %s", row->subject_id, row->outcome);
+    return 0;
+}
+
+START_TEST(an_intent_is_found_and_leads_to_its_last_effect)
+{
+    struct writer *writer = start(DB_STATE);
+    struct row_idempotency row = {.tenant_id = "t",
+                                  .key = "k",
+                                  .intent = INT64_MAX,
+                                  .has_content = true,
+                                  .content_type = "",
+                                  .created_at = 50},
+                           found = {0};
+    struct row_audit audit = {.tenant_id = "t",
+                              .operation = "create",
+                              .subject_id = "ws_1",
+                              .outcome = "begun",
+                              .intent = INT64_MAX};
+    row.content_hash[31] = 7;
+    struct change *change = change_new();
+    change_put_idempotency(change, &row);
+    change_add_audit(change, &audit);
+    audit.outcome = "ok";
+    change_add_audit(change, &audit);
+    audit.intent = 0;
+    audit.subject_id = "ws_2";
+    change_add_audit(change, &audit);
+    change_commit(change, writer, note, NULL);
+    run(1);
+    struct hearth_failure failure;
+    struct db *db = open_reader(DB_STATE);
+    char outcome[32] = "";
+    ck_assert_int_eq(rows_find_idempotency(db, "t", "k", keep_intent, &found, &failure), 0);
+    ck_assert(found.intent == INT64_MAX && found.has_content && found.content_hash[31] == 7);
+    ck_assert_int_eq(found.status, 0);
+    ck_assert_int_eq(rows_find_effect(db, INT64_MAX, keep_outcome, outcome, &failure), 0);
+    ck_assert_str_eq(outcome, "ws_1 ok");
+    *outcome = '\0';
+    ck_assert_int_eq(rows_find_effect(db, 0, keep_outcome, outcome, &failure), 0);
+    ck_assert_str_eq(outcome, "");
+    /* Another intent under the key is another's: it stays. */
+    row.intent = 5;
+    change = change_new();
+    change_delete_idempotency(change, &row);
+    change_commit(change, writer, note, NULL);
+    run(2);
+    found.intent = 0;
+    ck_assert_int_eq(rows_find_idempotency(db, "t", "k", keep_intent, &found, &failure), 0);
+    ck_assert(found.intent == INT64_MAX);
+    row.intent = INT64_MAX;
+    change = change_new();
+    change_delete_idempotency(change, &row);
+    change_commit(change, writer, note, NULL);
+    run(3);
+    found.intent = 0;
+    ck_assert_int_eq(rows_find_idempotency(db, "t", "k", keep_intent, &found, &failure), 0);
+    ck_assert(found.intent == 0);
+    db_close(db);
+    writer_stop(writer);
+}
+END_TEST
+
 START_TEST(an_answer_is_kept_byte_for_byte_until_it_is_old)
 {
     struct writer *writer = start(DB_STATE);
@@ -472,6 +544,7 @@ int main(void)
     tcase_add_test(test_case, what_was_acknowledged_survives_a_kill);
     tcase_add_test(test_case, a_full_disk_fails_what_does_not_fit_and_nothing_else);
     tcase_add_test(test_case, history_is_paged_pruned_and_found);
+    tcase_add_test(test_case, an_intent_is_found_and_leads_to_its_last_effect);
     tcase_add_test(test_case, an_answer_is_kept_byte_for_byte_until_it_is_old);
     suite_add_tcase(suite, test_case);
     SRunner *runner = srunner_create(suite);

@@ -1,4 +1,5 @@
 /* Uploads with the real writer, database and hearth-archive, in a directory of the test's own. */
+#include "supervisord/tenant.h"
 #include "supervisord/upload.h"
 
 #include "base/cleanup.h"
@@ -169,6 +170,9 @@ static size_t make_tar(char *out, const char *name, size_t size)
     return length;
 }
 
+static struct tenant tenant = {.tenant_id = "ours"};
+static const struct principal principal = {.tenant = &tenant, .token_id = "token"};
+
 static struct upload_sink *begin(const char *tenant_id)
 {
     struct upload_sink *sink;
@@ -192,7 +196,7 @@ static void send(const char *name, size_t size)
     struct upload_sink *sink = begin("ours");
     write_all(sink, archive, make_tar(archive, name, size));
     ended = 0;
-    upload_finish(sink, note_upload, NULL);
+    upload_finish(sink, &principal, "request", note_upload, NULL);
     ck_assert_int_eq(ended, 0);
     loop_run(loop);
     ck_assert_int_eq(ended, 1);
@@ -316,7 +320,7 @@ START_TEST(a_body_that_is_cut_short_is_refused)
     struct upload_sink *sink = begin("ours");
     (void)make_tar(archive, "file", 4000);
     write_all(sink, archive, 2000);
-    upload_finish(sink, note_upload, NULL);
+    upload_finish(sink, &principal, "request", note_upload, NULL);
     loop_run(loop);
     ck_assert_int_eq(last_error, HEARTH_EINVALID);
     ck_assert_str_eq(last_failure.code, "archive_truncated");
@@ -379,7 +383,7 @@ START_TEST(a_stop_in_the_middle_of_a_check_is_harmless)
     static char archive[8192];
     struct upload_sink *sink = begin("ours");
     write_all(sink, archive, make_tar(archive, "file", 4000));
-    upload_finish(sink, note_upload, NULL);
+    upload_finish(sink, &principal, "request", note_upload, NULL);
     restart();
     ck_assert_int_eq(ended, 0);
     settle();
