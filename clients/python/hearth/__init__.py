@@ -2,16 +2,17 @@
 
     from hearth import Hearth
 
-    with Hearth() as hearth:
-        workspace = hearth.create_workspace("debian:12")
-        print(hearth.exec(workspace["workspace_id"], "uname -a")["stdout"])
-        hearth.delete_workspace(workspace["workspace_id"])
+    with Hearth() as hearth, hearth.workspace("debian:12") as workspace:
+        print(workspace.exec("uname -a")["stdout"])
 
 Which daemon: HEARTH_URL (http://HOST:PORT or unix:///PATH) with HEARTH_TOKEN or HEARTH_TOKEN_FILE,
 else the user's own or the system's socket on this machine.
 """
 
+from .asynchronous import AsyncHearth
 from .client import Hearth
-from .errors import HearthError, Problem
+from .errors import (Conflict, HearthError, InvalidArgument, NotAllowed, NotFound, Problem,
+                     QuotaExceeded, Unavailable)
 
-__all__ = ["Hearth", "HearthError", "Problem"]
+__all__ = ["AsyncHearth", "Conflict", "Hearth", "HearthError", "InvalidArgument", "NotAllowed",
+           "NotFound", "Problem", "QuotaExceeded", "Unavailable"]

@@ -1,135 +1,392 @@
-"""The client: one method an operation, results as the dictionaries that the API answers with."""
+"""The client: a method an operation, with the tools' parameter names and defaults; results are the
+dictionaries that the API answers with."""
 
-import http.client
+from __future__ import annotations
+
 import json
-import threading
+import os
+import pathlib
 import urllib.parse
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Union
 
-from . import transport
-from .errors import HearthError, Problem
-from .pack import pack_directory
+from .connection import Connection, Events, result_of
+from .handles import Service, Shell, Workspace
+from .pack import Unpacker, copy_sparse, open_archive
+from .server import Server
+
+Result = dict[str, Any]
+Path = Union[str, "os.PathLike[str]"]
+# A map, or a list of {"name": …, "value": …} as models write it.
+Pairs = Union[Mapping[str, str], Sequence[Mapping[str, str]]]
 
 
 class Hearth:
-    """May be shared between threads: each has a connection of its own."""
+    """A connection to the daemon that HEARTH_URL names (with HEARTH_TOKEN or HEARTH_TOKEN_FILE), else to
+    the user's own or the system's on this machine. May be shared between threads. Host paths are read
+    and written here, as the user who runs this."""
 
-    def __init__(self, url=None, token=None, timeout=600):
-        self.url = url or transport.find_url()
-        self.timeout = timeout
-        self._token = token or transport.find_token()
-        self._local = threading.local()
-        self._lock = threading.Lock()
-        self._connections = []
+    def __init__(self, url: str | None = None, token: str | None = None, timeout: float = 600) -> None:
+        self.connection = Connection(url, token, timeout)
 
-    def close(self):
-        with self._lock:
-            for connection in self._connections:
-                connection.close()
+    def close(self) -> None:
+        self.connection.close()
 
-    def __enter__(self):
+    def __enter__(self) -> "Hearth":
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.close()
 
-    # One request
+    # How operations are asked for
 
-    def _connection(self):
-        connection = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = self._local.connection = transport.connect(self.url, self.timeout)
-            with self._lock:
-                self._connections.append(connection)
-        elif not transport.usable(connection):
-            connection.close()
-        return connection
+    def request(self, method: str, path: str, arguments: dict[str, Any] | None = None,
+                **options: Any) -> Any:
+        """Any route of the API (docs/api.md): the JSON of a success, else a Problem is raised."""
+        return self.connection.request(method, path, arguments, **options)
 
-    def send(self, method, path, body=None, *, query=None, content_type=None, accept=None):
-        """(status, body bytes) of any answer. `query` leaves out what is None."""
-        given = {name: value for name, value in (query or {}).items() if value is not None}
-        if given:
-            path += "?" + urllib.parse.urlencode(given, doseq=True)
-        headers = {"Accept": accept or "application/json"}
-        if self._token:
-            headers["Authorization"] = f"Bearer {self._token}"
-        if content_type:
-            headers["Content-Type"] = content_type
-        connection = self._connection()
-        try:
-            connection.request(method, path, body=body, headers=headers)
-            response = connection.getresponse()
-            return response.status, response.read()
-        except (OSError, http.client.HTTPException) as error:
-            connection.close()
-            raise HearthError(f"talking to hearthd at {self.url}: {error}") from error
-
-    def request(self, method, path, arguments=None, **options):
-        """The JSON of a success; else raises Problem."""
-        if arguments is not None:
-            options.update(body=json.dumps(arguments).encode(), content_type="application/json")
-        status, body = self.send(method, path, **options)
-        try:
-            result = json.loads(body) if body else None
-        except ValueError as error:
-            raise HearthError(f"hearthd answered {status} with something that is not JSON") from error
-        if not 200 <= status < 300:
-            raise Problem(status, result if isinstance(result, dict) else {})
-        return result
+    def _tool(self, tool: str, arguments: dict[str, Any], retry: bool = True) -> Result:
+        given = {name: value for name, value in arguments.items() if value is not None}
+        return self.request("POST", f"/v1/tools/{tool}/call", given, retry=retry)
 
     # Tools for models
 
-    def tools(self, profile="workspace-core", format="openai-responses"):
+    def tools(self, *, profile: str = "workspace-core", format: str = "openai-responses") -> list[Result]:
         """Tool definitions, ready to be handed to a model."""
-        return self.request("GET", "/v1/tools",
-                            query={"profile": profile, "format": format})["tools"]
+        return self.request("GET", "/v1/tools", query={"profile": profile, "format": format})["tools"]
 
-    def call_tool(self, name, arguments):
+    def call_tool(self, name: str, arguments: str) -> str:
         """Calls a tool with the text that a model wrote, unread. Gives the text to hand back to it:
         the result, or the problem for the model to mend."""
-        path = f"/v1/tools/{urllib.parse.quote(name, safe='')}/call"
-        return self.send("POST", path, arguments.encode(), content_type="application/json")[1].decode()
+        return self.connection.send(
+            "POST", f"/v1/tools/{_word(name)}/call", arguments.encode(),
+            content_type="application/json", retry=name not in ("workspace_exec", "vm_exec", "vm_run"),
+        )[1].decode()
+
+    def create_server(self, profile: str = "workspace-core") -> Server:
+        """An MCP server on standard input and output, through the same daemon: .run() serves."""
+        return Server(self.connection.url, profile)
+
+    # Environments
+
+    def list_environments(self) -> Result:
+        return self._tool("vm_list_environments", {})
+
+    def pull_environment(self, environment: str) -> Result:
+        return self.request("POST", f"/v1/environments/{_word(environment)}/pull", {})
+
+    def inspect_environment(self, environment: str) -> Result:
+        return self.request("GET", f"/v1/environments/{_word(environment)}")
+
+    def prune_environments(self) -> Result:
+        return self.request("POST", "/v1/environments/prune", {})
+
+    # One-shot and low-level machines
+
+    def run_in_vm(self, *, environment: str, command: str, vcpu_count: int = 1, mem_mib: int = 1024,
+                  timeout_seconds: int = 30, ttl_seconds: int = 600, network: bool = False,
+                  isolation: str | None = None, allow_host_compat: bool = False) -> Result:
+        return self.request("POST", "/v1/vm-runs", _given(locals()), retry=False)
+
+    def create_vm(self, *, environment: str, vcpu_count: int = 1, mem_mib: int = 1024,
+                  ttl_seconds: int = 600, network: bool = False, isolation: str | None = None,
+                  allow_host_compat: bool = False) -> Result:
+        return self.request("POST", "/v1/vms", _given(locals()))
+
+    def start_vm(self, vm_id: str) -> Result:
+        return self._tool("vm_start", {"vm_id": vm_id})
+
+    def exec_vm(self, vm_id: str, *, command: str, timeout_seconds: int = 30) -> Result:
+        """Runs one command; the machine is deleted after it."""
+        return self._tool("vm_exec", {"vm_id": vm_id, "command": command,
+                                      "timeout_seconds": timeout_seconds}, retry=False)
+
+    def stop_vm(self, vm_id: str) -> Result:
+        return self._tool("vm_stop", {"vm_id": vm_id})
+
+    def delete_vm(self, vm_id: str) -> Result:
+        return self._tool("vm_delete", {"vm_id": vm_id})
+
+    def status_vm(self, vm_id: str) -> Result:
+        return self._tool("vm_status", {"vm_id": vm_id})
+
+    def network_info_vm(self, vm_id: str) -> Result:
+        return self._tool("vm_network_info", {"vm_id": vm_id})
+
+    def reap_expired(self) -> Result:
+        return self._tool("vm_reap_expired", {})
 
     # Workspaces
 
-    def upload_directory(self, directory, exclude=()):
-        """Uploads a directory; its upload_id seeds any number of workspaces."""
-        with pack_directory(directory, exclude) as archive:
+    def upload_directory(self, source_path: Path, *,
+                         exclude: Iterable[str] = ()) -> Result:
+        """Sends a directory (or a tar) once; its upload_id seeds any number of workspaces."""
+        with open_archive(source_path, exclude) as archive:
             return self.request("POST", "/v1/uploads", body=archive, content_type="application/x-tar")
 
-    def create_workspace(self, environment, **arguments):
-        return self.request("POST", "/v1/workspaces", {"environment": environment, **arguments})
+    def create_workspace(self, environment: str, *, vcpu_count: int = 1, mem_mib: int = 1024,
+                         ttl_seconds: int = 86400, network_policy: str = "off",
+                         allow_host_compat: bool = False,
+                         seed_path: Path | None = None,
+                         secrets: Sequence[Mapping[str, str]] | None = None,
+                         name: str | None = None,
+                         labels: Pairs | None = None,
+                         isolation: str | None = None, disk_mib: int = 4096,
+                         seed_upload: str | None = None, exclude: Iterable[str] = ()) -> Result:
+        """seed_path: a directory (without what matches exclude) or a tar of this host."""
+        arguments = _given(locals(), leave=["exclude"])
+        if seed_path is not None:
+            if seed_upload is not None:
+                raise ValueError("give seed_path or seed_upload, not both")
+            arguments["seed_path"] = str(pathlib.Path(seed_path).resolve())
+            arguments["seed_upload"] = self.upload_directory(seed_path, exclude=exclude)["upload_id"]
+        if secrets is not None:
+            arguments["secrets"] = [_read_secret(secret) for secret in secrets]
+        return self.request("POST", "/v1/workspaces", arguments)
 
-    def workspace(self, workspace_id):
-        return self.request("GET", _path(workspace_id))
+    def list_workspaces(self, *, name: str | None = None, labels: Iterable[str] | None = None,
+                        state: str | None = None, limit: int = 100, cursor: str | None = None) -> Result:
+        """labels: "key" or "key=value", all of which must match."""
+        query = {"name": name, "label": list(labels or ()), "state": state, "limit": limit,
+                 "cursor": cursor}
+        return self.request("GET", "/v1/workspaces", query=query)
 
-    def delete_workspace(self, workspace_id):
-        return self.request("DELETE", _path(workspace_id))
+    def update_workspace(self, workspace_id: str, *, name: str | None = None, clear_name: bool = False,
+                         labels: Pairs | None = None,
+                         clear_labels: Sequence[str] | None = None) -> Result:
+        return self._tool("workspace_update", _given(locals()))
 
-    def exec(self, workspace_id, command, **arguments):
-        """Runs a shell command to its end. A non-zero exit_code is a result, not an error."""
-        return self.request("POST", _path(workspace_id, "exec"), {"command": command, **arguments})
+    def status_workspace(self, workspace_id: str) -> Result:
+        return self._tool("workspace_status", {"workspace_id": workspace_id})
 
-    def list_files(self, workspace_id, path="/workspace", recursive=False):
-        """The entries of a directory."""
-        return self.request("GET", _path(workspace_id, "files"),
-                            query={"path": path, "recursive": json.dumps(recursive)})["entries"]
+    def stop_workspace(self, workspace_id: str) -> Result:
+        return self._tool("workspace_stop", {"workspace_id": workspace_id})
 
-    def read_file(self, workspace_id, path):
-        """A file's bytes, all of them."""
-        status, body = self.send("GET", _path(workspace_id, "files/content"), query={"path": path},
-                                 accept="application/octet-stream")
+    def start_workspace(self, workspace_id: str) -> Result:
+        return self._tool("workspace_start", {"workspace_id": workspace_id})
+
+    def delete_workspace(self, workspace_id: str) -> Result:
+        return self._tool("workspace_delete", {"workspace_id": workspace_id})
+
+    def reset_workspace(self, workspace_id: str, *, snapshot: str = "baseline") -> Result:
+        return self._tool("workspace_reset", {"workspace_id": workspace_id, "snapshot": snapshot})
+
+    def logs_workspace(self, workspace_id: str, *, limit: int = 100, cursor: str | None = None) -> Result:
+        return self._tool("workspace_logs", _given(locals()))
+
+    def push_workspace_sync(self, workspace_id: str, source_path: Path, *,
+                            dest: str = "/workspace", exclude: Iterable[str] = ()) -> Result:
+        """Adds a directory (or a tar) of this host to what is there."""
+        with open_archive(source_path, exclude) as archive:
+            result = self.request("POST", _path(workspace_id, "sync"), body=archive,
+                                  query={"dest": dest}, content_type="application/x-tar")
+        result["workspace_sync"]["source_path"] = str(pathlib.Path(source_path).resolve())
+        return result
+
+    # Commands
+
+    def exec_workspace(self, workspace_id: str, *, command: str | None = None,
+                       argv: Sequence[str] | None = None, timeout_seconds: int = 30,
+                       cwd: str = "/workspace",
+                       env: Pairs | None = None,
+                       stdin: str | None = None,
+                       secret_env: Pairs | None = None,
+                       max_output_bytes: int = 1048576, wait_ms: int | None = None,
+                       detach: bool = False) -> Result:
+        """Runs a shell command (or argv, without a shell). A non-zero exit_code is a result, not an
+        error. It is never sent twice."""
+        return self.request("POST", _path(workspace_id, "exec"), _given(locals(), leave=["workspace_id"]),
+                            retry=False)
+
+    def stream_exec_workspace(self, workspace_id: str, **arguments: Any) -> Events:
+        """The command's events as they come: {"type": "stdout"|"stderr", …}, the last one "exit".
+        Takes exec_workspace's arguments. Closing the iterator early ends the command."""
+        body = {**{name: value for name, value in arguments.items() if value is not None}, "stream": True}
+        return Events(self.connection.stream("POST", _path(workspace_id, "exec"),
+                                             body=json.dumps(body).encode(),
+                                             content_type="application/json",
+                                             accept="application/x-ndjson"))
+
+    def read_exec(self, workspace_id: str, exec_id: str, *, cursor: str | None = None,
+                  wait_ms: int = 0) -> Result:
+        """State and output of a command that was detached or waited for in part."""
+        return self.request("GET", _path(workspace_id, f"execs/{_word(exec_id)}"),
+                            query={"cursor": cursor, "wait_ms": wait_ms})
+
+    def cancel_exec(self, workspace_id: str, exec_id: str) -> Result:
+        return self.request("DELETE", _path(workspace_id, f"execs/{_word(exec_id)}"))
+
+    # Files
+
+    def list_workspace_files(self, workspace_id: str, *, path: str = "/workspace",
+                             recursive: bool = False, limit: int = 100,
+                             cursor: str | None = None) -> Result:
+        return self._tool("workspace_file_list", _given(locals()))
+
+    def read_workspace_file(self, workspace_id: str, path: str, *, max_bytes: int = 65536,
+                            offset: int = 0, encoding: str = "utf-8") -> Result:
+        return self._tool("workspace_file_read", _given(locals()))
+
+    def read_workspace_bytes(self, workspace_id: str, path: str) -> bytes:
+        """A file whole, as it is."""
+        status, body = self.connection.send("GET", _path(workspace_id, "files/content"),
+                                            query={"path": path}, accept="application/octet-stream")
         if status != 200:
-            raise Problem(status, json.loads(body))
+            result_of(status, body)
         return body
 
-    def write_file(self, workspace_id, path, data, mode=None):
-        """Writes bytes, or a text as UTF-8, whole or not at all."""
-        data = data.encode() if isinstance(data, str) else data
+    def write_workspace_file(self, workspace_id: str, path: str, *, text: str | bytes,
+                             mode: str | None = None, create_parents: bool = True) -> Result:
+        """Writes a text as UTF-8, or bytes, whole or not at all."""
+        data = text.encode() if isinstance(text, str) else bytes(text)
         return self.request("PUT", _path(workspace_id, "files/content"), body=data,
-                            query={"path": path, "mode": mode},
+                            query={"path": path, "mode": mode, "create_parents": create_parents},
                             content_type="application/octet-stream")
 
+    def apply_workspace_patch(self, workspace_id: str, *, patch: str) -> Result:
+        return self._tool("workspace_patch_apply", {"workspace_id": workspace_id, "patch": patch})
 
-def _path(workspace_id, rest=None):
-    path = f"/v1/workspaces/{urllib.parse.quote(workspace_id, safe='')}"
-    return f"{path}/{rest}" if rest else path
+    def diff_workspace(self, workspace_id: str, *, paths: Sequence[str] | None = None,
+                       context: int = 3, stat_only: bool = False) -> Result:
+        return self._tool("workspace_diff", _given(locals()))
+
+    def export_workspace(self, workspace_id: str, path: str, *,
+                         output_path: Path) -> Result:
+        """Copies a file or directory of the guest to output_path on this host, which must not be there
+        yet. Nothing is written outside of it, whatever the guest made."""
+        unpacker = Unpacker(output_path)
+        with self.connection.stream("GET", _path(workspace_id, "export"), query={"path": path},
+                                    accept="application/x-tar") as stream:
+            kind = unpacker.unpack(stream.response)
+        return {"workspace_id": workspace_id, "workspace_path": path, "output_path": str(output_path),
+                "artifact_type": kind, "entry_count": unpacker.entry_count,
+                "bytes_written": unpacker.bytes_written,
+                "execution_mode": stream.response.headers.get("X-Execution-Mode")}
+
+    # A stopped workspace's disk
+
+    def export_workspace_disk(self, workspace_id: str, *,
+                              output_path: Path) -> Result:
+        """The disk as one raw ext4 image; holes stay holes."""
+        with self.connection.stream("GET", _path(workspace_id, "disk"),
+                                    accept="application/octet-stream") as stream, \
+                open(output_path, "xb") as file:
+            size = copy_sparse(stream.response, file)
+        return {"workspace_id": workspace_id, "output_path": str(output_path), "disk_format": "ext4",
+                "bytes_written": size}
+
+    def list_workspace_disk(self, workspace_id: str, *, path: str = "/workspace",
+                            recursive: bool = False) -> Result:
+        return self._tool("workspace_disk_list", _given(locals()))
+
+    def read_workspace_disk(self, workspace_id: str, path: str, *, max_bytes: int = 65536) -> Result:
+        return self._tool("workspace_disk_read", _given(locals()))
+
+    # Snapshots
+
+    def create_snapshot(self, workspace_id: str, snapshot_name: str) -> Result:
+        return self._tool("snapshot_create", _given(locals()))
+
+    def list_snapshots(self, workspace_id: str) -> Result:
+        return self._tool("snapshot_list", _given(locals()))
+
+    def delete_snapshot(self, workspace_id: str, snapshot_name: str) -> Result:
+        return self._tool("snapshot_delete", _given(locals()))
+
+    # Shells
+
+    def open_shell(self, workspace_id: str, *, cwd: str = "/workspace", cols: int = 120, rows: int = 30,
+                   secret_env: Pairs | None = None) -> Result:
+        return self._tool("shell_open", _given(locals()))
+
+    def read_shell(self, workspace_id: str, shell_id: str, *, cursor: int = 0, max_chars: int = 65536,
+                   plain: bool = False, wait_for_idle_ms: int | None = None) -> Result:
+        return self._tool("shell_read", _given(locals()))
+
+    def write_shell(self, workspace_id: str, shell_id: str, *, input: str,
+                    append_newline: bool = True) -> Result:
+        return self._tool("shell_write", _given(locals()))
+
+    def signal_shell(self, workspace_id: str, shell_id: str, *, signal_name: str = "INT") -> Result:
+        return self._tool("shell_signal", _given(locals()))
+
+    def close_shell(self, workspace_id: str, shell_id: str) -> Result:
+        return self._tool("shell_close", _given(locals()))
+
+    # Services
+
+    def start_service(self, workspace_id: str, service_name: str, *, command: str,
+                      cwd: str = "/workspace", readiness: Mapping[str, Any] | None = None,
+                      ready_timeout_seconds: int = 30, ready_interval_ms: int = 500,
+                      secret_env: Pairs | None = None,
+                      published_ports: Sequence[Mapping[str, int]] | None = None) -> Result:
+        """readiness: {"type": "file", "path": …}, {"type": "tcp", "address": …}, {"type": "http",
+        "url": …} or {"type": "command", "command": …}."""
+        arguments = _given(locals(), leave=["readiness"])
+        if readiness is not None:
+            arguments.update(_readiness(readiness))
+        return self._tool("service_start", arguments)
+
+    def list_services(self, workspace_id: str) -> Result:
+        return self._tool("service_list", _given(locals()))
+
+    def status_service(self, workspace_id: str, service_name: str) -> Result:
+        return self._tool("service_status", _given(locals()))
+
+    def logs_service(self, workspace_id: str, service_name: str, *, tail_lines: int = 200,
+                     all: bool = False) -> Result:
+        return self._tool("service_logs", _given(locals()))
+
+    def stop_service(self, workspace_id: str, service_name: str) -> Result:
+        return self._tool("service_stop", _given(locals()))
+
+    # What cleans up after itself
+
+    def workspace(self, environment: str, **arguments: Any) -> Workspace:
+        """A new workspace as a context manager; takes create_workspace's arguments, deletes at the end."""
+        return Workspace(self, environment, arguments)
+
+    def shell(self, workspace_id: str, **arguments: Any) -> Shell:
+        """A shell as a context manager: closed at the end."""
+        return Shell(self, workspace_id, arguments)
+
+    def service(self, workspace_id: str, service_name: str, **arguments: Any) -> Service:
+        """A service as a context manager: stopped at the end."""
+        return Service(self, workspace_id, service_name, arguments)
+
+
+def _word(text: str) -> str:
+    return urllib.parse.quote(text, safe="")
+
+
+def _path(workspace_id: str, rest: str) -> str:
+    return f"/v1/workspaces/{_word(workspace_id)}/{rest}"
+
+
+def _given(arguments: dict[str, Any], leave: Sequence[str] = ()) -> dict[str, Any]:
+    """A method's own parameters (its locals(), taken first thing) as an operation's arguments: None is
+    left out, since absent is the default."""
+    return {name: value for name, value in arguments.items()
+            if value is not None and name != "self" and name not in leave}
+
+
+def _read_secret(secret: Mapping[str, str]) -> dict[str, str]:
+    """{name, file_path} becomes {name, value}: the file is this host's."""
+    if "file_path" not in secret:
+        return dict(secret)
+    text = pathlib.Path(secret["file_path"]).read_text()
+    return {"name": secret["name"], "value": text.removesuffix("\n")}
+
+
+_READINESS = {"file": ("path", "ready_file"), "tcp": ("address", "ready_tcp"),
+              "http": ("url", "ready_http"), "command": ("command", "ready_command")}
+
+
+def _readiness(readiness: Mapping[str, Any]) -> dict[str, Any]:
+    kind = readiness.get("type")
+    if kind not in _READINESS:
+        raise ValueError(f"readiness: type is one of {', '.join(_READINESS)}, not {kind!r}")
+    member, argument = _READINESS[kind]
+    if set(readiness) != {"type", member}:
+        raise ValueError(f"readiness of type {kind} has {member} and nothing else")
+    return {argument: readiness[member]}

@@ -1,5 +1,7 @@
 """Where the daemon is, and connections to it: http.client over TCP or a Unix socket."""
 
+from __future__ import annotations
+
 import http.client
 import os
 import pathlib
@@ -14,21 +16,21 @@ SYSTEM_SOCKET = pathlib.Path("/run/hearth/hearthd.sock")
 
 
 class UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path, timeout):
+    def __init__(self, path: str, timeout: float) -> None:
         super().__init__("localhost", timeout=timeout)
         self.path = path
 
-    def connect(self):
+    def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self.path)
 
 
-def _own_socket():
+def _own_socket() -> pathlib.Path | None:
     """The private daemon's socket; None where its directory is not this user's alone."""
-    base = os.environ.get("XDG_RUNTIME_DIR")
-    usable = base and base.startswith("/") and os.access(base, os.W_OK)
-    directory = pathlib.Path(base, "hearth") if usable else pathlib.Path(f"/tmp/hearth-{os.getuid()}")
+    base = os.environ.get("XDG_RUNTIME_DIR", "")
+    writable = base.startswith("/") and os.access(base, os.W_OK)
+    directory = pathlib.Path(base, "hearth") if writable else pathlib.Path(f"/tmp/hearth-{os.getuid()}")
     try:
         found = directory.lstat()
     except OSError:
@@ -38,7 +40,7 @@ def _own_socket():
     return directory / "hearthd.sock" if ours else None
 
 
-def find_url():
+def find_url() -> str:
     """HEARTH_URL, or the first socket of this machine that is there."""
     if url := os.environ.get("HEARTH_URL"):
         return url
@@ -49,7 +51,7 @@ def find_url():
                       "names none")
 
 
-def find_token():
+def find_token() -> str | None:
     if token := os.environ.get("HEARTH_TOKEN"):
         return token.strip()
     if path := os.environ.get("HEARTH_TOKEN_FILE"):
@@ -57,7 +59,7 @@ def find_token():
     return None
 
 
-def connect(url, timeout):
+def connect(url: str, timeout: float) -> http.client.HTTPConnection:
     """A connection to be opened by its first request."""
     parts = urllib.parse.urlsplit(url)
     if parts.scheme == "unix" and parts.path:
@@ -69,7 +71,7 @@ def connect(url, timeout):
     raise HearthError(f"not the URL of a daemon: {url}")
 
 
-def usable(connection):
+def usable(connection: http.client.HTTPConnection) -> bool:
     """May a kept connection take another request? One that is readable now was closed by the
     other side; asking first means that no request is ever sent twice."""
     if connection.sock is None:
