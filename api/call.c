@@ -16,12 +16,50 @@ struct chunk {
     _Alignas(max_align_t) char data[];
 };
 
+static struct call *call_of(struct request_owner *owner)
+{
+    return container_of(owner, struct call, owner);
+}
+
+static void on_body(struct request_owner *owner, const void *data, size_t length)
+{
+    struct call *call = call_of(owner);
+    if (call->on_data)
+        call->on_data(call->body_arg, data, length);
+}
+
+static void on_body_end(struct request_owner *owner)
+{
+    struct call *call = call_of(owner);
+    if (call->on_body_end)
+        call->on_body_end(call->body_arg);
+}
+
+void call_abandon(struct call *call)
+{
+    call->request = NULL;
+    call->on_answer = NULL;
+    if (call->on_gone)
+        call->on_gone(call->gone_arg);
+}
+
+bool call_is_gone(const struct call *call)
+{
+    return !call->request && !call->on_answer;
+}
+
+static void on_gone(struct request_owner *owner)
+{
+    call_abandon(call_of(owner));
+}
+
 struct call *call_new(struct api *api, struct http_request *request,
                       const struct operation_entry *entry)
 {
     struct call *call = calloc(1, sizeof *call);
     if (!call)
         return NULL;
+    call->owner = (struct request_owner){on_body, on_body_end, on_gone};
     call->api = api;
     call->request = request;
     call->entry = entry;
@@ -29,7 +67,8 @@ struct call *call_new(struct api *api, struct http_request *request,
     list_init(&call->key_link);
     list_init(&call->link);
     list_append(&api->calls, &call->link);
-    http_request_set_data(request, call);
+    if (request)
+        http_request_set_data(request, &call->owner);
     return call;
 }
 
@@ -117,6 +156,8 @@ void call_send(struct call *call, int status, const char *content_type, struct b
         call->request = NULL;
         http_request_set_data(request, NULL);
         http_reply(request, status, content_type, body);
+    } else if (call->on_answer) {
+        call->on_answer(call->answer_arg, status, body);
     }
     buf_free(body);
     call_free(call);

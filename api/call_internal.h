@@ -24,9 +24,22 @@ struct content_hash;
 
 #define CALL_KEY_MAX 255
 
+/* What a request's data points to: who is told of its body and of its client's leaving. NULL
+ * members: not told. */
+struct request_owner {
+    void (*on_body)(struct request_owner *owner, const void *data, size_t length);
+    void (*on_body_end)(struct request_owner *owner);
+    void (*on_gone)(struct request_owner *owner); /* the request must not be used after it */
+};
+
 struct call {
+    struct request_owner owner;
     struct api *api;
-    struct http_request *request; /* NULL once replied or gone */
+    struct http_request *request; /* NULL once replied or gone, and where there never was one */
+    /* Where the call is not an HTTP request of its own: takes the answer, once, unless the call was
+     * abandoned. Takes body's bytes or leaves them. */
+    void (*on_answer)(void *arg, int status, struct buf *body);
+    void *answer_arg;
     const struct operation_entry *entry;
     struct principal principal;
     char request_id[68];
@@ -55,7 +68,8 @@ struct call {
     int64_t began_us;
 };
 
-/* Gives a call of the request, whose data it becomes. NULL: out of memory. */
+/* Gives a call of the request, whose data it becomes; request NULL: one that answers to on_answer.
+ * NULL: out of memory. */
 struct call *call_new(struct api *api, struct http_request *request,
                       const struct operation_entry *entry);
 void call_free(struct call *call);
@@ -65,6 +79,11 @@ void call_release(struct call *call);
 /* call_read_body without a hash. */
 void call_take_body(struct call *call, void (*on_data)(void *arg, const void *data, size_t length),
                     void (*on_end)(void *arg), void *arg);
+/* Nobody waits for the answer any more: what the handler does for the caller alone is cancelled.
+ * The call may be gone after this. */
+void call_abandon(struct call *call);
+/* Does nobody wait for the answer? */
+bool call_is_gone(const struct call *call);
 
 /* tools.c */
 void tools_list(struct api *api, struct http_request *request);

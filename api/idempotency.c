@@ -136,7 +136,7 @@ static void intent_kept(void *arg, int error, const struct hearth_failure *failu
     if (error) {
         let_go(call);
         call_fail(call, failure);
-    } else if (!call->request) {
+    } else if (call_is_gone(call)) {
         hearth_fail(&gone, HEARTH_ECANCELLED, NULL, "the client went away");
         call_fail(call, &gone);
     } else {

@@ -13,6 +13,7 @@ struct reader {
     const char *start, *at, *end;
     unsigned depth;
     const char *problem;
+    bool unwanted; /* the problem is no fault of the grammar */
 };
 
 static bool fail(struct reader *reader, const char *problem)
@@ -20,6 +21,13 @@ static bool fail(struct reader *reader, const char *problem)
     if (!reader->problem)
         reader->problem = problem;
     return false;
+}
+
+/* For what is JSON, and refused all the same. */
+static bool refuse(struct reader *reader, const char *problem)
+{
+    reader->unwanted = reader->unwanted || !reader->problem;
+    return fail(reader, problem);
 }
 
 static void skip_blanks(struct reader *reader)
@@ -68,15 +76,15 @@ static bool check_escape(struct reader *reader)
     if (unit < 0)
         return fail(reader, "a bad \\u escape");
     if (unit == 0)
-        return fail(reader, "a NUL character");
+        return refuse(reader, "a NUL character");
     if (unit >= 0xdc00 && unit <= 0xdfff)
-        return fail(reader, "a lone surrogate");
+        return refuse(reader, "a lone surrogate");
     if (unit < 0xd800 || unit > 0xdbff)
         return true;
     if (!take(reader, "\\u"))
-        return fail(reader, "a lone surrogate");
+        return refuse(reader, "a lone surrogate");
     unit = hex_quad(reader);
-    return (unit >= 0xdc00 && unit <= 0xdfff) || fail(reader, "a lone surrogate");
+    return (unit >= 0xdc00 && unit <= 0xdfff) || refuse(reader, "a lone surrogate");
 }
 
 static bool check_string(struct reader *reader)
@@ -133,10 +141,10 @@ static bool check_number(struct reader *reader)
     char text[64];
     size_t length = (size_t)(reader->at - first);
     if (length >= sizeof text)
-        return fail(reader, "a number of more than 63 characters");
+        return refuse(reader, "a number of more than 63 characters");
     memcpy(text, first, length);
     text[length] = '\0';
-    return isfinite(strtod(text, NULL)) || fail(reader, "a number that is too large");
+    return isfinite(strtod(text, NULL)) || refuse(reader, "a number that is too large");
 }
 
 static bool check_value(struct reader *reader);
@@ -219,7 +227,7 @@ static bool check_duplicates(struct reader *reader, struct key *keys, size_t cou
     for (size_t i = 1; i < count; i++)
         if (compare_keys(&keys[i - 1], &keys[i]) == 0) {
             reader->at = keys[i].start;
-            return fail(reader, "a key that stands twice");
+            return refuse(reader, "a key that stands twice");
         }
     return true;
 }
@@ -235,7 +243,7 @@ static bool check_members(struct reader *reader, struct key **keys, size_t *coun
         if (!check_string(reader))
             return false;
         if (*count == KEYS_MAX)
-            return fail(reader, "an object of too many keys");
+            return refuse(reader, "an object of too many keys");
         if (*count == capacity) {
             capacity = capacity ? capacity * 2 : 16;
             struct key *grown = realloc(*keys, capacity * sizeof *grown);
@@ -290,7 +298,7 @@ static bool check_value(struct reader *reader)
     case '{':
     case '[': {
         if (reader->depth == JSON_DEPTH_MAX)
-            return fail(reader, "nesting that is too deep");
+            return refuse(reader, "nesting that is too deep");
         reader->depth++;
         bool good = *reader->at == '{' ? check_object(reader) : check_array(reader);
         reader->depth--;
@@ -309,18 +317,46 @@ static bool check_value(struct reader *reader)
     }
 }
 
-int json_check(const char *text, size_t length, struct hearth_failure *failure)
+static int check(const char *text, size_t length, bool *ret_unwanted,
+                 struct hearth_failure *failure)
 {
     struct reader reader = {.start = text, .at = text, .end = text + length};
     bool good = check_value(&reader);
     skip_blanks(&reader);
     if (good && reader.at != reader.end)
         fail(&reader, "something after the value");
+    *ret_unwanted = reader.unwanted;
     if (!reader.problem)
         return 0;
     return hearth_fail(failure, HEARTH_EMALFORMED, "malformed_json",
                        "the JSON holds %s at byte %zu", reader.problem,
                        (size_t)(reader.at - reader.start));
+}
+
+int json_check(const char *text, size_t length, struct hearth_failure *failure)
+{
+    bool unwanted;
+    return check(text, length, &unwanted, failure);
+}
+
+int json_parse_envelope(cJSON **ret_tree, const char *text, size_t length,
+                        struct hearth_failure *failure)
+{
+    bool unwanted;
+    int error = check(text, length, &unwanted, failure);
+    *ret_tree = NULL;
+    if (error && !unwanted)
+        return error;
+    const char *end = NULL;
+    cJSON *tree = cJSON_ParseWithLengthOpts(text, length, &end, false);
+    if (error && tree && strspn(end, " \t\r\n") != (size_t)(text + length - end)) {
+        cJSON_Delete(tree);
+        tree = NULL;
+    }
+    *ret_tree = tree;
+    if (!error && !tree)
+        error = hearth_fail(failure, HEARTH_ENOMEMORY, NULL, "out of memory");
+    return error;
 }
 
 int json_parse(cJSON **ret_tree, const char *text, size_t length, struct hearth_failure *failure)

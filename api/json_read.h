@@ -20,5 +20,12 @@ int json_check(const char *text, size_t length, struct hearth_failure *failure);
 /* json_check, then the tree; the caller frees it by cJSON_Delete. */
 int json_parse(cJSON **ret_tree, const char *text, size_t length, struct hearth_failure *failure);
 
+/* As json_parse, for text whose sender is owed an answer by what stands around the fault: where the
+ * text is JSON that we refuse (a NUL, a key twice, nesting), *ret_tree is what cJSON made of it, to
+ * read an ID from and nothing else, though the failure is given. Else it is NULL with a failure.
+ * text ends in a NUL. */
+int json_parse_envelope(cJSON **ret_tree, const char *text, size_t length,
+                        struct hearth_failure *failure);
+
 /* Is it a whole number within int64? 1.0 is. */
 bool json_integer_of(const cJSON *item, int64_t *ret_value);

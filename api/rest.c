@@ -300,29 +300,26 @@ static void on_request(void *arg, struct http_request *request)
 
 static void on_body(void *arg, struct http_request *request, const void *data, size_t length)
 {
-    struct call *call = http_request_data(request);
+    struct request_owner *owner = http_request_data(request);
     (void)arg;
-    if (call && call->on_data)
-        call->on_data(call->body_arg, data, length);
+    if (owner && owner->on_body)
+        owner->on_body(owner, data, length);
 }
 
 static void on_body_end(void *arg, struct http_request *request)
 {
-    struct call *call = http_request_data(request);
+    struct request_owner *owner = http_request_data(request);
     (void)arg;
-    if (call && call->on_body_end)
-        call->on_body_end(call->body_arg);
+    if (owner && owner->on_body_end)
+        owner->on_body_end(owner);
 }
 
 static void on_gone(void *arg, struct http_request *request)
 {
-    struct call *call = http_request_data(request);
+    struct request_owner *owner = http_request_data(request);
     (void)arg;
-    if (!call)
-        return;
-    call->request = NULL;
-    if (call->on_gone)
-        call->on_gone(call->gone_arg);
+    if (owner && owner->on_gone)
+        owner->on_gone(owner);
 }
 
 static const struct http_handler handler = {.on_head = on_head,
