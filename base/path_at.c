@@ -12,15 +12,10 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
-int path_open_beneath(int dir_fd, const char *path, int flags, mode_t mode)
+static int open_resolved(int dir_fd, const char *path, struct open_how *how)
 {
-    struct open_how how = {
-        .flags = (unsigned long long)(flags | O_CLOEXEC),
-        .mode = (flags & (O_CREAT | __O_TMPFILE)) ? mode : 0,
-        .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS,
-    };
     for (;;) {
-        long fd = syscall(SYS_openat2, dir_fd, *path ? path : ".", &how, sizeof how);
+        long fd = syscall(SYS_openat2, dir_fd, *path ? path : ".", how, sizeof *how);
         if (fd >= 0)
             return (int)fd;
         /* EAGAIN: a rename raced with the walk; the kernel asks to be asked again. */
@@ -29,24 +24,54 @@ int path_open_beneath(int dir_fd, const char *path, int flags, mode_t mode)
     }
 }
 
-int path_open_parent(int dir_fd, const char *path, const char **ret_name)
+int path_open_beneath(int dir_fd, const char *path, int flags, mode_t mode)
+{
+    struct open_how how = {
+        .flags = (unsigned long long)(flags | O_CLOEXEC),
+        .mode = (flags & (O_CREAT | __O_TMPFILE)) ? mode : 0,
+        .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS,
+    };
+    return open_resolved(dir_fd, path, &how);
+}
+
+int path_open_plain(int dir_fd, const char *path, int flags)
+{
+    struct open_how how = {
+        .flags = (unsigned long long)(flags | O_CLOEXEC),
+        .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS,
+    };
+    return open_resolved(dir_fd, path, &how);
+}
+
+/* Splits path into the directory that holds its last component, "." where it names none, and that
+ * component. 0 or a negative errno. */
+static int split(const char *path, char parent[4096], const char **ret_name)
 {
     const char *slash = strrchr(path, '/');
     const char *name = slash ? slash + 1 : path;
+    size_t length = slash ? (size_t)(slash - path) : 1;
     if (!*name || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
         return -EINVAL;
-    char parent[4096] = ".";
-    if (slash) {
-        size_t length = (size_t)(slash - path);
-        if (length >= sizeof parent)
-            return -ENAMETOOLONG;
-        memcpy(parent, path, length);
-        parent[length] = '\0';
-    }
-    int fd = path_open_beneath(dir_fd, parent, O_DIRECTORY | O_PATH, 0);
-    if (fd >= 0)
-        *ret_name = name;
-    return fd;
+    if (length >= 4096)
+        return -ENAMETOOLONG;
+    memcpy(parent, slash ? path : ".", length);
+    parent[length] = '\0';
+    *ret_name = name;
+    return 0;
+}
+
+int path_open_parent(int dir_fd, const char *path, const char **ret_name)
+{
+    char parent[4096];
+    int error = split(path, parent, ret_name);
+    return error ? error : path_open_beneath(dir_fd, parent, O_DIRECTORY | O_PATH, 0);
+}
+
+int path_open_plain_parent(int dir_fd, const char *path, const char **ret_name)
+{
+    char parent[4096];
+    int error = split(path, parent, ret_name);
+    return error ? error : path_open_plain(dir_fd, parent, O_DIRECTORY | O_PATH);
 }
 
 int path_make_directories(int dir_fd, const char *path, mode_t mode)

@@ -13,6 +13,12 @@
  * link. */
 int path_open_beneath(int dir_fd, const char *path, int flags, mode_t mode);
 
+/* As path_open_beneath without a mode, and no symlink is followed, not on the way and not at the
+ * end: ELOOP. With O_PATH | O_NOFOLLOW in flags a symlink at the end is what is opened. */
+int path_open_plain(int dir_fd, const char *path, int flags);
+/* The same for path_open_parent: no directory of path may be a symlink. */
+int path_open_plain_parent(int dir_fd, const char *path, const char **ret_name);
+
 /* Makes path and what is missing above it, as directories with this mode. 0 or a negative errno. */
 int path_make_directories(int dir_fd, const char *path, mode_t mode);
 

@@ -159,6 +159,7 @@ static const struct {
     [LINK_STATUS_PERMISSION_DENIED] = {HEARTH_EFORBIDDEN, "permission_denied"},
     [LINK_STATUS_RESOURCE_EXHAUSTED] = {HEARTH_ETOOLARGE, "resource_exhausted"},
     [LINK_STATUS_FAILED_PRECONDITION] = {HEARTH_ECONFLICT, "failed_precondition"},
+    [LINK_STATUS_ABORTED] = {HEARTH_ECONFLICT, "changed_meanwhile"},
     [LINK_STATUS_OUT_OF_RANGE] = {HEARTH_EINVALID, "out_of_range"},
     [LINK_STATUS_UNIMPLEMENTED] = {HEARTH_EUNSUPPORTED, "agent_too_old"},
     [LINK_STATUS_INTERNAL] = {HEARTH_EIO, "agent_failed"},
@@ -170,7 +171,7 @@ int link_status_failure(enum link_status status, const char *message,
                         struct hearth_failure *failure)
 {
     size_t row = (size_t)status;
-    /* The peer may say any number: what is none of ours (ABORTED among them) is unknown. */
+    /* The peer may say any number: what is none of ours is unknown. */
     if (row >= sizeof failures / sizeof *failures || !failures[row].code)
         row = LINK_STATUS_UNKNOWN;
     return hearth_fail(failure, failures[row].error, failures[row].code, "%s",

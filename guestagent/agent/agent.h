@@ -81,6 +81,22 @@ bool file_stream_read(struct agent *agent, struct link_call *call,
 void file_accept_write(struct agent *agent, struct link_call *call);
 void tree_accept_apply(struct agent *agent, struct link_call *call);
 
+/* rename.c */
+void directory_handle_make(struct agent *agent, struct link_call *call,
+                           const Hearth__Agent__V1__DirectoryMakeRequest *request);
+void file_handle_move(struct agent *agent, struct link_call *call,
+                      const Hearth__Agent__V1__FileMoveRequest *request);
+/* search.c, export.c: as file_stream_read. */
+bool file_stream_search(struct agent *agent, struct link_call *call,
+                        const Hearth__Agent__V1__FileSearchRequest *request);
+bool tree_stream_export(struct agent *agent, struct link_call *call,
+                        const Hearth__Agent__V1__TreeExportRequest *request);
+/* change.c */
+void files_accept_change(struct agent *agent, struct link_call *call);
+/* Finishes what a killed agent had begun to put in place: for stage_recover. */
+struct stage;
+void files_finish_staged(int root_fd, const struct stage *stage);
+
 /* An entry of what fd (opened O_PATH or not) is; link_target is filled for symlinks (from
  * parent_fd/name) into target. 0 or a negative errno. */
 int file_entry_fill(int parent_fd, const char *name, Hearth__Agent__V1__FileEntry *entry,

@@ -1,6 +1,7 @@
 /* hearth-agent: the daemon's hand in a guest. As PID 1 it also reaps what nobody else does. */
 #include "base/log.h"
 #include "guestagent/agent/agent.h"
+#include "guestagent/agent/stage.h"
 
 #include <errno.h>
 #include <event2/event.h>
@@ -92,6 +93,7 @@ int main(int argc, char **argv)
         log_error("sandbox_refused", "%s", strerror(-error));
         return EXIT_FAILURE;
     }
+    stage_recover(agent.root_fd, files_finish_staged);
     agent.base = event_base_new();
     if (!agent.base || agent_serve(&agent))
         return EXIT_FAILURE;

@@ -196,12 +196,26 @@ HANDLER(handle_exec_cancel, exec_handle_cancel, Hearth__Agent__V1__ExecCancelReq
 HANDLER(handle_exec_forget, exec_handle_forget, Hearth__Agent__V1__ExecForgetRequest)
 HANDLER(handle_file_stat, file_handle_stat, Hearth__Agent__V1__FileStatRequest)
 HANDLER(handle_file_list, file_handle_list, Hearth__Agent__V1__FileListRequest)
+HANDLER(handle_directory_make, directory_handle_make, Hearth__Agent__V1__DirectoryMakeRequest)
+HANDLER(handle_file_move, file_handle_move, Hearth__Agent__V1__FileMoveRequest)
 HANDLER(handle_file_delete, file_handle_delete, Hearth__Agent__V1__FileDeleteRequest)
 
 static bool stream_file_read(struct agent *agent, struct link_call *call,
                              const ProtobufCMessage *message)
 {
     return file_stream_read(agent, call, (const Hearth__Agent__V1__FileReadRequest *)message);
+}
+
+static bool stream_file_search(struct agent *agent, struct link_call *call,
+                               const ProtobufCMessage *message)
+{
+    return file_stream_search(agent, call, (const Hearth__Agent__V1__FileSearchRequest *)message);
+}
+
+static bool stream_tree_export(struct agent *agent, struct link_call *call,
+                               const ProtobufCMessage *message)
+{
+    return tree_stream_export(agent, call, (const Hearth__Agent__V1__TreeExportRequest *)message);
 }
 
 static const struct method methods[] = {
@@ -223,6 +237,14 @@ static const struct method methods[] = {
     {"FileWrite", NULL, NULL, file_accept_write, NULL},
     {"FileDelete", &hearth__agent__v1__file_delete_request__descriptor, handle_file_delete, NULL,
      NULL},
+    {"DirectoryMake", &hearth__agent__v1__directory_make_request__descriptor, handle_directory_make,
+     NULL, NULL},
+    {"FileMove", &hearth__agent__v1__file_move_request__descriptor, handle_file_move, NULL, NULL},
+    {"FileSearch", &hearth__agent__v1__file_search_request__descriptor, NULL, NULL,
+     stream_file_search},
+    {"FilesChange", NULL, NULL, files_accept_change, NULL},
+    {"TreeExport", &hearth__agent__v1__tree_export_request__descriptor, NULL, NULL,
+     stream_tree_export},
     {"TreeApply", NULL, NULL, tree_accept_apply, NULL},
     {"Shutdown", &hearth__agent__v1__shutdown_request__descriptor, handle_shutdown, NULL, NULL},
 };
