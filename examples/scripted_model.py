@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """A stand-in for a model behind a local /v1/responses endpoint, for a machine without an API key.
 
-It plays one part, a model that fixes the project in projects/ledger, and it decides each turn by
-what the conversation says, as a model would: it reads the tests' real output and edits the file's
-real text. Before each turn it checks what it was sent as strictly as the service does (strict_tools
+It plays two parts: a model that fixes the project in projects/ledger, and, where vm_run is all it is
+given, one that looks up a version. It decides each turn by what the conversation says, as a model
+would: it reads the tests' real output and edits the file's real text. Before each turn it checks what it was sent as strictly as the service does (strict_tools
 and conversation below), and answers 400 with the reason where something is wrong.
 
 `python3 scripted_model.py` serves until it is interrupted and prints the base URL for OPENAI_BASE_URL.
@@ -45,11 +45,8 @@ class Conversation:
     def __init__(self, items):
         require(isinstance(items, list) and items, "input is no list of items")
         require(items[0].get("role") == "user", "the first item is no user message")
-        text = items[0].get("content")
-        require(isinstance(text, str), "the user message's content is no text")
-        found = re.search(r"\bws_[a-z2-7]{16}\b", text)
-        require(found, "the task names no workspace")
-        self.workspace_id = found[0]
+        self.task = items[0].get("content")
+        require(isinstance(self.task, str), "the user message's content is no text")
         self.calls, self.outputs = {}, {}
         for item in items[1:]:
             self._take(item)
@@ -85,7 +82,19 @@ class Conversation:
         return found
 
 
-def next_turn(talk):
+def look_up(talk):
+    """The part with vm_run alone."""
+    environment = re.search(r"\bdebian:12[a-z-]*", talk.task)
+    require(environment, "the task names no environment")
+    runs = talk.results("vm_run")
+    if not runs:
+        return [("vm_run", {"environment": environment[0], "command": "python3 --version"})]
+    require(runs[0].get("exit_code") == 0, f"running gave {runs[0]}")
+    require(runs[0]["cleanup"]["deleted"], "the guest was left behind")
+    return f"{environment[0]} has {runs[0]['stdout'].strip()}."
+
+
+def fix_the_bug(talk):
     """What the model does now: a list of (tool, arguments), or its last words."""
     runs = talk.results("workspace_exec", command=TESTS)
     if not runs:
@@ -118,12 +127,17 @@ def next_turn(talk):
             "counted as payments. It now reads the sign from the text; all tests pass.")
 
 
-def function_call(tools, name, arguments, workspace_id):
+def workspace_of(talk):
+    found = re.search(r"\bws_[a-z2-7]{16}\b", talk.task)
+    require(found, "the task names no workspace")
+    return {"workspace_id": found[0]}
+
+
+def function_call(tools, name, arguments):
     """Strict mode: every parameter is given, null where the default is meant."""
     tool = next((tool for tool in tools if tool["name"] == name), None)
     require(tool, f"there is no tool {name}")
     given = {key: None for key in tool["parameters"]["properties"]}
-    arguments = {"workspace_id": workspace_id, **arguments}
     require(arguments.keys() <= given.keys(), f"{name} does not take {sorted(arguments)}")
     return {"type": "function_call", "id": f"fc_{secrets.token_hex(8)}",
             "call_id": f"call_{secrets.token_hex(8)}", "name": name, "status": "completed",
@@ -137,18 +151,33 @@ def respond(request):
     for fault in strict_tools.faults(tools):
         raise Refused(f"tools: {fault}")
     talk = Conversation(request.get("input"))
-    turn = next_turn(talk)
+    alone = [tool["name"] for tool in tools] == ["vm_run"]
+    subject = {} if alone else workspace_of(talk)
+    turn = look_up(talk) if alone else fix_the_bug(talk)
     if isinstance(turn, str):
         output = [{"type": "message", "id": f"msg_{secrets.token_hex(8)}", "role": "assistant",
                    "status": "completed",
                    "content": [{"type": "output_text", "text": turn, "annotations": []}]}]
     else:
-        output = [function_call(tools, name, arguments, talk.workspace_id)
-                  for name, arguments in turn]
+        output = [function_call(tools, name, {**subject, **arguments}) for name, arguments in turn]
     return {"id": f"resp_{secrets.token_hex(8)}", "object": "response", "status": "completed",
             "created_at": int(time.time()), "model": request["model"], "output": output,
             "parallel_tool_calls": True, "tool_choice": "auto", "tools": tools, "error": None,
             "incomplete_details": None, "instructions": None, "metadata": {}}
+
+
+def events(response):
+    """The response as the service streams it: begun, each item, each text in pieces, completed."""
+    begun = {**response, "status": "in_progress", "output": []}
+    yield {"type": "response.created", "response": begun}
+    for index, item in enumerate(response["output"]):
+        yield {"type": "response.output_item.added", "output_index": index, "item": item}
+        for part in item.get("content", []):
+            for word in re.findall(r"\S+\s*", part["text"]):
+                yield {"type": "response.output_text.delta", "output_index": index, "content_index": 0,
+                       "item_id": item["id"], "delta": word, "logprobs": []}
+        yield {"type": "response.output_item.done", "output_index": index, "item": item}
+    yield {"type": "response.completed", "response": response}
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -156,16 +185,22 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        streamed = False
         try:
             require(self.path == "/v1/responses", f"nothing is served at {self.path}")
             require(self.headers.get("Authorization", "").startswith("Bearer "), "no API key")
-            status, answer = 200, respond(json.loads(body))
+            request = json.loads(body)
+            streamed = bool(request.get("stream"))
+            status, answer = 200, respond(request)
         except (Refused, ValueError) as error:
             status, answer = 400, {"error": {"message": str(error), "code": None, "param": None,
                                              "type": "invalid_request_error"}}
-        text = json.dumps(answer).encode()
+        streamed = streamed and status == 200
+        text = ("".join(f"event: {event['type']}\ndata: {json.dumps({**event, 'sequence_number': number})}\n\n"
+                        for number, event in enumerate(events(answer)))
+                if streamed else json.dumps(answer)).encode()
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", "text/event-stream" if streamed else "application/json")
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
         self.wfile.write(text)

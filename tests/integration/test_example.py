@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -16,13 +17,14 @@ import scripted_model  # noqa: E402
 import strict_tools  # noqa: E402
 
 EXAMPLE = ROOT / "examples/openai_responses_workspace_core.py"
+VM_RUN = ROOT / "examples/openai_responses_vm_run.py"
 WORKSPACE = "ws_" + "a" * 16
 
 
-def run_example(**environment):
+def run_example(example=EXAMPLE, **environment):
     kept = {key: value for key, value in os.environ.items()
             if not key.startswith(("HEARTH_", "OPENAI_"))}
-    return subprocess.run([sys.executable, EXAMPLE], capture_output=True, text=True, timeout=150,
+    return subprocess.run([sys.executable, example], capture_output=True, text=True, timeout=150,
                           env={**kept, "PYTHONDONTWRITEBYTECODE": "1", **environment})
 
 
@@ -44,6 +46,32 @@ def test_the_model_calls_tools_in_parallel(daemon):
     calls = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("model: work")]
     assert calls == ["workspace_exec", "workspace_file_list", "workspace_file_read",
                      "workspace_file_read", "workspace_file_write", "workspace_exec"]
+
+
+def test_one_streamed_tool_answers_a_question_and_leaves_nothing(daemon, client):
+    done = run_example(VM_RUN, HEARTH_URL=f"unix://{daemon.socket_path}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[0].startswith("model: vm_run ")
+    assert re.fullmatch(r"debian:12 has Python 3\.\d+\.\d+\.", done.stdout.splitlines()[-1])
+
+
+def test_the_examples_of_the_client_run(daemon):
+    environment = {"HEARTH_URL": f"unix://{daemon.socket_path}"}
+    done = run_example(ROOT / "examples/python_run.py", **environment)
+    assert done.returncode == 0 and done.stdout.startswith("Linux\nPython 3."), done.stderr
+    done = run_example(ROOT / "examples/python_workspace.py", **environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("FAILED (failures=3)\nthree tests fail\n")
+    assert done.stdout.endswith("found again: ['example']\nleft: 0\n")
+
+
+def test_the_python_of_the_docs_runs_as_it_is_printed(daemon):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/python.md").read_text(), re.S)
+    assert len(blocks) == 2
+    for block in blocks:
+        subprocess.run([sys.executable, "-c", block], check=True, timeout=120,
+                       env={**os.environ, "HEARTH_URL": f"unix://{daemon.socket_path}",
+                            "PYTHONPATH": str(ROOT / "clients/python")})
 
 
 # The scripted model, without a daemon.
