@@ -148,6 +148,8 @@ def respond(request):
     """The response object to a request to /v1/responses."""
     require(isinstance(request.get("model"), str), "no model is named")
     tools = request.get("tools")
+    for tool in tools if isinstance(tools, list) else []:
+        tool.setdefault("strict", True)  # As the service has it for function tools.
     for fault in strict_tools.faults(tools):
         raise Refused(f"tools: {fault}")
     talk = Conversation(request.get("input"))

@@ -65,6 +65,14 @@ def test_the_examples_of_the_client_run(daemon):
     assert done.stdout.endswith("found again: ['example']\nleft: 0\n")
 
 
+@pytest.mark.parametrize("framework", ["langchain", "pydantic_ai", "openai_agents"])
+def test_a_framework_s_agent_uses_the_tools(daemon, framework):
+    done = run_example(ROOT / f"examples/{framework}_vm_run.py",
+                       HEARTH_URL=f"unix://{daemon.socket_path}")
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"debian:12 has Python 3\.\d+\.\d+\.\n", done.stdout)
+
+
 def test_the_python_of_the_docs_runs_as_it_is_printed(daemon):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/python.md").read_text(), re.S)
     assert len(blocks) == 2
