@@ -193,6 +193,12 @@ void call_on_gone(struct call *call, void (*fn)(void *arg), void *arg)
     call->gone_arg = arg;
 }
 
+void call_on_drain(struct call *call, void (*fn)(void *arg), void *arg)
+{
+    call->on_drain = fn;
+    call->drain_arg = arg;
+}
+
 bool call_can_stream(const struct call *call)
 {
     return !call->tool && call->request;

@@ -48,6 +48,8 @@ struct call {
     bool streaming; /* call_stream_begin was called */
     void (*on_gone)(void *arg);
     void *gone_arg;
+    void (*on_drain)(void *arg);
+    void *drain_arg;
     void (*on_data)(void *arg, const void *data, size_t length);
     void (*on_body_end)(void *arg);
     void *body_arg;

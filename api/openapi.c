@@ -36,10 +36,8 @@ static void write_responses(struct json_writer *json, const struct operation_ent
     json_object_begin(json, "application/json");
     schema_write_output(json, "schema", entry);
     json_object_end(json);
-    if (entry->flags & OPERATION_STREAMS) {
-        json_object_begin(json, strcmp(entry->name, "workspace_file_read") == 0
-                                    ? "application/octet-stream"
-                                    : "application/x-ndjson");
+    for (const char *const *type = entry->stream_types; type && *type; type++) {
+        json_object_begin(json, *type);
         json_object_end(json);
     }
     json_object_end(json);

@@ -88,7 +88,7 @@ enum operation_flags {
     OPERATION_DESTRUCTIVE = 2,
     OPERATION_IDEMPOTENT = 4,
     OPERATION_LONG = 8,     /* may take longer than the request deadline */
-    OPERATION_STREAMS = 16, /* may answer as a stream over REST */
+    OPERATION_STREAMS = 16, /* may answer as a stream over REST, of one of stream_types */
     OPERATION_RAW_BODY =
         32, /* REST: the body is content, not JSON; other fields come in the query */
     OPERATION_ACTIVITY = 64, /* bumps last_activity_at */
@@ -113,6 +113,7 @@ struct operation_entry {
     size_t input_size;
     const struct field *output; /* the result's fields, ended by a NULL name */
     const char *const *errors;  /* codes it can give besides the general ones, NULL-terminated */
+    const char *const *stream_types; /* media types, NULL-terminated; with OPERATION_STREAMS */
     void (*handler)(struct call *call, const void *input);
     /* Replies as the handler did, of the subject that its audit row names, where a crash came
      * between the effect and the answer (api/idempotency.c). NULL: cannot be told again. */

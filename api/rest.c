@@ -368,6 +368,12 @@ int api_new(struct api **ret_api, struct supervisor *supervisor, struct hearth_f
 void api_drain(struct api *api, unsigned timeout_ms, void (*done)(void *arg), void *arg)
 {
     http_server_drain(api->server, timeout_ms, done, arg);
+    list_for_each(cursor, next, &api->calls)
+    {
+        struct call *call = container_of(cursor, struct call, link);
+        if (call->on_drain)
+            call->on_drain(call->drain_arg);
+    }
 }
 
 void api_free(struct api *api)

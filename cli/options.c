@@ -34,8 +34,12 @@ static void print_help(const struct usage *usage)
     printf("\n%s\n\n", usage->summary);
     for (const struct option *option = usage->options; option && option->name; option++) {
         char left[64];
-        snprintf(left, sizeof left, "--%s%s%s", option->name, option->value_name ? " " : "",
-                 option->value_name ? option->value_name : "");
+        if (!option->value_name)
+            snprintf(left, sizeof left, "--%s", option->name);
+        else if (option->kind == OPTION_FLAG)
+            snprintf(left, sizeof left, "-%s, --%s", option->value_name, option->name);
+        else
+            snprintf(left, sizeof left, "--%s %s", option->name, option->value_name);
         printf("  %-28s %s\n", left, option->help);
     }
     printf("  %-28s %s\n", "--json", "print the result as JSON");
@@ -57,6 +61,17 @@ static const struct option *option_find(const struct usage *usage, const char *n
 {
     for (const struct option *option = usage->options; option && option->name; option++) {
         if (strlen(option->name) == length && !memcmp(option->name, name, length))
+            return option;
+    }
+    return NULL;
+}
+
+/* The flag that "-f" stands for. */
+static const struct option *flag_find(const struct usage *usage, const char *word)
+{
+    for (const struct option *option = usage->options; option && option->name; option++) {
+        if (option->kind == OPTION_FLAG && option->value_name && word[0] == '-' &&
+            strcmp(word + 1, option->value_name) == 0)
             return option;
     }
     return NULL;
@@ -148,6 +163,8 @@ int options_parse(const struct usage *usage, int argc, char **argv, bool *ret_js
             int status = parse_option(usage, argc, argv, &index, ret_json);
             if (status != OPTIONS_PARSED)
                 return status;
+        } else if (!plain && flag_find(usage, argv[index])) {
+            option_take(usage, flag_find(usage, argv[index]), NULL);
         } else if (all_words && usage->command) {
             break;
         } else if (all_words) {

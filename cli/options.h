@@ -21,7 +21,7 @@ struct option {
     const char *name; /* "timeout" for --timeout; NULL ends the table */
     enum option_kind kind;
     void *target;
-    const char *value_name; /* "SECONDS"; NULL for a flag */
+    const char *value_name; /* "SECONDS"; of a flag its letter, "f" for -f, or NULL */
     const char *help;
 };
 

@@ -44,6 +44,13 @@ static void append_safe(struct buf *out, const char *text)
     }
 }
 
+void output_text(const char *text)
+{
+    auto_buf struct buf safe = {0};
+    append_safe(&safe, text);
+    fputs(safe.length ? safe.data : "", stdout);
+}
+
 static bool is_time(const char *name)
 {
     size_t length = strlen(name);

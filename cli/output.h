@@ -8,6 +8,9 @@
 /* With --json: the reply's bytes and a newline. */
 void output_json(const char *text);
 
+/* Text of a tenant or guest, without its control characters. */
+void output_text(const char *text);
+
 /* Every member on a line, "name: value"; objects and lists as compact JSON. */
 void output_fields(const cJSON *object);
 

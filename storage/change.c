@@ -215,7 +215,7 @@ void change_add_event(struct change *change, const struct row_event *row)
     keep_text(change, &kept->tenant_id);
     keep_text(change, &kept->kind);
     keep_text(change, &kept->workspace_id);
-    keep_text(change, &kept->data);
+    keep_text(change, &kept->facts);
 }
 
 /* Rows with lists and bytes in them. */
@@ -428,6 +428,18 @@ static int apply_prune_execs(struct db *db, const void *arg, struct hearth_failu
 void change_prune_execs(struct change *change, const char *workspace_id, unsigned keep)
 {
     add_by_id(change, apply_prune_execs, workspace_id, 0, keep);
+}
+
+static int apply_prune_events(struct db *db, const void *arg, struct hearth_failure *failure)
+{
+    const struct by_id *row = arg;
+    return rows_prune_events(db, row->id, row->count, row->number, failure);
+}
+
+void change_prune_events(struct change *change, const char *tenant_id, uint64_t until,
+                         int64_t before)
+{
+    add_by_id(change, apply_prune_events, tenant_id, before, until);
 }
 
 /* Committing. */

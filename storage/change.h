@@ -45,6 +45,9 @@ void change_clear_execs(struct change *change, const char *workspace_id);
 /* Keeps the newest `keep` entries of a workspace. */
 void change_prune_execs(struct change *change, const char *workspace_id, unsigned keep);
 void change_add_event(struct change *change, const struct row_event *row);
+/* The tenant's events up to number `until`, and those older than `before`. */
+void change_prune_events(struct change *change, const char *tenant_id, uint64_t until,
+                         int64_t before);
 
 /* Takes change. done as writer_submit; NULL allowed. */
 void change_commit(struct change *change, struct writer *writer, writer_done done, void *arg);

@@ -125,10 +125,10 @@ struct row_exec {
 };
 
 struct row_event {
-    uint64_t sequence; /* given by the database when added */
+    uint64_t sequence; /* among the tenant's */
     int64_t at;
     const char *tenant_id, *kind, *workspace_id;
-    const char *data; /* JSON */
+    const char *facts; /* supervisord/events.c's own words */
 };
 
 /* Visitors return 0 to go on, a negative error to stop with it. */
@@ -176,6 +176,9 @@ int rows_last_exec(struct db *db, const char *workspace_id, row_exec_visit visit
 /* Rows still marked running, at start-up. */
 int rows_each_running_exec(struct db *db, row_exec_visit visit, void *arg,
                            struct hearth_failure *failure) must_check;
+/* The tenant's newest. */
+int rows_last_event(struct db *db, const char *tenant_id, row_event_visit visit, void *arg,
+                    struct hearth_failure *failure) must_check;
 int rows_page_events(struct db *db, const char *tenant_id, uint64_t after, unsigned limit,
                      row_event_visit visit, void *arg, struct hearth_failure *failure) must_check;
 int rows_page_audit(struct db *db, const char *tenant_id, int64_t before, unsigned limit,

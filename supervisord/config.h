@@ -19,10 +19,13 @@ struct config {
     char *runtime;                         /* OCI runtime: "auto" or a path */
     char *allowed_hosts, *allowed_origins; /* comma-separated, besides localhost's names */
     char *log_level;
-    bool template_on;           /* template */
-    uint32_t pool;              /* started, empty sandboxes kept ready */
-    uint32_t uid_base;          /* first uid of the guests' ranges, as root */
-    uint32_t history_entries;   /* kept for each workspace */
+    bool template_on;         /* template */
+    uint32_t pool;            /* started, empty sandboxes kept ready */
+    uint32_t uid_base;        /* first uid of the guests' ranges, as root */
+    uint32_t history_entries; /* kept for each workspace */
+    uint32_t event_entries;   /* kept for each tenant … */
+    uint32_t event_days;      /* … for so long */
+    uint32_t event_heartbeat_ms;
     uint32_t idle_exit_seconds; /* 0: never. A private daemon ends after this long without a request
                                    or guest */
     uint32_t max_connections, max_connections_per_token;

@@ -138,6 +138,8 @@ static void recorded(void *arg, int error, const struct hearth_failure *failure)
     struct exec *exec = arg;
     if (error)
         log_warning("exec_not_recorded", "exec=%s detail=\"%s\"", exec->exec_id, failure->detail);
+    else
+        events_written(exec->tenant, exec->ended_event);
     struct workspace *workspace = exec->workspace;
     if (workspace) {
         map_remove(&workspace->execs, &exec->entry);
@@ -150,12 +152,27 @@ static void recorded(void *arg, int error, const struct hearth_failure *failure)
     exec_free(exec);
 }
 
+static void add_ended(struct change *change, struct exec *exec, const char *state)
+{
+    const struct event_fact facts[] = {
+        {.name = "exec_id", .text = exec->exec_id},
+        {.name = "sequence", .number = (int64_t)exec->sequence},
+        {.name = "state", .text = state},
+        {.name = "exit_code", .number = exec->exit_code},
+        {.name = "timed_out", .number = exec->timed_out},
+        {.name = "duration_ms", .number = exec->duration_us / US_PER_MS},
+    };
+    exec->ended_event = events_add(change, exec->tenant, "exec.ended", exec->workspace_id, facts,
+                                   sizeof facts / sizeof *facts);
+}
+
 static void record(struct exec *exec)
 {
     struct row_exec row;
     struct change *change = change_new();
     exec_row(exec, &row);
     change_put_exec(change, &row);
+    add_ended(change, exec, row.state);
     if (exec->sequence % PRUNE_EVERY == 0)
         change_prune_execs(change, exec->workspace_id, exec->supervisor->config->history_entries);
     change_commit(change, exec->supervisor->history, recorded, exec);

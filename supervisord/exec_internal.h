@@ -29,7 +29,8 @@ struct exec {
     bool ended, lost, cancelled, started, timed_out, drained, announced;
     int exit_code, signal;
     char problem[256];
-    bool noted; /* its row is written: only now may it be told of as running */
+    uint64_t ended_event; /* number of the event of its end */
+    bool noted;           /* its row is written: only now may it be told of as running */
     struct exec_output output, errors;
     struct agent_call *watcher; /* waits for the end; NULL while the link is down */
     struct list waits;          // exec_wait::link

@@ -414,6 +414,8 @@ void supervisor_recover(struct supervisor *supervisor, void (*ready)(void *arg),
         log_error("rows_unreadable", "code=%s detail=\"%s\"", failure.code, failure.detail);
         exit(1); /* guests go on; an operator must look at the database first */
     }
+    if (events_load(supervisor, loading_now.rebooted, &failure))
+        log_error("events_unreadable", "detail=\"%s\"", failure.detail);
     adopt_all(supervisor);
     for (int i = 0; i < DRIVER_COUNT; i++)
         supervisor->drivers[i].driver->operations->each_trace(supervisor->drivers[i].driver,

@@ -419,6 +419,7 @@ void supervisor_free(struct supervisor *supervisor)
     }
     timer_free(&supervisor->flush);
     timer_free(&supervisor->audits_due);
+    timer_free(&supervisor->event_prune);
     timer_free(&supervisor->drain);
     if (supervisor->uploads)
         uploads_free(supervisor->uploads);

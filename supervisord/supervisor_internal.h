@@ -6,6 +6,7 @@
 #include "base/map.h"
 #include "storage/change.h"
 #include "supervisord/agentlink.h"
+#include "supervisord/events.h"
 #include "supervisord/spawn.h"
 #include "supervisord/steps.h"
 #include "supervisord/supervisor.h"
@@ -63,7 +64,7 @@ struct supervisor {
     struct list snapshots; // list_snapshot::link, oldest first
     unsigned snapshot_count;
     struct list dirty; // workspace::dirty_link: activity not yet written
-    struct timer flush;
+    struct timer flush, event_prune;
     struct change *audits; /* rows that are to be written soon, NULL for none */
     struct timer audits_due;
     bool recovered, draining, storage_failed;
@@ -203,7 +204,8 @@ void workspace_complete_later(struct supervisor *supervisor, workspace_done done
 void workspace_audit(struct workspace *workspace, struct change *change,
                      const struct principal *principal, const char *request_id,
                      const char *operation, const char *outcome);
-void workspace_event(struct workspace *workspace, const char *kind);
+/* "workspace.happened", or "vm.happened" of a one-shot machine; reason as a fact where not NULL. */
+void workspace_event(struct workspace *workspace, const char *happened, const char *reason);
 int workspace_labels_set(struct workspace *workspace, const struct row_label *labels, size_t count);
 struct steps *workspace_resume_create(struct workspace *workspace, const struct row_operation *row);
 /* Forgets rows and struct of a workspace whose guest is gone; with operation's row. */
@@ -222,6 +224,9 @@ extern const struct steps_kind create_kind;
 void workspace_discard(struct workspace *workspace);
 /* Found at start-up: it was started, but its guest does not run any more. */
 void workspace_guest_gone(struct workspace *workspace, bool host_rebooted);
+
+/* events.c: after the tenants. */
+int events_load(struct supervisor *supervisor, bool rebooted, struct hearth_failure *failure);
 
 /* workspace_list.c */
 void workspace_list_free(struct supervisor *supervisor);

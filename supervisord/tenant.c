@@ -125,6 +125,7 @@ static struct tenant *tenant_from_row(struct supervisor *supervisor, const struc
     tenant->retention_us = row->retention_us;
     list_init(&tenant->link);
     list_init(&tenant->workspaces);
+    list_init(&tenant->followers);
     if (!tenant->name || !tenant->host_roots) {
         tenant_free(tenant);
         return NULL;

@@ -23,6 +23,10 @@ struct tenant {
     uint64_t mem_mib;
     struct list link;       // supervisor::tenants
     struct list workspaces; // workspace::link, last_activity_at descending
+    /* events.c: the last number given, the last one that can be read. */
+    uint64_t event_sequence, event_written;
+    struct list followers; // event_follower::link
+    bool waking;
 };
 
 /* Who asks. Copied by value; the tenant lives as long as the supervisor. */

@@ -426,18 +426,22 @@ void workspace_audit(struct workspace *workspace, struct change *change,
                          workspace->workspace_id, outcome);
 }
 
-void workspace_event(struct workspace *workspace, const char *kind)
+void workspace_event(struct workspace *workspace, const char *happened, const char *reason)
 {
-    struct row_event row = {
-        .at = clock_wall_us(),
-        .tenant_id = workspace->tenant->tenant_id,
-        .kind = kind,
-        .workspace_id = workspace->workspace_id,
-        .data = "{}",
-    };
-    struct change *change = change_new();
-    change_add_event(change, &row);
-    change_commit(change, workspace->supervisor->history, NULL, NULL);
+    char kind[64];
+    struct event_fact facts[4];
+    size_t count = 0;
+    snprintf(kind, sizeof kind, "%s.%s", workspace->one_shot ? "vm" : "workspace", happened);
+    if (workspace->name)
+        facts[count++] = (struct event_fact){.name = "name", .text = workspace->name};
+    if (reason)
+        facts[count++] = (struct event_fact){.name = "reason", .text = reason};
+    if (workspace->failure_code) {
+        facts[count++] = (struct event_fact){.name = "code", .text = workspace->failure_code};
+        facts[count++] = (struct event_fact){
+            .name = "detail", .text = workspace->failure_detail ? workspace->failure_detail : ""};
+    }
+    events_emit(workspace->tenant, kind, workspace->workspace_id, facts, count);
 }
 
 static int keep_last(void *arg, const struct row_exec *row)

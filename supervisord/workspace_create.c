@@ -52,7 +52,7 @@ static void published(void *arg, int error, const struct hearth_failure *failure
         return;
     }
     supervisor_crash_point("create:published");
-    workspace_event(creation->workspace, "workspace.created");
+    workspace_event(creation->workspace, "created", NULL);
     report(creation, 0, NULL);
 }
 

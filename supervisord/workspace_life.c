@@ -16,6 +16,8 @@ struct life {
     struct principal principal;
     char request_id[68], asker[STEPS_ASKER_SIZE];
     const char *operation;
+    const char *reason;   /* told by the event; a literal */
+    const char *happened; /* what the event says at the end */
     struct hearth_failure failure;
     workspace_done done; /* NULL once told, or when nobody waits */
     void *arg;
@@ -31,6 +33,7 @@ static struct life *life_new(struct workspace *workspace, const struct principal
     *life = (struct life){.supervisor = workspace->supervisor,
                           .workspace = workspace,
                           .operation = operation,
+                          .reason = principal ? "requested" : "daemon",
                           .done = done,
                           .arg = arg};
     if (principal)
@@ -55,13 +58,23 @@ static void tell(struct life *life, int error, const struct hearth_failure *fail
         done(life->arg, error, failure, error ? NULL : life->workspace);
 }
 
-static void told_and_freed(void *arg, int error, const struct hearth_failure *failure)
+/* Stop and start have come to their end, and it is durable. */
+static void settled(void *arg, int error, const struct hearth_failure *failure)
 {
     struct life *life = arg;
+    if (!error)
+        workspace_event(life->workspace, life->happened, life->reason);
     if (!error && life->failure.error) {
         error = (int)life->failure.error;
         failure = &life->failure;
     }
+    tell(life, error, failure);
+    free(life);
+}
+
+static void told_and_freed(void *arg, int error, const struct hearth_failure *failure)
+{
+    struct life *life = arg;
     tell(life, error, failure);
     free(life);
 }
@@ -139,7 +152,9 @@ void workspace_forget(struct workspace *workspace, struct steps *steps,
 
 static void run_tell(struct steps *steps, void *subject)
 {
-    tell(subject, 0, NULL);
+    struct life *life = subject;
+    workspace_event(life->workspace, "deleted", life->reason);
+    tell(life, 0, NULL);
     steps_next(steps);
 }
 
@@ -205,7 +220,6 @@ void workspace_delete(struct workspace *workspace, const struct principal *princ
     exec_abandon_all(workspace, HEARTH_ENOTFOUND, "workspace_not_found",
                      "the workspace was deleted");
     files_abort_all(workspace);
-    workspace_event(workspace, "workspace.deleted");
     begin(life, &delete_kind);
 }
 
@@ -248,7 +262,7 @@ static void run_shutdown(struct steps *steps, void *subject)
 
 /* The end of stop and start alike: the new state in one commit, then the answer. */
 static void settle(struct life *life, struct steps *steps, enum workspace_event event,
-                   const char *event_kind)
+                   const char *happened)
 {
     struct workspace *workspace = life->workspace;
     struct row_workspace row;
@@ -268,8 +282,8 @@ static void settle(struct life *life, struct steps *steps, enum workspace_event 
     steps_finish(steps, change);
     workspace_audit(workspace, change, &life->principal, life->request_id, life->operation,
                     life->failure.error ? life->failure.code : "ok");
-    workspace_event(workspace, event_kind);
-    change_commit(change, life->supervisor->writer, told_and_freed, life);
+    life->happened = happened;
+    change_commit(change, life->supervisor->writer, settled, life);
 }
 
 static void stop_done(struct steps *steps, void *subject, int error,
@@ -278,7 +292,7 @@ static void stop_done(struct steps *steps, void *subject, int error,
     struct life *life = subject;
     if (error)
         life->failure = *failure;
-    settle(life, steps, WORKSPACE_EVENT_STOPPED, "workspace.stopped");
+    settle(life, steps, WORKSPACE_EVENT_STOPPED, "stopped");
 }
 
 static const struct step stop_steps[] = {{.name = "shutdown", .run = run_shutdown}};
@@ -342,7 +356,7 @@ static void start_done(struct steps *steps, void *subject, int error,
     if (error)
         life->failure = *failure;
     settle(life, steps, error ? WORKSPACE_EVENT_BOOT_FAILED : WORKSPACE_EVENT_BOOTED,
-           error ? "workspace.failed" : "workspace.started");
+           error ? "failed" : "started");
 }
 
 static const struct step start_steps[] = {{.name = "boot", .run = run_boot, .undo = undo_boot}};
@@ -364,16 +378,19 @@ void workspace_start(struct workspace *workspace, const struct principal *princi
 
 /* Deaths and restarts. */
 
-static void record_state(struct workspace *workspace, const char *event_kind)
+static void record_state(struct workspace *workspace, const char *happened)
 {
+    char operation[64];
+
     struct row_workspace row;
     struct change *change = change_new();
     workspace_row(workspace, &row);
     change_put_workspace(change, &row);
-    workspace_audit(workspace, change, NULL, NULL, event_kind,
+    snprintf(operation, sizeof operation, "workspace.%s", happened);
+    workspace_audit(workspace, change, NULL, NULL, operation,
                     workspace->failure_code ? workspace->failure_code : "ok");
     change_commit(change, workspace->supervisor->writer, NULL, NULL);
-    workspace_event(workspace, event_kind);
+    workspace_event(workspace, happened, NULL);
 }
 
 void workspace_guest_died(struct guest *guest, const char *detail)
@@ -395,7 +412,7 @@ void workspace_guest_died(struct guest *guest, const char *detail)
     if (workspace->steps || !workspace_move(workspace, WORKSPACE_EVENT_GUEST_DIED))
         return;
     workspace_fail(workspace, "guest_died", detail);
-    record_state(workspace, "workspace.failed");
+    record_state(workspace, "failed");
 }
 
 void workspace_guest_gone(struct workspace *workspace, bool host_rebooted)
@@ -405,7 +422,7 @@ void workspace_guest_gone(struct workspace *workspace, bool host_rebooted)
         return;
     if (workspace->state == WORKSPACE_FAILED)
         workspace_fail(workspace, "guest_gone", "the guest ended while the daemon was away");
-    record_state(workspace, host_rebooted ? "workspace.stopped" : "workspace.failed");
+    record_state(workspace, host_rebooted ? "stopped" : "failed");
 }
 
 void workspace_resume_operation(struct workspace *workspace, const struct row_operation *row)

@@ -29,6 +29,8 @@ static void committed(void *arg, int error, const struct hearth_failure *failure
         workspace->name = steal_pointer(update->old_name);
         workspace_labels_set(workspace, update->old_labels, update->old_label_count);
     }
+    if (workspace && !error)
+        workspace_event(workspace, "updated", NULL);
     if (!workspace && !error) {
         error = hearth_fail(&gone, HEARTH_ENOTFOUND, "workspace_not_found",
                             "the workspace was deleted meanwhile");
@@ -133,5 +135,4 @@ void workspace_update(struct workspace *workspace, const struct principal *princ
     change_put_workspace(change, &row);
     workspace_audit(workspace, change, principal, spec->request_id, "workspace_update", "ok");
     change_commit(change, supervisor->writer, committed, update);
-    workspace_event(workspace, "workspace.updated");
 }

@@ -286,6 +286,7 @@ static void prune(struct call *call, const void *arg)
                       call);
 }
 
+static const char *const progress_types[] = {"application/x-ndjson", NULL};
 static const char *const name_errors[] = {"unknown_environment", NULL};
 static const char *const pull_errors[] = {"unknown_environment", "environment_build_failed",
                                           "image_dir_read_only", NULL};
@@ -327,6 +328,7 @@ const struct operation_entry environment_operations[] = {
         .input_size = sizeof(struct name_input),
         .output = environment_fields,
         .errors = pull_errors,
+        .stream_types = progress_types,
         .handler = pull,
     },
     {
@@ -345,6 +347,7 @@ const struct operation_entry environment_operations[] = {
         .input_size = sizeof(struct name_input),
         .output = environment_fields,
         .errors = import_errors,
+        .stream_types = progress_types,
         .handler = import,
     },
     {

@@ -1,5 +1,6 @@
 #include "api/operations/exec_stream.h"
 #include "api/operations/families.h"
+#include "api/operations/stream_object.h"
 #include "api/operations/views.h"
 
 #include <limits.h>
@@ -500,6 +501,7 @@ const struct operation_entry exec_operations[] = {
         .input_size = sizeof(struct exec_input),
         .output = exec_fields,
         .errors = exec_errors,
+        .stream_types = stream_types,
         .handler = exec,
         .tell = tell_exec,
     },

@@ -1,5 +1,6 @@
 #include "api/operations/exec_stream.h"
 
+#include "api/operations/stream_object.h"
 #include "api/operations/views.h"
 #include "api/problem.h"
 #include "base/text.h"
@@ -19,18 +20,9 @@ struct streaming {
     bool cancel_if_gone, begun, full, paused;
 };
 
-static const char *const types[] = {"application/x-ndjson", "text/event-stream", NULL};
-
 static void send_event(struct streaming *streaming, const char *type, struct buf *body)
 {
-    auto_buf struct buf line = {0};
-    int error = streaming->events ? buf_printf(&line, "event: %s\ndata: ", type) : 0;
-    if (!error)
-        error = buf_append(&line, body->data, body->length);
-    if (!error)
-        error = buf_text(&line, streaming->events ? "\n\n" : "\n");
-    if (!error)
-        streaming->full = !call_stream_send(streaming->call, line.data, line.length);
+    streaming->full = !stream_object(streaming->call, streaming->events, type, NULL, body);
 }
 
 static void send_output(struct streaming *streaming, const char *type, const char *data,
@@ -198,7 +190,8 @@ static void begun(void *arg, int error, const struct hearth_failure *failure,
 {
     struct streaming *streaming = arg;
     if (!error)
-        call_stream_begin(streaming->call, 200, types[streaming->events], -1, room, streaming);
+        call_stream_begin(streaming->call, 200, stream_types[streaming->events], -1, room,
+                          streaming);
     told(streaming, error, failure, status);
 }
 
@@ -206,11 +199,11 @@ void exec_stream(struct call *call, struct workspace *workspace, const char *wor
                  const struct exec_spec *spec, bool cancel_if_gone)
 {
     struct streaming *streaming = call_allocate_or_fail(call, sizeof *streaming);
-    const char *type = call_accepts(call, types);
+    const char *type = call_accepts(call, stream_types);
     if (!streaming)
         return;
     streaming->call = call;
-    streaming->events = type == types[1];
+    streaming->events = type == stream_types[1];
     streaming->cancel_if_gone = cancel_if_gone;
     memcpy(streaming->workspace_id, workspace_id, strlen(workspace_id) + 1);
     call_on_gone(call, gone, streaming);

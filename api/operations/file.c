@@ -269,6 +269,7 @@ static void write_(struct call *call, const void *arg)
     file_write_commit(writing->transfer);
 }
 
+static const char *const file_read_types[] = {"application/octet-stream", NULL};
 static const char *const list_errors[] = {"workspace_not_found", "path_outside_workspace",
                                           "file_not_found",      "wrong_file_type",
                                           "bad_cursor",          NULL};
@@ -318,6 +319,7 @@ const struct operation_entry file_operations[] = {
         .input_size = sizeof(struct file_read_input),
         .output = file_read_output,
         .errors = read_errors,
+        .stream_types = file_read_types,
         .handler = file_read,
     },
     {

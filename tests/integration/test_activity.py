@@ -11,6 +11,7 @@ BUMP = {
 KEEP = {
     "status": lambda ws: ws.status(),
     "list": lambda ws: ws.client.get("/v1/workspaces"),
+    "events": lambda ws: ws.client.get("/v1/events", workspace_id=ws.id),
     "logs": lambda ws: ws.client.get(f"{ws.path}/logs"),
     "file_list": lambda ws: ws.client.get(f"{ws.path}/files"),
     "file_read": lambda ws: ws.read("kept.txt"),

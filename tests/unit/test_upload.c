@@ -191,7 +191,7 @@ static void write_all(struct upload_sink *sink, const char *data, size_t length)
 
 static void send(const char *name, size_t size)
 {
-    static char archive[1 << 16];
+    static char archive[1 << 18];
     ck_assert(size < sizeof archive - 4 * BLOCK);
     struct upload_sink *sink = begin("ours");
     write_all(sink, archive, make_tar(archive, name, size));
@@ -468,7 +468,7 @@ END_TEST
 
 START_TEST(a_tree_that_nobody_reads_ends_with_an_error)
 {
-    send("file", 60000);
+    send("file", 200000); /* more than a pipe holds: it cannot end before it is closed */
     close(open_tree(last.upload_id));
     loop_run(loop);
     ck_assert_int_eq(ended, 1);
