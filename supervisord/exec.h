@@ -72,6 +72,9 @@ void exec_input(struct workspace *workspace, const char *exec_id, const void *da
 /* TERM, 2 s, KILL to its process group. done when it has ended. */
 void exec_cancel(struct workspace *workspace, const char *exec_id, exec_done done, void *arg);
 
+/* fn(arg) once each command of the workspace that has ended is in its history, so that whoever was
+ * told of an end finds it there. Never before this returns. */
+void exec_when_recorded(struct workspace *workspace, void (*fn)(void *arg), void *arg);
 /* History, oldest first, ended ones only; HEARTH_EINVALID `bad_cursor`. */
 typedef void (*exec_visit)(void *arg, const struct exec_status *status);
 int exec_history(struct workspace *workspace, unsigned limit, const char *cursor, exec_visit visit,

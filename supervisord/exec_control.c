@@ -1,4 +1,5 @@
 /* Input, cancel and history of commands. */
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "supervisord/exec_internal.h"
 
@@ -116,6 +117,51 @@ void exec_cancel(struct workspace *workspace, const char *exec_id, exec_done don
 }
 
 /* History. */
+
+/* The history's writer takes what it is given in order: an empty change behind the records is done
+ * when they are. */
+struct recording {
+    void (*fn)(void *arg);
+    void *arg;
+};
+
+static int apply_nothing(struct db *db, void *arg, struct hearth_failure *failure)
+{
+    (void)db;
+    (void)arg;
+    (void)failure;
+    return 0;
+}
+
+static void all_recorded(void *arg, int error, const struct hearth_failure *failure)
+{
+    auto_free struct recording *recording = arg;
+    (void)error; /* What could not be written was told where it was to be. */
+    (void)failure;
+    recording->fn(recording->arg);
+}
+
+static bool some_unrecorded(const struct workspace *workspace)
+{
+    for (size_t i = 0; i < workspace->execs.bucket_count; i++)
+        for (struct map_entry *entry = workspace->execs.buckets[i]; entry; entry = entry->next)
+            if (container_of(entry, struct exec, entry)->ended)
+                return true;
+    return false;
+}
+
+void exec_when_recorded(struct workspace *workspace, void (*fn)(void *arg), void *arg)
+{
+    if (!some_unrecorded(workspace)) {
+        loop_defer(workspace->supervisor->loop, fn, arg);
+        return;
+    }
+    struct recording *recording = malloc(sizeof *recording);
+    if (!recording)
+        abort();
+    *recording = (struct recording){fn, arg};
+    writer_submit(workspace->supervisor->history, apply_nothing, recording, all_recorded);
+}
 
 struct page {
     exec_visit visit;

@@ -441,10 +441,16 @@ static void write_entry(void *arg, const struct exec_status *status)
     json_object_end(json);
 }
 
-static void logs(struct call *call, const void *arg)
+struct logs_reading {
+    struct call *call;
+    const struct logs_input *input;
+};
+
+static void read_logs(void *arg)
 {
-    const struct logs_input *input = arg;
-    struct workspace *workspace = workspace_or_fail(call, input->workspace_id);
+    const struct logs_reading *reading = arg;
+    const struct logs_input *input = reading->input;
+    struct workspace *workspace = workspace_or_fail(reading->call, input->workspace_id);
     struct buf body = {0};
     struct logs_writer writer = {.json = JSON_WRITER(&body)};
     struct hearth_failure failure;
@@ -456,14 +462,25 @@ static void logs(struct call *call, const void *arg)
     if (exec_history(workspace, (unsigned)input->limit, input->cursor, write_entry, &writer, cursor,
                      &failure)) {
         buf_free(&body);
-        call_fail(call, &failure);
+        call_fail(reading->call, &failure);
         return;
     }
     json_array_end(&writer.json);
     json_unsigned(&writer.json, "count", writer.count);
     json_string(&writer.json, "next_cursor", *cursor ? cursor : NULL);
     json_object_end(&writer.json);
-    reply_with(call, &body, &writer.json);
+    reply_with(reading->call, &body, &writer.json);
+}
+
+static void logs(struct call *call, const void *arg)
+{
+    const struct logs_input *input = arg;
+    struct workspace *workspace = workspace_or_fail(call, input->workspace_id);
+    struct logs_reading *reading = workspace ? call_allocate_or_fail(call, sizeof *reading) : NULL;
+    if (!reading)
+        return;
+    *reading = (struct logs_reading){call, input};
+    exec_when_recorded(workspace, read_logs, reading);
 }
 
 static const char *const exec_errors[] = {"workspace_not_found",

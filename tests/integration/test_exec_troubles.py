@@ -189,3 +189,11 @@ def test_hundreds_side_by_side(workspace):
         thread.join()
     assert [result["stdout"] for result in results] == [f"{i}\n" for i in range(len(results))]
     assert sorted(result["sequence"] for result in results) == list(range(1, len(results) + 1))
+
+
+def test_a_command_that_was_answered_is_in_the_logs(client, workspace):
+    """However soon one asks: the answer does not wait for the history, so the history waits for it."""
+    for number in range(50):
+        workspace.exec(f"echo {number}")
+        entries = client.get(f"{workspace.path}/logs", limit=1000)["entries"]
+        assert entries[-1]["stdout"] == f"{number}\n"
