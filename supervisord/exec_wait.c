@@ -213,18 +213,22 @@ static void answer_from_history(void *arg)
     answer_failed(wait);
 }
 
+/* Of a command that has ended: from what is kept of it until it is recorded, else from the history.
+ * It is looked up only now, because the recording may come, and free it, before the turn ends. */
 static void answer_ended(void *arg)
 {
     struct exec_wait *wait = arg;
+    struct map_entry *entry = map_find(&wait->supervisor->workspaces, wait->workspace_id);
+    struct exec *exec =
+        entry ? exec_find(container_of(entry, struct workspace, entry), wait->exec_id) : NULL;
     struct exec_status status;
-    exec_done done = steal_pointer(wait->done);
-    if (done) {
-        exec_fill_status(wait->exec, &status);
-        exec_slice(&status, &wait->exec->output, &wait->exec->errors, wait->stdout_offset,
-                   wait->stderr_offset);
-        done(wait->arg, 0, NULL, &status);
+    if (!wait->done || !exec) {
+        answer_from_history(wait);
+        return;
     }
-    wait_free(wait);
+    exec_fill_status(exec, &status);
+    exec_slice(&status, &exec->output, &exec->errors, wait->stdout_offset, wait->stderr_offset);
+    answer(wait, 0, NULL, &status);
 }
 
 void exec_read(struct workspace *workspace, const char *exec_id, const char *cursor, int wait_ms,
@@ -248,13 +252,8 @@ void exec_read(struct workspace *workspace, const char *exec_id, const char *cur
         return;
     }
     wait->deferred = true;
-    wait->exec = exec;
-    if (exec) { /* ended, not recorded yet: this turn's end comes before the recording's */
-        loop_defer(workspace->supervisor->loop, answer_ended, wait);
-        return;
-    }
     if (good_id)
         memcpy(wait->exec_id, exec_id, strlen(exec_id) + 1);
     memcpy(wait->workspace_id, workspace->workspace_id, sizeof wait->workspace_id);
-    loop_defer(workspace->supervisor->loop, answer_from_history, wait);
+    loop_defer(workspace->supervisor->loop, answer_ended, wait);
 }

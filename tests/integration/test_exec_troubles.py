@@ -191,9 +191,10 @@ def test_hundreds_side_by_side(workspace):
     assert sorted(result["sequence"] for result in results) == list(range(1, len(results) + 1))
 
 
-def test_a_command_that_was_answered_is_in_the_logs(client, workspace):
+def test_a_command_that_was_answered_is_known_and_in_the_logs(client, workspace):
     """However soon one asks: the answer does not wait for the history, so the history waits for it."""
     for number in range(50):
-        workspace.exec(f"echo {number}")
+        done = workspace.exec(f"echo {number}")
+        assert client.get(f"{workspace.path}/execs/{done['exec_id']}")["stdout"] == f"{number}\n"
         entries = client.get(f"{workspace.path}/logs", limit=1000)["entries"]
         assert entries[-1]["stdout"] == f"{number}\n"
