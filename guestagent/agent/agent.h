@@ -14,6 +14,7 @@
 struct event_base;
 struct agent;
 struct exec;
+struct scan_memory;
 
 #define AGENT_EXECS_MAX 2048                 /* running and finished */
 #define AGENT_FINISHED_MAX 1024              /* the oldest finished give way */
@@ -38,6 +39,7 @@ struct agent {
     struct list running, finished; // exec::link; finished oldest first
     unsigned finished_count;
     size_t finished_memory;
+    struct scan_memory *scan_memory; /* tree_scan.c's; NULL before the first scan */
 };
 
 /* server.c */
@@ -80,6 +82,10 @@ bool file_stream_read(struct agent *agent, struct link_call *call,
                       const Hearth__Agent__V1__FileReadRequest *request);
 void file_accept_write(struct agent *agent, struct link_call *call);
 void tree_accept_apply(struct agent *agent, struct link_call *call);
+/* tree_scan.c, tree_read.c */
+bool tree_stream_scan(struct agent *agent, struct link_call *call,
+                      const Hearth__Agent__V1__TreeScanRequest *request);
+void tree_accept_read(struct agent *agent, struct link_call *call);
 
 /* rename.c */
 void directory_handle_make(struct agent *agent, struct link_call *call,

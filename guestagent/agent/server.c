@@ -99,8 +99,9 @@ static void handle_hello(struct agent *agent, struct link_call *call,
     const Hearth__Agent__V1__HelloRequest *request =
         (const Hearth__Agent__V1__HelloRequest *)message;
     Hearth__Agent__V1__HelloReply reply = HEARTH__AGENT__V1__HELLO_REPLY__INIT;
-    static char version[] = HEARTH_VERSION, exec[] = "exec", files[] = "files", tree[] = "tree";
-    char *features[] = {exec, files, tree};
+    static char version[] = HEARTH_VERSION, exec[] = "exec", files[] = "files", tree[] = "tree",
+                scan[] = "scan";
+    char *features[] = {exec, files, tree, scan};
     reply.protocol = request->protocol && request->protocol < AGENT_PROTOCOL ? request->protocol
                                                                              : AGENT_PROTOCOL;
     reply.agent_version = version;
@@ -218,6 +219,12 @@ static bool stream_tree_export(struct agent *agent, struct link_call *call,
     return tree_stream_export(agent, call, (const Hearth__Agent__V1__TreeExportRequest *)message);
 }
 
+static bool stream_tree_scan(struct agent *agent, struct link_call *call,
+                             const ProtobufCMessage *message)
+{
+    return tree_stream_scan(agent, call, (const Hearth__Agent__V1__TreeScanRequest *)message);
+}
+
 static const struct method methods[] = {
     {"Hello", &hearth__agent__v1__hello_request__descriptor, handle_hello, NULL, NULL},
     {"Configure", &hearth__agent__v1__configure_request__descriptor, handle_configure, NULL, NULL},
@@ -246,6 +253,8 @@ static const struct method methods[] = {
     {"TreeExport", &hearth__agent__v1__tree_export_request__descriptor, NULL, NULL,
      stream_tree_export},
     {"TreeApply", NULL, NULL, tree_accept_apply, NULL},
+    {"TreeRead", NULL, NULL, tree_accept_read, NULL},
+    {"TreeScan", &hearth__agent__v1__tree_scan_request__descriptor, NULL, NULL, stream_tree_scan},
     {"Shutdown", &hearth__agent__v1__shutdown_request__descriptor, handle_shutdown, NULL, NULL},
 };
 

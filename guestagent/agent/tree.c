@@ -18,17 +18,20 @@
 /* A directory's mode and time are set at the end: what is put into it would change them. */
 struct late_directory {
     struct late_directory *next;
-    uint32_t mode;
+    uint32_t mode, uid, gid;
     int64_t mtime_ns;
     char path[];
 };
 
 struct applying {
     struct agent *agent;
-    int base_fd; /* the destination */
+    int base_fd;   /* the destination */
+    int parent_fd; /* the directory that the last member went into, -1 */
+    char parent[PATH_BYTES];
     int file_fd; /* the member whose content is coming, -1 */
-    uint32_t mode;
+    uint32_t mode, uid, gid;
     int64_t mtime_ns;
+    bool exact; /* owners and all of the mode */
     uint64_t entry_count, bytes_written;
     struct late_directory *directories;
     bool ended;
@@ -54,12 +57,20 @@ static struct timespec time_of(int64_t ns)
     return time;
 }
 
+static mode_t mode_mask(const struct applying *applying)
+{
+    return applying->exact ? 07777 : 0777;
+}
+
 static int finish_file(struct applying *applying)
 {
     if (applying->file_fd < 0)
         return 0;
     struct timespec times[2] = {{.tv_nsec = UTIME_NOW}, time_of(applying->mtime_ns)};
-    int error = fchmod(applying->file_fd, applying->mode & 0777) < 0 ||
+    /* The owner first: a change of it takes set-user-ID bits away. */
+    int error = (applying->exact && (applying->uid || applying->gid) &&
+                 fchown(applying->file_fd, applying->uid, applying->gid) < 0) ||
+                        fchmod(applying->file_fd, applying->mode & mode_mask(applying)) < 0 ||
                         futimens(applying->file_fd, times) < 0
                     ? -errno
                     : 0;
@@ -67,18 +78,28 @@ static int finish_file(struct applying *applying)
     return error;
 }
 
-/* The parent directory of path, made where it is missing; nothing on the way may be a symlink. */
+/* The parent directory of path, made where it is missing; nothing on the way may be a symlink.
+ * Members of one directory mostly come together: it is looked up once. Borrowed. */
 static int open_parent(struct applying *applying, const char *path, const char **ret_name)
 {
     const char *slash = strrchr(path, '/');
-    if (slash && slash != path) {
-        char parent[PATH_BYTES];
-        snprintf(parent, sizeof parent, "%.*s", (int)(slash - path), path);
-        int error = path_make_directories(applying->base_fd, parent, 0755);
-        if (error)
-            return error;
-    }
-    return path_open_parent(applying->base_fd, path, ret_name);
+    size_t length = slash ? (size_t)(slash - path) : 0;
+    const char *name = *ret_name = slash ? slash + 1 : path;
+    if (!*name || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
+        return -EINVAL;
+    if (!length)
+        return applying->base_fd;
+    if (applying->parent_fd >= 0 && strlen(applying->parent) == length &&
+        memcmp(applying->parent, path, length) == 0)
+        return applying->parent_fd;
+    cleanup_close(&applying->parent_fd);
+    memcpy(applying->parent, path, length);
+    applying->parent[length] = '\0';
+    int error = path_make_directories(applying->base_fd, applying->parent, 0755);
+    applying->parent_fd =
+        error ? -1
+              : path_open_beneath(applying->base_fd, applying->parent, O_PATH | O_DIRECTORY, 0);
+    return error ? error : applying->parent_fd;
 }
 
 /* What is in the way of a member that is no directory; a directory stays and the member is refused.
@@ -89,14 +110,17 @@ static int make_way(int parent, const char *name)
 }
 
 static int put_directory(struct applying *applying, const char *path,
-                         const Hearth__Agent__V1__FileEntry *entry)
+                         const Hearth__Agent__V1__TreeItem *item)
 {
+    const Hearth__Agent__V1__FileEntry *entry = item->entry;
     int error = path_make_directories(applying->base_fd, path, 0755);
     struct late_directory *late = error ? NULL : malloc(sizeof *late + strlen(path) + 1);
     if (!late)
         return error ? error : -ENOMEM;
     late->next = applying->directories;
     late->mode = entry->mode;
+    late->uid = item->uid;
+    late->gid = item->gid;
     late->mtime_ns = entry->mtime_ns;
     memcpy(late->path, path, strlen(path) + 1);
     applying->directories = late;
@@ -104,26 +128,33 @@ static int put_directory(struct applying *applying, const char *path,
 }
 
 static int put_file(struct applying *applying, int parent, const char *name,
-                    const Hearth__Agent__V1__FileEntry *entry)
+                    const Hearth__Agent__V1__TreeItem *item)
 {
+    const Hearth__Agent__V1__FileEntry *entry = item->entry;
     int fd = openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0)
         return -errno;
     applying->file_fd = fd;
     applying->mode = entry->mode;
+    applying->uid = item->uid;
+    applying->gid = item->gid;
     applying->mtime_ns = entry->mtime_ns;
     return 0;
 }
 
-static int put_symlink(int parent, const char *name, const Hearth__Agent__V1__FileEntry *entry)
+static int put_symlink(struct applying *applying, int parent, const char *name,
+                       const Hearth__Agent__V1__TreeItem *item)
 {
+    const Hearth__Agent__V1__FileEntry *entry = item->entry;
     char target[PATH_BYTES];
     const ProtobufCBinaryData *bytes = &entry->link_target;
     if (!bytes->len || bytes->len >= sizeof target || memchr(bytes->data, 0, bytes->len))
         return -EINVAL;
     memcpy(target, bytes->data, bytes->len);
     target[bytes->len] = '\0';
-    if (symlinkat(target, parent, name) < 0)
+    if (symlinkat(target, parent, name) < 0 ||
+        (applying->exact && (item->uid || item->gid) &&
+         fchownat(parent, name, item->uid, item->gid, AT_SYMLINK_NOFOLLOW) < 0))
         return -errno;
     struct timespec times[2] = {{.tv_nsec = UTIME_NOW}, time_of(entry->mtime_ns)};
     utimensat(parent, name, times, AT_SYMLINK_NOFOLLOW);
@@ -153,9 +184,9 @@ static int put_member(struct applying *applying, const Hearth__Agent__V1__TreeIt
         return error;
     applying->entry_count++;
     if (entry->type == HEARTH__AGENT__V1__FILE_TYPE__FILE_TYPE_DIRECTORY)
-        return put_directory(applying, path, entry);
+        return put_directory(applying, path, item);
     const char *name;
-    auto_close int parent = open_parent(applying, path, &name);
+    int parent = open_parent(applying, path, &name);
     if (parent < 0)
         return parent;
     error = make_way(parent, name);
@@ -164,9 +195,9 @@ static int put_member(struct applying *applying, const Hearth__Agent__V1__TreeIt
     if (item->hard_link.len)
         return put_hard_link(applying, parent, name, &item->hard_link);
     if (entry->type == HEARTH__AGENT__V1__FILE_TYPE__FILE_TYPE_SYMLINK)
-        return put_symlink(parent, name, entry);
+        return put_symlink(applying, parent, name, item);
     if (entry->type == HEARTH__AGENT__V1__FILE_TYPE__FILE_TYPE_FILE)
-        return put_file(applying, parent, name, entry);
+        return put_file(applying, parent, name, item);
     return -EINVAL;
 }
 
@@ -209,7 +240,10 @@ static void finish_directories(struct applying *applying, bool apply)
                   : -1;
         if (fd >= 0) {
             struct timespec times[2] = {{.tv_nsec = UTIME_NOW}, time_of(late->mtime_ns)};
-            if (fchmod(fd, (late->mode & 0777) | 0700) == 0)
+            mode_t mode = applying->exact ? late->mode & 07777 : (late->mode & 0777) | 0700;
+            if (applying->exact && (late->uid || late->gid))
+                (void)!fchown(fd, late->uid, late->gid);
+            if (fchmod(fd, mode) == 0)
                 futimens(fd, times);
         }
         free(late);
@@ -229,8 +263,10 @@ static void tree_message(struct link_call *call, void *arg, const uint8_t *data,
         return;
     Hearth__Agent__V1__TreeItem *item = hearth__agent__v1__tree_item__unpack(NULL, length, data);
     int error = item ? 0 : -EINVAL;
-    if (!error && applying->base_fd < 0)
+    if (!error && applying->base_fd < 0) {
+        applying->exact = item->exact;
         error = open_destination(applying, item->destination);
+    }
     if (!error && item->entry)
         error = put_member(applying, item);
     if (!error)
@@ -269,8 +305,8 @@ static void tree_end(struct link_call *call, void *arg, enum link_status status,
     finish_directories(applying, false);
     if (applying->file_fd >= 0)
         close(applying->file_fd);
-    if (applying->base_fd >= 0)
-        close(applying->base_fd);
+    cleanup_close(&applying->parent_fd);
+    cleanup_close(&applying->base_fd);
     free(applying);
 }
 
@@ -284,6 +320,6 @@ void tree_accept_apply(struct agent *agent, struct link_call *call)
         call_refuse(call, LINK_STATUS_RESOURCE_EXHAUSTED, "the agent is out of memory");
         return;
     }
-    *applying = (struct applying){.agent = agent, .base_fd = -1, .file_fd = -1};
+    *applying = (struct applying){.agent = agent, .base_fd = -1, .parent_fd = -1, .file_fd = -1};
     link_call_accept(call, &tree_events, applying);
 }

@@ -24,6 +24,8 @@ LIBRARIES = {
     r"cJSON|cjson/": {"api", "cli", "supervisord/archive"},
     r"microhttpd\.h": {"api"},
     r"sqlite3\.h": {"storage"},
+    r"zstd\.h": {"storage"},
+    r"git2": {"supervisord/tree"},
     r"curl/": {"cli"},
     r"nghttp2/": {"guestagent"},
     r"archive(_entry)?\.h": {"supervisord"},
