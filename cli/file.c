@@ -1,6 +1,7 @@
 /* hearth workspace file list|read|write */
 
 #include "cli/command.h"
+#include "cli/download.h"
 #include "cli/output.h"
 
 #include <errno.h>
@@ -53,65 +54,6 @@ static int file_list(struct cli *cli, int argc, char **argv)
     return 0;
 }
 
-/* Where a file that is read goes. */
-struct download {
-    const char *output; /* NULL: stdout */
-    int fd;             /* -1 until there is something to write: a failed read leaves no file */
-    uint64_t bytes;
-    struct hearth_failure failure;
-};
-
-static int open_download(struct download *download)
-{
-    if (download->fd >= 0)
-        return 0;
-    download->fd = open(download->output, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (download->fd < 0)
-        return hearth_fail_errno(&download->failure, errno, "cannot_write", "%s cannot be opened",
-                                 download->output);
-    return 0;
-}
-
-static int write_download(void *arg, const void *data, size_t length)
-{
-    struct download *download = arg;
-    const char *bytes = data;
-    int error = open_download(download);
-    if (error)
-        return error;
-    while (length) {
-        ssize_t put = write(download->fd, bytes, length);
-        if (put < 0 && errno == EINTR)
-            continue;
-        if (put < 0)
-            return hearth_fail_errno(&download->failure, errno, "cannot_write",
-                                     "what was read cannot be written");
-        bytes += put;
-        length -= (size_t)put;
-        download->bytes += (uint64_t)put;
-    }
-    return 0;
-}
-
-static int read_raw(struct cli *cli, const char *path, const char *output)
-{
-    struct download download = {.output = output, .fd = output ? -1 : STDOUT_FILENO};
-    const struct http_request request = {.method = "GET",
-                                         .path = path,
-                                         .accept = "application/octet-stream",
-                                         .write = write_download,
-                                         .write_arg = &download,
-                                         .own_failure = &download.failure};
-    int status = cli_call(cli, &request, NULL, NULL);
-    if (status == 0 && open_download(&download))
-        status = cli_fail(cli, &download.failure, NULL);
-    if (output && download.fd >= 0)
-        close(download.fd);
-    if (status == 0)
-        fprintf(stderr, "[workspace-file-read] bytes=%llu\n", (unsigned long long)download.bytes);
-    return status;
-}
-
 static int file_read(struct cli *cli, int argc, char **argv)
 {
     const char *max_bytes = NULL, *output = NULL;
@@ -133,8 +75,13 @@ static int file_read(struct cli *cli, int argc, char **argv)
     if (!cli_path(&path, "/v1/workspaces/", words.items[0], "/files/content", NULL) ||
         !cli_query(&path, "path", words.items[1]))
         return cli_out_of_memory(cli);
-    if (!cli->json)
-        return read_raw(cli, path.data, output);
+    if (!cli->json) {
+        uint64_t bytes;
+        status = download(cli, path.data, output, false, &bytes);
+        if (status == 0)
+            fprintf(stderr, "[workspace-file-read] bytes=%llu\n", (unsigned long long)bytes);
+        return status;
+    }
     if (!cli_query(&path, "max_bytes", max_bytes))
         return cli_out_of_memory(cli);
     status = cli_call_json(cli, "GET", path.data, NULL, &body, NULL);

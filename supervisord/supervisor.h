@@ -3,6 +3,7 @@
 #pragma once
 
 #include "supervisord/config.h"
+#include "supervisord/disk.h"
 #include "supervisord/environment.h"
 #include "supervisord/exec.h"
 #include "supervisord/files.h"

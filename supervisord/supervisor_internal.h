@@ -69,6 +69,7 @@ struct supervisor {
     struct timer audits_due;
     bool recovered, draining, storage_failed;
     unsigned recovering;      /* adoptions under way */
+    unsigned disk_jobs;       /* running, of all workspaces */
     unsigned works;           /* pieces of work on sandboxes under way */
     void (*quiet)(void *arg); /* set while draining: no work is left */
     void *quiet_arg;
@@ -113,6 +114,7 @@ struct workspace {
     } last_command;
     struct map execs;       // struct exec, by ID: those that run or are not yet recorded
     struct list transfers;  // file_transfer::link
+    struct list disk_jobs;  // disk_job::link
     struct map_entry entry; // supervisor::workspaces
     struct list link;       // tenant::workspaces
     struct list dirty_link; // supervisor::dirty
@@ -238,6 +240,9 @@ void exec_link_up(struct workspace *workspace);
 /* Ends all of a workspace's execs: its guest is gone. done waits of callers get `problem`. */
 void exec_abandon_all(struct workspace *workspace, enum hearth_error error, const char *code,
                       const char *problem);
+
+/* disk.c: ends what reads the workspace's disk; its callers are told that it is gone. */
+void disk_abort_all(struct workspace *workspace);
 
 /* files.c */
 void files_abort_all(struct workspace *workspace);

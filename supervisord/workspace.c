@@ -145,6 +145,7 @@ struct workspace *workspace_new(struct supervisor *supervisor, struct tenant *te
     list_init(&workspace->link);
     list_init(&workspace->dirty_link);
     list_init(&workspace->transfers);
+    list_init(&workspace->disk_jobs);
     if (map_insert(&supervisor->workspaces, &workspace->entry, workspace->workspace_id)) {
         free(workspace);
         return NULL;

@@ -82,11 +82,11 @@ static void told_and_freed(void *arg, int error, const struct hearth_failure *fa
 /* Refuses where another long operation is under way, by its name. */
 static bool busy(struct workspace *workspace, workspace_done done, void *arg)
 {
-    if (!workspace->steps)
+    if (!workspace->steps && list_empty(&workspace->disk_jobs))
         return false;
     struct hearth_failure failure;
     hearth_fail(&failure, HEARTH_ECONFLICT, "workspace_busy", "a %s of the workspace is under way",
-                workspace->steps->kind->name);
+                workspace->steps ? workspace->steps->kind->name : "disk operation");
     failure.retryable = true;
     hearth_failure_hint(&failure, "Wait for it to end, then try again.");
     workspace_complete_later(workspace->supervisor, done, arg, (int)failure.error, &failure, NULL);
@@ -213,6 +213,7 @@ static const struct steps_kind delete_kind = {
 void workspace_delete(struct workspace *workspace, const struct principal *principal,
                       const char *request_id, workspace_done done, void *arg)
 {
+    disk_abort_all(workspace);
     if (busy(workspace, done, arg))
         return;
     struct life *life = life_new(workspace, principal, request_id, "workspace_delete", done, arg);

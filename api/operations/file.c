@@ -33,27 +33,13 @@ static const struct field list_input[] = {
     {0},
 };
 
-static const struct field entry_fields[] = {
-    {.name = "path", .type = FIELD_STRING, .description = "Path in the guest."},
-    {.name = "artifact_type",
-     .type = FIELD_STRING,
-     .description = "file, directory, symlink or other."},
-    {.name = "size_bytes", .type = FIELD_INTEGER, .description = "Size of a file."},
-    {.name = "mode", .type = FIELD_STRING, .description = "Permissions in octal."},
-    {.name = "mtime", .type = FIELD_NUMBER, .flags = FIELD_NULLABLE, .description = "Last change."},
-    {.name = "link_target",
-     .type = FIELD_STRING,
-     .flags = FIELD_NULLABLE,
-     .description = "Of a symlink."},
-    {0},
-};
 static const struct field list_output[] = {
     {.name = "path", .type = FIELD_STRING, .description = "What was listed."},
     {.name = "recursive", .type = FIELD_BOOLEAN, .description = "All below it too."},
     {.name = "entries",
      .type = FIELD_OBJECT_LIST,
      .description = "In the order of names.",
-     .fields = entry_fields},
+     .fields = file_entry_fields},
     {.name = "execution_mode",
      .type = FIELD_STRING,
      .flags = FIELD_NULLABLE,
@@ -89,18 +75,8 @@ static void listed(void *arg, int error, const struct hearth_failure *failure,
     json_string(&json, "path", listing->path);
     json_boolean(&json, "recursive", listing->recursive);
     json_array_begin(&json, "entries");
-    for (size_t i = 0; i < count; i++) {
-        char mode[8];
-        snprintf(mode, sizeof mode, "%04o", entries[i].mode);
-        json_object_begin(&json, NULL);
-        json_string(&json, "path", entries[i].path);
-        json_string(&json, "artifact_type", file_type_name(entries[i].type));
-        json_unsigned(&json, "size_bytes", entries[i].size);
-        json_string(&json, "mode", mode);
-        json_time(&json, "mtime", entries[i].mtime_us);
-        json_string(&json, "link_target", entries[i].link_target);
-        json_object_end(&json);
-    }
+    for (size_t i = 0; i < count; i++)
+        write_file_entry(&json, &entries[i]);
     json_array_end(&json);
     json_string(&json, "execution_mode", listing->execution_mode);
     json_string(&json, "next_cursor", next_cursor);

@@ -483,3 +483,31 @@ enum text_encoding encoding_of(const char *name)
 {
     return name && strcmp(name, "base64") == 0 ? ENCODING_BASE64 : ENCODING_UTF8;
 }
+
+const struct field file_entry_fields[] = {
+    {.name = "path", .type = FIELD_STRING, .description = "Path in the guest."},
+    {.name = "artifact_type",
+     .type = FIELD_STRING,
+     .description = "file, directory, symlink or other."},
+    {.name = "size_bytes", .type = FIELD_INTEGER, .description = "Size of a file."},
+    {.name = "mode", .type = FIELD_STRING, .description = "Permissions in octal."},
+    {.name = "mtime", .type = FIELD_NUMBER, .flags = FIELD_NULLABLE, .description = "Last change."},
+    {.name = "link_target",
+     .type = FIELD_STRING,
+     .flags = FIELD_NULLABLE,
+     .description = "Of a symlink."},
+    {0},
+};
+void write_file_entry(struct json_writer *json, const struct file_entry *entry)
+{
+    char mode[8];
+    snprintf(mode, sizeof mode, "%04o", entry->mode & 07777);
+    json_object_begin(json, NULL);
+    json_string(json, "path", entry->path);
+    json_string(json, "artifact_type", file_type_name(entry->type));
+    json_unsigned(json, "size_bytes", entry->size);
+    json_string(json, "mode", mode);
+    json_time(json, "mtime", entry->mtime_us);
+    json_string(json, "link_target", entry->link_target);
+    json_object_end(json);
+}

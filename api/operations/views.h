@@ -6,7 +6,8 @@
 #include "api/optable.h"
 
 /* STATUS and ROW of the contract. */
-extern const struct field status_fields[], row_fields[], exec_fields[], environment_fields[];
+extern const struct field status_fields[], row_fields[], exec_fields[], environment_fields[],
+    file_entry_fields[];
 
 void write_status(struct json_writer *json, struct workspace *workspace);
 void write_row(struct json_writer *json, struct workspace *workspace);
@@ -21,6 +22,7 @@ void write_exec(struct json_writer *json, struct workspace *workspace,
 #define OUTPUT_BUDGET ((size_t)900 << 10)
 bool write_output(struct json_writer *json, const char *key, const char *data, size_t length,
                   size_t head, uint64_t omitted, enum text_encoding encoding);
+void write_file_entry(struct json_writer *json, const struct file_entry *entry);
 void write_environment(struct json_writer *json, const char *key,
                        const struct environment *environment);
 

@@ -40,7 +40,7 @@
 
 static _Noreturn void die(const char *what)
 {
-    fprintf(stderr, "failed archive_sandbox cannot %s: %s\n", what, strerror(errno));
+    fprintf(stderr, "failed sandbox cannot %s: %s\n", what, strerror(errno));
     _exit(1);
 }
 
@@ -86,6 +86,49 @@ static const int making[] = {
     SCMP_SYS(fstatfs),    SCMP_SYS(dup),
 };
 
+static const int walking[] = {
+    SCMP_SYS(openat),     SCMP_SYS(openat2), SCMP_SYS(getdents64), SCMP_SYS(fcntl),
+    SCMP_SYS(readlinkat), SCMP_SYS(pread64), SCMP_SYS(fstatfs),    SCMP_SYS(statx),
+};
+
+/* What no program that makes an image has a use for. (Which calls another release of it makes is
+ * not known: what is left is no more than a guest itself has.) */
+static const int forbidden[] = {
+    SCMP_SYS(socket),
+    SCMP_SYS(socketpair),
+    SCMP_SYS(connect),
+    SCMP_SYS(bind),
+    SCMP_SYS(mount),
+    SCMP_SYS(umount2),
+    SCMP_SYS(pivot_root),
+    SCMP_SYS(chroot),
+    SCMP_SYS(move_mount),
+    SCMP_SYS(open_tree),
+    SCMP_SYS(fsopen),
+    SCMP_SYS(mount_setattr),
+    SCMP_SYS(unshare),
+    SCMP_SYS(setns),
+    SCMP_SYS(ptrace),
+    SCMP_SYS(bpf),
+    SCMP_SYS(keyctl),
+    SCMP_SYS(add_key),
+    SCMP_SYS(request_key),
+    SCMP_SYS(perf_event_open),
+    SCMP_SYS(userfaultfd),
+    SCMP_SYS(io_uring_setup),
+    SCMP_SYS(process_vm_readv),
+    SCMP_SYS(process_vm_writev),
+    SCMP_SYS(kexec_load),
+    SCMP_SYS(init_module),
+    SCMP_SYS(finit_module),
+    SCMP_SYS(mknod),
+    SCMP_SYS(mknodat),
+    SCMP_SYS(setuid),
+    SCMP_SYS(setresuid),
+    SCMP_SYS(kill),
+    SCMP_SYS(open_by_handle_at),
+};
+
 static int allow(scmp_filter_ctx filter, const int *calls, size_t count)
 {
     int error = 0;
@@ -94,14 +137,14 @@ static int allow(scmp_filter_ctx filter, const int *calls, size_t count)
     return error;
 }
 
-static void filter_system_calls(bool makes_files)
+static void filter_system_calls(const int *more, size_t count)
 {
     scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(EPERM));
     int error = filter ? 0 : -ENOMEM;
     if (!error)
         error = allow(filter, reading, sizeof reading / sizeof reading[0]);
-    if (!error && makes_files)
-        error = allow(filter, making, sizeof making / sizeof making[0]);
+    if (!error)
+        error = allow(filter, more, count);
     if (!error)
         error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1,
                                  SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
@@ -127,19 +170,20 @@ static void limit_resources(void)
         limit(RLIMIT_AS, MEMORY_MAX);
 }
 
-static void give_up(bool makes_files)
+/* With these system calls besides those of a reader. */
+static void give_up(const int *more, size_t count)
 {
     limit(RLIMIT_NPROC, 0);
     if (prctl(PR_SET_DUMPABLE, 0) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         die("give up privileges");
-    filter_system_calls(makes_files);
+    filter_system_calls(more, count);
 }
 
 void confine_reader(void)
 {
     limit_resources();
     become_nobody();
-    give_up(false);
+    give_up(NULL, 0);
 }
 
 /* A ruleset that allows what it does not handle handles all there is: no path outside these two is
@@ -164,24 +208,25 @@ static void enclose(int directory_fd, int input_fd)
     close(ruleset);
 }
 
-/* Stays root, for the files are to have owners, but with what that needs alone. */
-static void keep_file_capabilities(void)
+/* Stays root, but with what its work needs alone. */
+static void keep_capabilities(const int *kept, size_t count)
 {
-    static const int kept[] = {CAP_CHOWN, CAP_FOWNER, CAP_DAC_OVERRIDE, CAP_FSETID};
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct data[2] = {0};
-    for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++)
+    for (size_t i = 0; i < count; i++)
         data[CAP_TO_INDEX(kept[i])].permitted |= CAP_TO_MASK(kept[i]);
     for (int i = 0; i < 2; i++)
         data[i].effective = data[i].permitted;
     for (int capability = 0; capability <= CAP_LAST_CAP; capability++)
-        (void)prctl(PR_CAPBSET_DROP, capability, 0, 0, 0);
+        if (!(data[CAP_TO_INDEX(capability)].permitted & CAP_TO_MASK(capability)))
+            (void)prctl(PR_CAPBSET_DROP, capability, 0, 0, 0);
     if (syscall(SYS_capset, &header, data) < 0)
         die("drop capabilities");
 }
 
 void confine_unpacker(const char *directory, int input_fd)
 {
+    static const int kept[] = {CAP_CHOWN, CAP_FOWNER, CAP_DAC_OVERRIDE, CAP_FSETID};
     int fd = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
     limit_resources();
     umask(0022);
@@ -190,6 +235,56 @@ void confine_unpacker(const char *directory, int input_fd)
     enclose(fd, input_fd);
     if (fchdir(fd) < 0 || chroot(".") < 0 || close(fd) < 0)
         die("make the directory its root");
-    keep_file_capabilities();
-    give_up(true);
+    keep_capabilities(kept, sizeof kept / sizeof kept[0]);
+    give_up(making, sizeof making / sizeof making[0]);
+}
+
+static const int searching[] = {CAP_DAC_READ_SEARCH};
+
+void confine_walker(const char *directory)
+{
+    limit_resources();
+    if (chdir(directory) < 0 || chroot(".") < 0)
+        die("make the directory its root");
+    keep_capabilities(searching, 1);
+    give_up(walking, sizeof walking / sizeof walking[0]);
+}
+
+/* No file but that one is opened for writing, and none is made or taken away. */
+static void protect_files(int image_fd)
+{
+    struct landlock_ruleset_attr handled = {
+        .handled_access_fs =
+            LANDLOCK_ALL & ~(uint64_t)(LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_READ_FILE |
+                                       LANDLOCK_ACCESS_FS_READ_DIR)};
+    struct landlock_path_beneath_attr image = {.allowed_access = LANDLOCK_ACCESS_FS_WRITE_FILE,
+                                               .parent_fd = image_fd};
+    if (syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION) < 2)
+        return; /* the other walls stand */
+    int ruleset = (int)syscall(SYS_landlock_create_ruleset, &handled, sizeof handled, 0);
+    if (ruleset < 0 ||
+        syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &image, 0) < 0 ||
+        syscall(SYS_landlock_restrict_self, ruleset, 0) < 0)
+        die("protect files");
+    close(ruleset);
+}
+
+void confine_image_maker(int image_fd)
+{
+    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+    int error = filter ? 0 : -ENOMEM;
+    for (size_t i = 0; !error && i < sizeof forbidden / sizeof forbidden[0]; i++)
+        error = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), forbidden[i], 0);
+    limit_resources();
+    keep_capabilities(searching, 1);
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+        die("give up privileges");
+    protect_files(image_fd);
+    if (!error)
+        error = seccomp_load(filter);
+    seccomp_release(filter);
+    if (error) {
+        errno = -error;
+        die("filter system calls");
+    }
 }

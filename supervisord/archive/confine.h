@@ -1,4 +1,5 @@
-/* The sandbox of hearth-archive, entered before the first byte of an archive is read. */
+/* The sandboxes of the programs that read what strangers made (hearth-archive, hearth-disk), each
+ * entered before the first byte of it is read. */
 #pragma once
 
 /* For what reads descriptor 0 and writes descriptors 1 and 2: no user anybody else is, no network,
@@ -8,3 +9,11 @@ void confine_reader(void);
 /* For what makes files in a directory, which becomes its root: the same, but that it may make them
  * there, and whose they are. input_fd (a file or directory) stays readable. */
 void confine_unpacker(const char *directory, int input_fd);
+
+/* For what reads a directory tree and writes descriptors 1 and 2, where the process is root of a
+ * user namespace and has a mount namespace of its own: the tree becomes its root, nothing can be
+ * changed, and permissions do not matter to it. */
+void confine_walker(const char *directory);
+
+/* The same for what runs mke2fs on such a tree, and may change the one file that image_fd is. */
+void confine_image_maker(int image_fd);

@@ -22,6 +22,8 @@
 #define BYTES_PER_INODE 8192 /* a guest's disk grows by groups of this proportion */
 #define INODE_BYTES 256
 #define ATTEMPTS 3
+#define IMAGE_FD 3 /* in mke2fs */
+#define IMAGE_PATH "/proc/self/fd/3"
 /* As Debian 12's, in full: what another host's mke2fs.conf says makes no other image. */
 #define FEATURES                                                                                   \
     "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,"              \
@@ -48,8 +50,8 @@ static void print_uuid(char out[37], const unsigned char bytes[16])
     }
 }
 
-/* What mke2fs says when it fails is its last line. */
-static void read_last_line(int fd, char *out, size_t size)
+/* What mke2fs says when it fails, which it breaks into lines, is the last of what it says. */
+static void read_reason(int fd, char *out, size_t size)
 {
     char text[4096];
     size_t length = 0;
@@ -63,23 +65,26 @@ static void read_last_line(int fd, char *out, size_t size)
     while (length && (text[length - 1] == '\n' || text[length - 1] == ' '))
         length--;
     text[length] = '\0';
-    char *line = strrchr(text, '\n');
-    snprintf(out, size, "mke2fs: %s", line ? line + 1 : text);
+    for (char *at = text; *at; at++)
+        if (*at == '\n')
+            *at = ' ';
+    snprintf(out, size, "%s", length < size ? text : text + length - size + 1);
 }
 
-static int run(const char *const *argv, char *detail, size_t detail_size)
+static int run(const char *const *argv, int image_fd, char *detail, size_t detail_size)
 {
-    static const char *const environment[] = {"PATH=/usr/sbin:/sbin:/usr/bin:/bin",
-                                              "MKE2FS_CONFIG=/dev/null",
+    static const char *const environment[] = {"MKE2FS_CONFIG=/nonexistent",
                                               "E2FSPROGS_FAKE_TIME=" EPOCH, "LC_ALL=C.UTF-8", NULL};
     posix_spawn_file_actions_t actions;
     int ends[2], status = -1;
     pid_t pid;
     if (pipe2(ends, O_CLOEXEC) < 0)
         return fail(-errno, detail, detail_size, "cannot make a pipe");
+    setenv("PATH", "/usr/sbin:/sbin:/usr/bin:/bin", 1); /* not every user's has sbin */
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_adddup2(&actions, ends[1], 1);
     posix_spawn_file_actions_adddup2(&actions, ends[1], 2);
+    posix_spawn_file_actions_adddup2(&actions, image_fd, IMAGE_FD);
     int error = -posix_spawnp(&pid, argv[0], &actions, NULL, (char *const *)argv,
                               (char *const *)environment);
     posix_spawn_file_actions_destroy(&actions);
@@ -88,14 +93,14 @@ static int run(const char *const *argv, char *detail, size_t detail_size)
         close(ends[0]);
         return fail(error, detail, detail_size, "cannot run mke2fs");
     }
-    read_last_line(ends[0], detail, detail_size);
+    read_reason(ends[0], detail, detail_size);
     close(ends[0]);
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
         continue;
     return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -EIO;
 }
 
-static int make_file_system(const char *tree, const char *path, const unsigned char *seed,
+static int make_file_system(int fd, const char *tree, const unsigned char *seed,
                             const struct tree_measure *measure, unsigned room, char *detail,
                             size_t detail_size)
 {
@@ -114,11 +119,11 @@ static int make_file_system(const char *tree, const char *path, const unsigned c
     snprintf(journal, sizeof journal, "size=%d", JOURNAL_MIB);
     snprintf(extended, sizeof extended,
              "hash_seed=%s,lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0", hash_seed);
-    const char *const argv[] = {"mke2fs", "-q",   "-F",    "-t",  "ext4", "-O", FEATURES,
-                                "-b",     "4096", "-I",    "256", "-m",   "0",  "-N",
-                                inodes,   "-J",   journal, "-U",  uuid,   "-E", extended,
-                                "-d",     tree,   path,    size,  NULL};
-    return run(argv, detail, detail_size);
+    const char *const argv[] = {"mke2fs", "-q",   "-F",       "-t",  "ext4", "-O", FEATURES,
+                                "-b",     "4096", "-I",       "256", "-m",   "0",  "-N",
+                                inodes,   "-J",   journal,    "-U",  uuid,   "-E", extended,
+                                "-d",     tree,   IMAGE_PATH, size,  NULL};
+    return run(argv, fd, detail, detail_size);
 }
 
 static void settle_inode(struct ext2_inode_large *inode)
@@ -155,19 +160,25 @@ static errcode_t settle_inodes(ext2_filsys fs, const struct stat *root)
     return error;
 }
 
-static int settle(const char *tree, const char *path, char *detail, size_t detail_size)
+static int settle(int fd, const char *tree, uint64_t *ret_bytes, char *detail, size_t detail_size)
 {
     struct stat root;
     ext2_filsys fs;
+    char name[16];
     if (stat(tree, &root) < 0)
         return fail(-errno, detail, detail_size, "cannot read the tree's root");
+    /* The library closes what it is given. */
+    snprintf(name, sizeof name, "%d", fcntl(fd, F_DUPFD_CLOEXEC, IMAGE_FD + 1));
     errcode_t error =
-        ext2fs_open(path, EXT2_FLAG_RW | EXT2_FLAG_64BITS, 0, 0, unix_io_manager, &fs);
+        ext2fs_open(name, EXT2_FLAG_RW | EXT2_FLAG_64BITS, 0, 0, unixfd_io_manager, &fs);
     if (!error) {
         fs->now = (time_t)strtoll(EPOCH, NULL, 10);
         error = settle_inodes(fs, &root);
         fs->super->s_kbytes_written = 0;
         ext2fs_mark_super_dirty(fs);
+        /* mke2fs may make less of it than it was told: a last group that is too small is left out.
+         */
+        *ret_bytes = ext2fs_blocks_count(fs->super) * fs->blocksize;
         errcode_t closed = ext2fs_close_free(&fs);
         error = error ? error : closed;
     }
@@ -178,18 +189,7 @@ static int settle(const char *tree, const char *path, char *detail, size_t detai
     return -EIO;
 }
 
-/* mke2fs may make less of it than it was told: a last group that is too small is left out. */
-static int finish(const char *path, uint64_t *ret_bytes, char *detail, size_t detail_size)
-{
-    struct stat status;
-    auto_close int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0 || fsync(fd) < 0 || fstat(fd, &status) < 0)
-        return fail(-errno, detail, detail_size, "cannot store the image");
-    *ret_bytes = (uint64_t)status.st_size;
-    return 0;
-}
-
-int image_make(const char *tree, const char *path, const unsigned char seed[IMAGE_SEED_SIZE],
+int image_make(int fd, const char *tree, const unsigned char seed[IMAGE_SEED_SIZE],
                uint64_t *ret_bytes, char *detail, size_t detail_size)
 {
     struct tree_measure measure;
@@ -199,17 +199,14 @@ int image_make(const char *tree, const char *path, const unsigned char seed[IMAG
         return fail(error, detail, detail_size, "cannot read the tree");
     /* What is measured is an estimate: a tree that does not fit gets more room. */
     for (unsigned attempt = 1; attempt <= ATTEMPTS; attempt++) {
-        error = make_file_system(tree, path, seed, &measure, 1U << 2 * (attempt - 1), detail,
+        error = make_file_system(fd, tree, seed, &measure, 1U << 2 * (attempt - 1), detail,
                                  detail_size);
-        if (!error)
+        if (!error || ftruncate(fd, 0) < 0)
             break;
-        unlink(path);
     }
     if (!error)
-        error = settle(tree, path, detail, detail_size);
-    if (!error)
-        error = finish(path, ret_bytes, detail, detail_size);
-    if (error)
-        unlink(path);
+        error = settle(fd, tree, ret_bytes, detail, detail_size);
+    if (!error && (ftruncate(fd, (off_t)*ret_bytes) < 0 || fsync(fd) < 0))
+        error = fail(-errno, detail, detail_size, "cannot store the image");
     return error;
 }

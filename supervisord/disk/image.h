@@ -8,7 +8,7 @@
 
 #define IMAGE_SEED_SIZE 32 /* bytes: for the identity of the file system and of its hashes */
 
-/* path must not be there; it is, whole and durable, on success only. Gives its size. 0 or a
- * negative errno, with what went wrong in detail. */
-int image_make(const char *tree, const char *path, const unsigned char seed[IMAGE_SEED_SIZE],
+/* Writes it to fd, a file that is empty and can be opened again through /proc. Gives its size;
+ * durable then. 0 or a negative errno, with what went wrong in detail. */
+int image_make(int fd, const char *tree, const unsigned char seed[IMAGE_SEED_SIZE],
                uint64_t *ret_bytes, char *detail, size_t detail_size);

@@ -9,6 +9,7 @@
 #include "supervisord/loop.h"
 #include "supervisord/worker.h"
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -76,6 +77,15 @@ typedef void (*guest_done)(void *arg, int error, const struct hearth_failure *fa
 /* fd is a connected byte stream to the agent, given to the callee; -1 on error. */
 typedef void (*guest_connected)(void *arg, int fd, const struct hearth_failure *failure);
 
+/* Where the disk of a guest that does not run is, as hearth-disk is told it (DISK of its usage). */
+#define GUEST_DISK_WORDS 6
+struct guest_disk {
+    uid_t owner; /* whom hearth-disk works as: root in the guest, as the host sees it */
+    const char *words[GUEST_DISK_WORDS]; /* static, or in the texts below */
+    size_t word_count;
+    char base[PATH_MAX], disk[PATH_MAX], number[16];
+};
+
 struct driver_probe {
     bool usable;
     char version[96];  /* "crun 1.8.1 (cgroup v1, root)" */
@@ -111,6 +121,9 @@ struct driver_operations {
      * are not pooled. */
     void (*resize)(struct driver *driver, struct guest *guest, const struct guest_spec *spec,
                    guest_done done, void *arg);
+    /* Tells where a guest's disk is. */
+    int (*disk)(struct driver *driver, struct guest *guest, const struct guest_spec *spec,
+                struct guest_disk *ret_disk, struct hearth_failure *failure);
     /* After a daemon restart: finds the guest from guest_id, index and driver_state. Fills process
      * and facts. HEARTH_ENOTFOUND `guest_gone`: it does not run any more (its disk may be there).
      * Never kills. */

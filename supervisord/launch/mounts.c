@@ -13,8 +13,7 @@
 
 #define TOP "/tmp" /* a directory that every host has */
 
-/* A copy of the mount, with path as its root, that hangs nowhere yet. */
-static int open_detached(const char *path, mode_t type)
+int mount_open_detached(const char *path, mode_t type)
 {
     int fd = open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW);
     struct stat status;
@@ -25,7 +24,7 @@ static int open_detached(const char *path, mode_t type)
     return fd;
 }
 
-static void set_attributes(int fd, const char *what, uint64_t attributes, int user_namespace)
+void mount_set_attributes(int fd, const char *what, uint64_t attributes, int user_namespace)
 {
     struct mount_attr set = {.attr_set = attributes};
     if (user_namespace >= 0) {
@@ -40,22 +39,22 @@ void mounts_open(struct launch_mounts *ret_mounts, const char *bundle, const cha
                  const char *tree, const char *agent)
 {
     *ret_mounts = (struct launch_mounts){
-        .bundle = open_detached(bundle, S_IFDIR),
-        .disk = open_detached(disk, S_IFDIR),
-        .tree = open_detached(tree, S_IFDIR),
-        .agent = open_detached(agent, S_IFREG),
+        .bundle = mount_open_detached(bundle, S_IFDIR),
+        .disk = mount_open_detached(disk, S_IFDIR),
+        .tree = mount_open_detached(tree, S_IFDIR),
+        .agent = mount_open_detached(agent, S_IFREG),
     };
-    set_attributes(ret_mounts->agent, "the agent",
-                   MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, -1);
+    mount_set_attributes(ret_mounts->agent, "the agent",
+                         MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, -1);
 }
 
 void mounts_idmap_tree(const struct launch_mounts *mounts, int user_namespace)
 {
-    set_attributes(mounts->tree, "the environment (does its file system support ID maps?)",
-                   MOUNT_ATTR_RDONLY, user_namespace);
+    mount_set_attributes(mounts->tree, "the environment (does its file system support ID maps?)",
+                         MOUNT_ATTR_RDONLY, user_namespace);
 }
 
-static void attach(int fd, const char *target)
+void mount_attach(int fd, const char *target)
 {
     if (move_mount(fd, "", AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH) < 0)
         launch_die(errno, "cannot attach %s", target);
@@ -63,12 +62,12 @@ static void attach(int fd, const char *target)
 
 void mounts_attach(const struct launch_mounts *mounts)
 {
-    attach(mounts->bundle, TOP);
+    mount_attach(mounts->bundle, TOP);
     if (chdir(TOP) < 0)
         launch_die(errno, "cannot enter the bundle");
-    attach(mounts->tree, "tree");
-    attach(mounts->disk, "disk");
-    attach(mounts->agent, "agent");
+    mount_attach(mounts->tree, "tree");
+    mount_attach(mounts->disk, "disk");
+    mount_attach(mounts->agent, "agent");
     /* The guest can read these options in its mountinfo: relative names give nothing away. */
     if (mount("overlay", "rootfs", "overlay", 0,
               "lowerdir=tree,upperdir=disk/upper,workdir=disk/work,userxattr") < 0)

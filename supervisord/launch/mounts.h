@@ -3,6 +3,15 @@
  * process through launch_die. */
 #pragma once
 
+#include <stdint.h>
+#include <sys/types.h>
+
+/* A copy of the mount, with path (of this type) as its root, that hangs nowhere yet. */
+int mount_open_detached(const char *path, mode_t type);
+/* user_namespace: shows owners as its own; -1: as they are. */
+void mount_set_attributes(int fd, const char *what, uint64_t attributes, int user_namespace);
+void mount_attach(int fd, const char *target);
+
 /* Descriptors of detached mounts, closed on exec. */
 struct launch_mounts {
     int bundle, disk, tree, agent;

@@ -102,3 +102,29 @@ int oci_launch_remove(struct oci_guest *guest, child_done done, struct hearth_fa
     add(&arguments, "%s/guests/%s", driver->config.state_dir, guest->guest_id);
     return run(guest, &arguments, NULL, 0, REMOVE_TIMEOUT_MS, done, failure);
 }
+
+int oci_disk(struct driver *driver, struct guest *guest, const struct guest_spec *spec,
+             struct guest_disk *ret_disk, struct hearth_failure *failure)
+{
+    const struct oci_driver *oci = container_of(driver, struct oci_driver, driver);
+    const struct oci_guest *data = oci_guest_data(driver, guest);
+    struct guest_disk *disk = ret_disk;
+    if (!data)
+        return hearth_fail(failure, HEARTH_ENOMEMORY, NULL, "out of memory");
+    if (!spec->tree_path)
+        return hearth_fail(failure, HEARTH_EINVALID, "environment_missing",
+                           "the workspace's environment is not there any more");
+    *disk = (struct guest_disk){.owner = geteuid()};
+    snprintf(disk->base, sizeof disk->base, "%s", spec->tree_path);
+    snprintf(disk->disk, sizeof disk->disk, "%s/guests/%s", oci->config.state_dir, guest->guest_id);
+    const char *const words[] = {"--tree", disk->base, "--disk", disk->disk};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        disk->words[disk->word_count++] = words[i];
+    if (oci->as_root) {
+        disk->owner = data->owner;
+        snprintf(disk->number, sizeof disk->number, "%u", (unsigned)disk->owner);
+        disk->words[disk->word_count++] = "--uid-base";
+        disk->words[disk->word_count++] = disk->number;
+    }
+    return 0;
+}

@@ -206,6 +206,7 @@ static const struct driver_operations operations = {
     .stop = oci_stop,
     .destroy = oci_destroy,
     .resize = oci_resize,
+    .disk = oci_disk,
     .adopt = adopt,
     .each_trace = each_trace,
     .free = free_driver,

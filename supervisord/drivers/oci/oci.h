@@ -115,6 +115,9 @@ int oci_launch(struct oci_guest *guest, child_done done, struct hearth_failure *
 /* Removes the guest's directories, in a process of its own: a hostile tree costs the daemon no
  * descriptors and no time. */
 int oci_launch_remove(struct oci_guest *guest, child_done done, struct hearth_failure *failure);
+/* Not blocking: struct driver_operations.disk. */
+int oci_disk(struct driver *driver, struct guest *guest, const struct guest_spec *spec,
+             struct guest_disk *ret_disk, struct hearth_failure *failure);
 
 /* probe.c */
 void oci_probe(struct driver *driver, driver_probed done, void *arg);

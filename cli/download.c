@@ -1,0 +1,90 @@
+#include "cli/download.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <string.h>
+#include <unistd.h>
+
+struct download {
+    const char *output; /* NULL: stdout */
+    int fd;             /* -1 until there is something to write: a failed read leaves no file */
+    bool sparse;
+    uint64_t bytes;
+    struct hearth_failure failure;
+};
+
+static int open_download(struct download *download)
+{
+    if (download->fd >= 0)
+        return 0;
+    download->fd = open(download->output, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (download->fd < 0)
+        return hearth_fail_errno(&download->failure, errno, "cannot_write", "%s cannot be opened",
+                                 download->output);
+    return 0;
+}
+
+static bool is_hole(const struct download *download, const char *bytes, size_t length)
+{
+    return download->sparse && download->output && length && !bytes[0] &&
+           memcmp(bytes, bytes + 1, length - 1) == 0 &&
+           lseek(download->fd, (off_t)length, SEEK_CUR) >= 0;
+}
+
+static int write_download(void *arg, const void *data, size_t length)
+{
+    struct download *download = arg;
+    const char *bytes = data;
+    int error = open_download(download);
+    if (error)
+        return error;
+    download->bytes += length;
+    if (is_hole(download, bytes, length))
+        return 0;
+    while (length) {
+        ssize_t put = write(download->fd, bytes, length);
+        if (put < 0 && errno == EINTR)
+            continue;
+        if (put < 0)
+            return hearth_fail_errno(&download->failure, errno, "cannot_write",
+                                     "what was read cannot be written");
+        bytes += put;
+        length -= (size_t)put;
+    }
+    return 0;
+}
+
+static int finish(struct download *download)
+{
+    int error = open_download(download);
+    if (!error && download->sparse && download->output &&
+        ftruncate(download->fd, (off_t)download->bytes) < 0)
+        error = hearth_fail_errno(&download->failure, errno, "cannot_write",
+                                  "what was read cannot be written");
+    return error;
+}
+
+int download(struct cli *cli, const char *path, const char *output, bool sparse,
+             uint64_t *ret_bytes)
+{
+    struct download download = {
+        .output = output, .fd = output ? -1 : STDOUT_FILENO, .sparse = sparse};
+    const struct http_request request = {.method = "GET",
+                                         .path = path,
+                                         .accept = "application/octet-stream",
+                                         .write = write_download,
+                                         .write_arg = &download,
+                                         .own_failure = &download.failure};
+    bool was_there = output && access(output, F_OK) == 0;
+    int status = cli_call(cli, &request, NULL, NULL);
+    if (status == 0 && finish(&download))
+        status = cli_fail(cli, &download.failure, NULL);
+    if (output && download.fd >= 0) {
+        close(download.fd);
+        if (status && !was_there)
+            unlink(output);
+    }
+    *ret_bytes = download.bytes;
+    return status;
+}
