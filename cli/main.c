@@ -26,6 +26,16 @@ static void print_commands(FILE *out, const char *noun)
     }
 }
 
+/* For the shells' completion and the manual: a line a command, "noun verb<TAB>summary". */
+static int list_commands(void)
+{
+    for (size_t i = 0; i < TABLE_COUNT; i++)
+        for (const struct command *command = tables[i]; command->noun; command++)
+            printf("%s%s%s\t%s\n", command->noun, command->verb ? " " : "",
+                   command->verb ? command->verb : "", command->summary);
+    return 0;
+}
+
 static int print_help(void)
 {
     printf("usage: hearth NOUN VERB [WORDS] [--json] [--help]\n\n");
@@ -108,6 +118,8 @@ int main(int argc, char **argv)
     if (argc > first && (!strcmp(argv[first], "--help") || !strcmp(argv[first], "-h") ||
                          !strcmp(argv[first], "help")))
         return print_help();
+    if (argc > first && !strcmp(argv[first], "--list-commands"))
+        return list_commands();
 
     int used;
     const struct command *command = find_command(argc - first, argv + first, &used);

@@ -112,6 +112,14 @@ static int option_take(const struct usage *usage, const struct option *option, c
     return OPTIONS_PARSED;
 }
 
+/* For the shells' completion: a line an option. */
+static void list_options(const struct usage *usage)
+{
+    for (const struct option *option = usage->options; option && option->name; option++)
+        printf("--%s\t%s\n", option->name, option->help);
+    puts("--json\tprint the result as JSON\n--help\tsay what it does");
+}
+
 /* argv[*index] starts with "--": takes it, and its value where that is the next word. */
 static int parse_option(const struct usage *usage, int argc, char **argv, int *index,
                         bool *ret_json)
@@ -122,6 +130,10 @@ static int parse_option(const struct usage *usage, int argc, char **argv, int *i
 
     if (!strcmp(name, "help")) {
         print_help(usage);
+        return 0;
+    }
+    if (!strcmp(name, "list-options")) {
+        list_options(usage);
         return 0;
     }
     if (!strcmp(name, "json")) {
