@@ -13,3 +13,5 @@ void api_free(struct api *api);
 /* Where it is served: "http://127.0.0.1:40123", or "unix:///…/hearthd.sock". */
 const char *api_url(const struct api *api);
 uint64_t api_request_count(const struct api *api);
+/* Is a client connected that may have something to ask any time? */
+bool api_in_use(const struct api *api);

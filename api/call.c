@@ -1,6 +1,7 @@
 #include "api/call.h"
 
 #include "api/call_internal.h"
+#include "api/mcp.h"
 #include "api/problem.h"
 #include "base/log.h"
 
@@ -152,6 +153,8 @@ void call_send(struct call *call, int status, const char *content_type, struct b
     struct http_request *request = call->request;
     if (status >= 100 && status < 600)
         call->api->outcomes[status / 100]++;
+    if (*call->touches)
+        mcp_workspace_touched(call->api, call->touches);
     if (request) {
         call->request = NULL;
         http_request_set_data(request, NULL);
@@ -284,6 +287,8 @@ bool call_stream_send(struct call *call, const void *data, size_t length)
 
 void call_stream_end(struct call *call, bool ok)
 {
+    if (*call->touches)
+        mcp_workspace_touched(call->api, call->touches);
     struct http_request *request = call->request;
     call->request = NULL;
     if (request) {

@@ -12,9 +12,13 @@ struct api {
     struct supervisor *supervisor;
     struct http_server *server;
     char *url;
-    struct list calls;  // call::link
-    struct list keys;   // idempotent calls under way, call::key_link
-    struct timer prune; /* old idempotent answers */
+    struct list calls;     // call::link
+    struct list keys;      // idempotent calls under way, call::key_link
+    struct timer prune;    /* old idempotent answers */
+    struct list mcp_peers; // mcp_peer::link
+    struct mcp_sessions *mcp_sessions;
+    struct list mcp_streams; // mcp_stream::link
+    bool draining;
     uint64_t requests;
     uint64_t outcomes[6]; /* by the status's hundreds */
 };
@@ -43,9 +47,10 @@ struct call {
     const struct operation_entry *entry;
     struct principal principal;
     char request_id[68];
-    bool tool;      /* by the tools endpoint: no streams, no raw bodies */
-    bool raw_body;  /* the body is content */
-    bool streaming; /* call_stream_begin was called */
+    char touches[ID_SIZE]; /* the workspace in which it counts as activity; "": none */
+    bool tool;             /* by the tools endpoint: no streams, no raw bodies */
+    bool raw_body;         /* the body is content */
+    bool streaming;        /* call_stream_begin was called */
     void (*on_gone)(void *arg);
     void *gone_arg;
     void (*on_drain)(void *arg);
@@ -90,6 +95,9 @@ bool call_is_gone(const struct call *call);
 /* tools.c */
 void tools_list(struct api *api, struct http_request *request);
 void tools_run(struct call *call);
+/* One definition as MCP's tools/list has it. */
+void tools_write_mcp(struct json_writer *json, const struct operation_entry *entry,
+                     enum profile profile);
 /* Checks rights, decodes object, minds the idempotency key, calls the handler. Takes nothing. */
 void call_dispatch(struct call *call, const cJSON *object);
 
@@ -119,6 +127,9 @@ enum route_kind {
     ROUTE_ROOT,
     ROUTE_TOOLS,
     ROUTE_TOOL_CALL,
+    ROUTE_MCP,
+    ROUTE_MCP_STREAM,
+    ROUTE_MCP_STREAM_INPUT,
 };
 struct route {
     enum route_kind kind;

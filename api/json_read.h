@@ -22,8 +22,7 @@ int json_parse(cJSON **ret_tree, const char *text, size_t length, struct hearth_
 
 /* As json_parse, for text whose sender is owed an answer by what stands around the fault: where the
  * text is JSON that we refuse (a NUL, a key twice, nesting), *ret_tree is what cJSON made of it, to
- * read an ID from and nothing else, though the failure is given. Else it is NULL with a failure.
- * text ends in a NUL. */
+ * read an ID from and nothing else, though the failure is given. Else it is NULL with a failure. */
 int json_parse_envelope(cJSON **ret_tree, const char *text, size_t length,
                         struct hearth_failure *failure);
 

@@ -75,7 +75,8 @@ static void check_idle(void *arg)
     struct daemon *daemon = arg;
     int64_t now = clock_monotonic_us();
     uint64_t requests = daemon->api ? api_request_count(daemon->api) : 0;
-    if (requests != daemon->requests_seen || !supervisor_idle(daemon->supervisor)) {
+    if (requests != daemon->requests_seen || !supervisor_idle(daemon->supervisor) ||
+        (daemon->api && api_in_use(daemon->api))) {
         daemon->requests_seen = requests;
         daemon->last_use_us = now;
     }

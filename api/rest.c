@@ -3,6 +3,7 @@
 #include "api/call_internal.h"
 #include "api/decode.h"
 #include "api/json_read.h"
+#include "api/mcp.h"
 #include "api/problem.h"
 #include "base/log.h"
 #include "base/text.h"
@@ -69,7 +70,17 @@ static int plan_body(struct api *api, struct http_request *request, const struct
     bool body = has_body(request), json = declared(type, "application/json");
     enum http_method method = http_request_method(request);
     plan->body = HTTP_BODY_NONE;
-    if (route->kind != ROUTE_TOOL_CALL &&
+    if (route->kind == ROUTE_MCP_STREAM_INPUT) {
+        /* As long as the session: a client may think for days. */
+        plan->body = HTTP_BODY_STREAM;
+        plan->body_limit = UINT64_MAX;
+        plan->body_timeout_ms = UINT32_MAX;
+        return 0;
+    }
+    bool mcp_post = route->kind == ROUTE_MCP && method == HTTP_POST;
+    if (mcp_post && !json)
+        return wrong_type(failure, "application/json");
+    if (!mcp_post && route->kind != ROUTE_TOOL_CALL &&
         (!route->entry || method == HTTP_GET || method == HTTP_HEAD))
         return 0;
     if (takes_content(request, route->entry)) {
@@ -165,6 +176,10 @@ void call_dispatch(struct call *call, const cJSON *object)
         call_fail(call, &failure);
         return;
     }
+    const char *touched =
+        entry->flags & OPERATION_ACTIVITY ? mcp_text(object, "workspace_id") : NULL;
+    if (touched)
+        snprintf(call->touches, sizeof call->touches, "%s", touched);
     call->input = input;
     idempotency_run(call, object);
 }
@@ -263,6 +278,15 @@ static void on_request(void *arg, struct http_request *request)
     case ROUTE_TOOLS:
         tools_list(api, request);
         return;
+    case ROUTE_MCP:
+        mcp_http_serve(api, request);
+        return;
+    case ROUTE_MCP_STREAM:
+        mcp_stream_open(api, request);
+        return;
+    case ROUTE_MCP_STREAM_INPUT:
+        mcp_stream_feed(api, request, route.parameters[0].value);
+        return;
     case ROUTE_TOOL_CALL:
     case ROUTE_OPERATION:
         break;
@@ -337,6 +361,8 @@ int api_new(struct api **ret_api, struct supervisor *supervisor, struct hearth_f
         return hearth_fail(failure, HEARTH_ENOMEMORY, NULL, "out of memory");
     api->supervisor = supervisor;
     list_init(&api->calls);
+    list_init(&api->mcp_peers);
+    list_init(&api->mcp_streams);
     list_init(&api->keys);
     snprintf(socket_path, sizeof socket_path, "%s/hearthd.sock", config->runtime_dir);
     struct http_config http = {
@@ -367,6 +393,9 @@ int api_new(struct api **ret_api, struct supervisor *supervisor, struct hearth_f
 
 void api_drain(struct api *api, unsigned timeout_ms, void (*done)(void *arg), void *arg)
 {
+    api->draining = true;
+    mcp_streams_drain(api);
+    mcp_sessions_drain(api);
     http_server_drain(api->server, timeout_ms, done, arg);
     list_for_each(cursor, next, &api->calls)
     {
@@ -378,6 +407,8 @@ void api_drain(struct api *api, unsigned timeout_ms, void (*done)(void *arg), vo
 
 void api_free(struct api *api)
 {
+    mcp_streams_drain(api);
+    mcp_sessions_free(api);
     http_server_free(api->server);
     timer_free(&api->prune);
     list_for_each(cursor, next, &api->calls) call_free(container_of(cursor, struct call, link));
@@ -393,4 +424,9 @@ const char *api_url(const struct api *api)
 uint64_t api_request_count(const struct api *api)
 {
     return api->requests;
+}
+
+bool api_in_use(const struct api *api)
+{
+    return !list_empty(&api->mcp_streams);
 }

@@ -14,6 +14,11 @@ static const struct {
     {"GET", "/v1", ROUTE_ROOT},
     {"GET", "/v1/tools", ROUTE_TOOLS},
     {"POST", "/v1/tools/{name}/call", ROUTE_TOOL_CALL},
+    {"GET", "/mcp", ROUTE_MCP},
+    {"POST", "/mcp", ROUTE_MCP},
+    {"DELETE", "/mcp", ROUTE_MCP},
+    {"POST", "/mcp/streams", ROUTE_MCP_STREAM},
+    {"POST", "/mcp/streams/{stream_id}", ROUTE_MCP_STREAM_INPUT},
 };
 
 /* Does path fit the template? Fills the parameters. */

@@ -34,9 +34,10 @@ static void write_function(struct json_writer *json, const struct operation_entr
     json_boolean(json, "strict", true);
 }
 
-static void write_mcp(struct json_writer *json, const struct operation_entry *entry,
-                      enum profile profile)
+void tools_write_mcp(struct json_writer *json, const struct operation_entry *entry,
+                     enum profile profile)
 {
+    json_object_begin(json, NULL);
     json_string(json, "name", entry->name);
     json_string(json, "title", entry->title);
     json_string(json, "description", entry->description);
@@ -50,11 +51,16 @@ static void write_mcp(struct json_writer *json, const struct operation_entry *en
                  entry->flags & (OPERATION_IDEMPOTENT | OPERATION_READ_ONLY));
     json_boolean(json, "openWorldHint", entry->flags & OPERATION_OPEN_WORLD);
     json_object_end(json);
+    json_object_end(json);
 }
 
 static void write_tool(struct json_writer *json, const struct operation_entry *entry,
                        enum profile profile, enum format format)
 {
+    if (format == FORMAT_MCP) {
+        tools_write_mcp(json, entry, profile);
+        return;
+    }
     json_object_begin(json, NULL);
     switch (format) {
     case FORMAT_OPENAI_RESPONSES:
@@ -68,8 +74,6 @@ static void write_tool(struct json_writer *json, const struct operation_entry *e
         json_object_end(json);
         break;
     case FORMAT_MCP:
-        write_mcp(json, entry, profile);
-        break;
     case FORMAT_JSON_SCHEMA:
     case FORMAT_UNKNOWN:
         json_string(json, "name", entry->name);

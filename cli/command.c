@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static cJSON *failure_json(const struct hearth_failure *failure)
+cJSON *cli_problem(const struct hearth_failure *failure)
 {
     cJSON *object = cJSON_CreateObject();
     cJSON_AddStringToObject(object, "type", "about:blank");
@@ -26,7 +26,7 @@ int cli_fail(const struct cli *cli, const struct hearth_failure *failure, const 
     if (cli->json && problem && problem->length) {
         puts(problem->data);
     } else if (cli->json) {
-        auto_json cJSON *object = failure_json(failure);
+        auto_json cJSON *object = cli_problem(failure);
         char *text = cJSON_PrintUnformatted(object);
         puts(text ? text : "{}");
         cJSON_free(text);
@@ -47,7 +47,7 @@ int cli_out_of_memory(const struct cli *cli)
     return cli_fail(cli, &failure, NULL);
 }
 
-static int open_http(struct cli *cli, struct hearth_failure *failure)
+int cli_open(struct cli *cli, struct hearth_failure *failure)
 {
     if (cli->http)
         return 0;
@@ -66,7 +66,7 @@ int cli_call(struct cli *cli, const struct http_request *request, struct buf *re
     struct buf *body = ret_body ? ret_body : &own;
     struct hearth_failure failure = HEARTH_FAILURE_NONE;
 
-    int error = open_http(cli, &failure);
+    int error = cli_open(cli, &failure);
     if (!error)
         error = http_perform(cli->http, request, body, &failure);
     if (error)

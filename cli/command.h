@@ -20,14 +20,21 @@ struct command {
 };
 
 extern const struct command run_commands[], workspace_commands[], exec_commands[], file_commands[],
-    disk_commands[], env_commands[], tenant_commands[], doctor_commands[],
-    events_commands[]; /* each ended by a NULL noun */
+    disk_commands[], env_commands[], tenant_commands[], doctor_commands[], events_commands[],
+    mcp_commands[]; /* each ended by a NULL noun */
 
 #define EXIT_PROBLEM 1
 
 /* Tells a failure: "hearth: detail (hint)", or with --json the problem object. Gives 1. */
 int cli_fail(const struct cli *cli, const struct hearth_failure *failure,
              const struct buf *problem);
+
+/* Finds the daemon, or starts one; cli->http is there after. */
+int cli_open(struct cli *cli, struct hearth_failure *failure);
+
+/* A failure of ours as the problem object that the daemon would have sent; the caller deletes it.
+ */
+cJSON *cli_problem(const struct hearth_failure *failure);
 
 /* One request; 0, or 1 with the failure told. Where ret_result is not NULL it gets the reply's JSON
  * (the caller deletes it). ret_body keeps the reply's bytes; NULL if they are not wanted. */

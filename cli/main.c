@@ -8,7 +8,7 @@
 
 static const struct command *const tables[] = {
     run_commands, workspace_commands, exec_commands,   file_commands,   disk_commands,
-    env_commands, tenant_commands,    doctor_commands, events_commands,
+    env_commands, tenant_commands,    doctor_commands, events_commands, mcp_commands,
 };
 #define TABLE_COUNT (sizeof tables / sizeof *tables)
 

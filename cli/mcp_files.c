@@ -1,0 +1,219 @@
+#include "cli/mcp_files.h"
+
+#include "cli/command.h"
+#include "cli/upload.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define META_VERSION "io.modelcontextprotocol/protocolVersion"
+#define SECRET_MAX 65536
+
+struct mcp_files {
+    const struct endpoint *endpoint;
+    int done_fd;
+    pthread_mutex_t lock;
+    struct buf to_daemon, to_client;
+};
+
+struct job {
+    struct mcp_files *files;
+    cJSON *message;
+};
+
+/* What a tool's argument names, and where the upload's ID goes. */
+static const struct {
+    const char *tool, *path, *upload;
+} uploads[] = {{"workspace_create", "seed_path", "seed_upload"},
+               {"workspace_sync_push", "source_path", "upload_id"}};
+
+int mcp_files_open(struct mcp_files **ret_files, const struct endpoint *endpoint, int done_fd)
+{
+    struct mcp_files *files = calloc(1, sizeof *files);
+    if (!files)
+        return HEARTH_ENOMEMORY;
+    files->endpoint = endpoint;
+    files->done_fd = done_fd;
+    pthread_mutex_init(&files->lock, NULL);
+    *ret_files = files;
+    return 0;
+}
+
+static void give(struct mcp_files *files, struct buf *out, cJSON *message)
+{
+    char *text = cJSON_PrintUnformatted(message);
+    pthread_mutex_lock(&files->lock);
+    if (text && !buf_text(out, text))
+        buf_char(out, '\n');
+    pthread_mutex_unlock(&files->lock);
+    cJSON_free(text);
+    if (write(files->done_fd, "", 1) < 0)
+        return; /* it is full: there is something to be taken anyway */
+}
+
+static const char *text_of(const cJSON *object, const char *name)
+{
+    return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, name));
+}
+
+/* The daemon's own problem where there is one, else ours, as a failed tool call. */
+static void fail(struct job *job, const struct hearth_failure *failure, const char *argument)
+{
+    const cJSON *params = cJSON_GetObjectItemCaseSensitive(job->message, "params");
+    const cJSON *meta = cJSON_GetObjectItemCaseSensitive(params, "_meta");
+    struct hearth_failure told = *failure;
+    char pointer[64];
+    snprintf(pointer, sizeof pointer, "/%s", argument);
+    hearth_failure_field(&told, pointer);
+    cJSON *problem = cli_problem(&told);
+    char *text = cJSON_PrintUnformatted(problem);
+    cJSON *answer = cJSON_CreateObject(), *block = cJSON_CreateObject();
+    cJSON_AddStringToObject(answer, "jsonrpc", "2.0");
+    cJSON_AddItemToObject(
+        answer, "id", cJSON_Duplicate(cJSON_GetObjectItemCaseSensitive(job->message, "id"), true));
+    cJSON *result = cJSON_AddObjectToObject(answer, "result");
+    if (cJSON_HasObjectItem(meta, META_VERSION))
+        cJSON_AddStringToObject(result, "resultType", "complete");
+    cJSON_AddStringToObject(block, "type", "text");
+    cJSON_AddStringToObject(block, "text", text ? text : "{}");
+    cJSON_AddItemToArray(cJSON_AddArrayToObject(result, "content"), block);
+    cJSON_AddTrueToObject(result, "isError");
+    give(job->files, &job->files->to_client, answer);
+    cJSON_free(text);
+    cJSON_Delete(problem);
+    cJSON_Delete(answer);
+}
+
+static int upload(struct job *job, cJSON *arguments, const char *path_name, const char *upload_name,
+                  struct hearth_failure *failure)
+{
+    const struct endpoint *from = job->files->endpoint;
+    struct endpoint endpoint = {.url = strdup(from->url),
+                                .socket_path = from->socket_path ? strdup(from->socket_path) : NULL,
+                                .token = from->token ? strdup(from->token) : NULL};
+    auto_buf struct buf reply = {0};
+    struct http *http = NULL;
+    char id[64];
+    int error = http_open(&http, &endpoint, failure);
+    if (!error)
+        error =
+            upload_path(http, text_of(arguments, path_name), NULL, id, sizeof id, &reply, failure);
+    if (!error)
+        cJSON_AddStringToObject(arguments, upload_name, id);
+    endpoint_free(&endpoint);
+    http_close(http);
+    return error;
+}
+
+/* {name, file_path} becomes {name, value}. */
+static int read_secret(cJSON *secret, struct hearth_failure *failure)
+{
+    char text[SECRET_MAX + 2];
+    const char *path = text_of(secret, "file_path");
+    auto_close int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    size_t length = 0;
+    ssize_t got = 1;
+    if (!path)
+        return 0;
+    while (fd >= 0 && length <= SECRET_MAX &&
+           (got = read(fd, text + length, SECRET_MAX + 1 - length)) > 0)
+        length += (size_t)got;
+    if (fd < 0 || got < 0)
+        return hearth_fail(failure, HEARTH_EINVALID, "bad_path", "%.300s cannot be read", path);
+    if (length > SECRET_MAX)
+        return hearth_fail(failure, HEARTH_EINVALID, "bad_length", "%.300s has more than %d bytes",
+                           path, SECRET_MAX);
+    text[length] = '\0';
+    cJSON_DeleteItemFromObjectCaseSensitive(secret, "file_path");
+    cJSON_AddStringToObject(secret, "value", text);
+    explicit_bzero(text, sizeof text);
+    return 0;
+}
+
+static void *work(void *arg)
+{
+    struct job *job = arg;
+    cJSON *params = cJSON_GetObjectItemCaseSensitive(job->message, "params");
+    cJSON *arguments = cJSON_GetObjectItemCaseSensitive(params, "arguments");
+    const char *tool = text_of(params, "name"), *blamed = NULL;
+    struct hearth_failure failure;
+    cJSON *secret;
+    for (size_t i = 0; i < sizeof uploads / sizeof *uploads && !blamed; i++)
+        if (strcmp(uploads[i].tool, tool) == 0 && text_of(arguments, uploads[i].path) &&
+            upload(job, arguments, uploads[i].path, uploads[i].upload, &failure))
+            blamed = uploads[i].path;
+    cJSON_ArrayForEach(secret, cJSON_GetObjectItemCaseSensitive(arguments, "secrets"))
+    {
+        if (!blamed && read_secret(secret, &failure))
+            blamed = "secrets";
+    }
+    if (blamed)
+        fail(job, &failure, blamed);
+    else
+        give(job->files, &job->files->to_daemon, job->message);
+    cJSON_Delete(job->message);
+    free(job);
+    return NULL;
+}
+
+/* Has the call something for us to do? */
+static bool concerns_us(const cJSON *message)
+{
+    const cJSON *params = cJSON_GetObjectItemCaseSensitive(message, "params");
+    const cJSON *arguments = cJSON_GetObjectItemCaseSensitive(params, "arguments");
+    const char *method = text_of(message, "method"), *tool = text_of(params, "name");
+    const cJSON *secret;
+    if (!method || strcmp(method, "tools/call") != 0 || !tool ||
+        !cJSON_HasObjectItem(message, "id"))
+        return false;
+    for (size_t i = 0; i < sizeof uploads / sizeof *uploads; i++)
+        if (strcmp(uploads[i].tool, tool) == 0 && text_of(arguments, uploads[i].path) &&
+            !text_of(arguments, uploads[i].upload))
+            return true;
+    if (strcmp(tool, "workspace_create") == 0)
+        cJSON_ArrayForEach(secret, cJSON_GetObjectItemCaseSensitive(arguments, "secrets"))
+        {
+            if (text_of(secret, "file_path"))
+                return true;
+        }
+    return false;
+}
+
+/* Most lines name no path: they are not parsed. */
+static bool may_concern_us(const char *line, size_t length)
+{
+    return memmem(line, length, "_path\"", 6) && memmem(line, length, "tools/call", 10);
+}
+
+bool mcp_files_take(struct mcp_files *files, const char *line, size_t length)
+{
+    pthread_t thread;
+    pthread_attr_t attributes;
+    cJSON *message = may_concern_us(line, length) ? cJSON_ParseWithLength(line, length) : NULL;
+    struct job *job = concerns_us(message) ? malloc(sizeof *job) : NULL;
+    bool started = false;
+    if (job && !pthread_attr_init(&attributes)) {
+        *job = (struct job){files, message};
+        pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+        started = pthread_create(&thread, &attributes, work, job) == 0;
+        pthread_attr_destroy(&attributes);
+    }
+    if (!started) {
+        cJSON_Delete(message);
+        free(job);
+    }
+    return started;
+}
+
+void mcp_files_collect(struct mcp_files *files, struct buf *to_daemon, struct buf *to_client)
+{
+    pthread_mutex_lock(&files->lock);
+    buf_append(to_daemon, files->to_daemon.data, files->to_daemon.length);
+    buf_append(to_client, files->to_client.data, files->to_client.length);
+    buf_clear(&files->to_daemon);
+    buf_clear(&files->to_client);
+    pthread_mutex_unlock(&files->lock);
+}
