@@ -134,6 +134,11 @@ static const struct {
     SINGLETON("X-Request-Id", request_id),
     SINGLETON("Content-Type", content_type),
     SINGLETON("Idempotency-Key", idempotency_key),
+    SINGLETON("MCP-Protocol-Version", mcp_version),
+    SINGLETON("Mcp-Session-Id", mcp_session_id),
+    SINGLETON("Mcp-Method", mcp_method),
+    SINGLETON("Mcp-Name", mcp_name),
+    SINGLETON("Last-Event-ID", last_event_id),
 #undef SINGLETON
 };
 

@@ -29,7 +29,8 @@ int guard_target_parse(char *text, struct guard_target *ret_target, struct heart
 struct guard_head {
     /* NULL where absent; each of these may be there once. */
     const char *host, *content_length, *transfer_encoding, *expect, *authorization, *origin,
-        *fetch_site, *request_id, *content_type, *idempotency_key;
+        *fetch_site, *request_id, *content_type, *idempotency_key, *mcp_version, *mcp_session_id,
+        *mcp_method, *mcp_name, *last_event_id;
     size_t line_count;
     size_t byte_count; /* what the pairs account for, line ends apart */
 };
