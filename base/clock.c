@@ -22,6 +22,11 @@ int64_t clock_wall_us(void)
     return read_clock(CLOCK_REALTIME) + wall_shift;
 }
 
+int64_t clock_boot_us(void)
+{
+    return read_clock(CLOCK_BOOTTIME) + monotonic_shift;
+}
+
 void clock_shift(int64_t monotonic_us, int64_t wall_us)
 {
     monotonic_shift += monotonic_us;

@@ -10,6 +10,8 @@
 
 int64_t clock_monotonic_us(void);
 int64_t clock_wall_us(void);
+/* Since the host's boot, its sleep too: what nobody can set. */
+int64_t clock_boot_us(void);
 
 /* For tests: added to what the clocks say from now on. */
 void clock_shift(int64_t monotonic_us, int64_t wall_us);

@@ -202,6 +202,18 @@ void change_add_audit(struct change *change, const struct row_audit *row)
     keep_text(change, &kept->outcome);
 }
 
+static int apply_put_clock(struct db *db, const void *row, struct hearth_failure *failure)
+{
+    return rows_put_clock(db, row, failure);
+}
+
+void change_put_clock(struct change *change, const struct row_clock *row)
+{
+    struct row_clock *kept = add(change, apply_put_clock, row, sizeof *row);
+    if (kept)
+        keep_text(change, &kept->boot_id);
+}
+
 static int apply_add_event(struct db *db, const void *row, struct hearth_failure *failure)
 {
     return rows_add_event(db, row, failure);
@@ -351,6 +363,17 @@ void change_touch_workspace(struct change *change, const char *workspace_id,
                             int64_t last_activity_at, uint64_t command_count)
 {
     add_by_id(change, apply_touch_workspace, workspace_id, last_activity_at, command_count);
+}
+
+static int apply_shift_activity(struct db *db, const void *arg, struct hearth_failure *failure)
+{
+    const struct by_id *row = arg;
+    return rows_shift_activity(db, row->number, failure);
+}
+
+void change_shift_activity(struct change *change, int64_t step_us)
+{
+    add_by_id(change, apply_shift_activity, "", step_us, 0);
 }
 
 static int apply_delete_guest(struct db *db, const void *arg, struct hearth_failure *failure)

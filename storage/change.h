@@ -22,6 +22,10 @@ void change_delete_workspace(struct change *change, const char *workspace_id);
 void change_touch_workspace(struct change *change, const char *workspace_id,
                             int64_t last_activity_at, uint64_t command_count);
 
+/* The wall clock was set: the times of all workspaces' activity move with it. */
+void change_shift_activity(struct change *change, int64_t step_us);
+void change_put_clock(struct change *change, const struct row_clock *row);
+
 void change_put_guest(struct change *change, const struct row_guest *row);
 void change_delete_guest(struct change *change, const char *guest_id);
 void change_delete_guests_of(struct change *change, const char *workspace_id);

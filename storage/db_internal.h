@@ -92,6 +92,8 @@ int rows_put_idempotency(struct db *db, const struct row_idempotency *row,
 int rows_delete_idempotency(struct db *db, const struct row_idempotency *row,
                             struct hearth_failure *failure);
 int rows_prune_idempotency(struct db *db, int64_t before, struct hearth_failure *failure);
+int rows_put_clock(struct db *db, const struct row_clock *row, struct hearth_failure *failure);
+int rows_shift_activity(struct db *db, int64_t step_us, struct hearth_failure *failure);
 int rows_add_audit(struct db *db, const struct row_audit *row, struct hearth_failure *failure);
 int rows_put_exec(struct db *db, const struct row_exec *row, struct hearth_failure *failure);
 int rows_clear_execs(struct db *db, const char *workspace_id, struct hearth_failure *failure);

@@ -131,6 +131,12 @@ struct row_event {
     const char *facts; /* supervisord/events.c's own words */
 };
 
+/* The host's wall clock, as it was last seen. */
+struct row_clock {
+    const char *boot_id;
+    int64_t offset_us; /* ahead of the time since that boot */
+};
+
 /* Visitors return 0 to go on, a negative error to stop with it. */
 typedef int (*row_tenant_visit)(void *arg, const struct row_tenant *row);
 typedef int (*row_token_visit)(void *arg, const struct row_token *row);
@@ -141,6 +147,7 @@ typedef int (*row_upload_visit)(void *arg, const struct row_upload *row);
 typedef int (*row_idempotency_visit)(void *arg, const struct row_idempotency *row);
 typedef int (*row_audit_visit)(void *arg, const struct row_audit *row);
 typedef int (*row_exec_visit)(void *arg, const struct row_exec *row);
+typedef int (*row_clock_visit)(void *arg, const struct row_clock *row);
 typedef int (*row_event_visit)(void *arg, const struct row_event *row);
 
 /* Start-up: everything, oldest first; workspaces by their last activity. */
@@ -156,6 +163,9 @@ int rows_each_operation(struct db *db, row_operation_visit visit, void *arg,
                         struct hearth_failure *failure) must_check;
 int rows_each_upload(struct db *db, row_upload_visit visit, void *arg,
                      struct hearth_failure *failure) must_check;
+
+int rows_find_clock(struct db *db, row_clock_visit visit, void *arg,
+                    struct hearth_failure *failure) must_check;
 
 /* Look-ups on a reading connection. Where nothing is found visit is not called and 0 is returned.
  */

@@ -80,6 +80,8 @@ static const struct setting settings[] = {
             "a new tenant's commands at one time"),
     SETTING(max_mem_mib, SETTING_U64, "4194304", 256, UINT64_C(1) << 40,
             "memory promised to a new tenant's workspaces"),
+    SETTING(retention_seconds, SETTING_U32, "604800", 1, 3153600000,
+            "time that a new tenant's expired workspaces are kept"),
     SETTING(stop_guests, SETTING_FLAG, NULL, 0, 0, "at SIGTERM stop the guests too"),
 };
 #define SETTING_COUNT (sizeof settings / sizeof *settings)

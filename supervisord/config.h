@@ -34,6 +34,7 @@ struct config {
     uint64_t max_upload_bytes, max_upload_content_bytes, max_upload_entries;
     uint32_t max_workspaces, max_running_execs; /* a new tenant's quota */
     uint64_t max_mem_mib;
+    uint32_t retention_seconds;   /* a new tenant's: from a workspace's expiry to its deletion */
     bool stop_guests;             /* at SIGTERM */
     bool help, version, describe; /* what the command line asks for instead of serving */
     char *describe_format;        /* text, markdown, json */

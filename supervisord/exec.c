@@ -203,6 +203,8 @@ static void exec_end(struct exec *exec, int error, const struct hearth_failure *
     if (exec->lost || !exec->started)
         exec->supervisor->totals.execs_failed++;
     remember_last(exec);
+    if (exec->workspace)
+        expiry_exec_ended(exec->workspace);
     exec_finish_waits(exec, error, failure);
     record(exec);
 }
@@ -273,6 +275,15 @@ static void watch(struct exec *exec)
     fill_read(&request, exec);
     exec->watcher = agent_call(&exec->workspace->sandbox->link, "ExecRead", &request.base,
                                &hearth__agent__v1__exec_state__descriptor, 0, watched, exec);
+}
+
+bool exec_any_runs(const struct workspace *workspace)
+{
+    for (size_t i = 0; i < workspace->execs.bucket_count; i++)
+        for (struct map_entry *entry = workspace->execs.buckets[i]; entry; entry = entry->next)
+            if (!container_of(entry, struct exec, entry)->ended)
+                return true;
+    return false;
 }
 
 void exec_link_up(struct workspace *workspace)

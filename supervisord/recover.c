@@ -34,9 +34,9 @@ static void release(struct supervisor *supervisor)
 /* A changed boot ID says that the host was restarted: no guest can run. */
 static bool host_rebooted(struct supervisor *supervisor)
 {
-    char now[64] = "", then[64] = "", path[4200];
+    char *now = supervisor->boot_id, then[64] = "", path[4200];
     snprintf(path, sizeof path, "%s/boot-id", supervisor->config->state_dir);
-    path_read_small(AT_FDCWD, "/proc/sys/kernel/random/boot_id", now, sizeof now);
+    path_read_small(AT_FDCWD, "/proc/sys/kernel/random/boot_id", now, sizeof supervisor->boot_id);
     bool known = path_read_small(AT_FDCWD, path, then, sizeof then) > 0;
     bool rebooted = known && strcmp(now, then) != 0;
     if ((!known || rebooted) && path_write_durable(AT_FDCWD, path, now, strlen(now), 0600))
@@ -362,6 +362,7 @@ static void maybe_recovered(struct supervisor *supervisor)
     settle(supervisor, loading_now.rebooted);
     free_operations(&loading_now);
     uploads_loaded(supervisor->uploads);
+    expiry_start(supervisor);
     when_quiet(supervisor, SETTLE_US, supervisor->ready, supervisor->ready_arg);
 }
 
@@ -410,7 +411,7 @@ void supervisor_recover(struct supervisor *supervisor, void (*ready)(void *arg),
         supervisor->drivers[i].driver->operations->probe(supervisor->drivers[i].driver, probed,
                                                          &supervisor->drivers[i]);
     }
-    if (load_rows(&loading_now, &failure)) {
+    if (expiry_load(supervisor, &failure) || load_rows(&loading_now, &failure)) {
         log_error("rows_unreadable", "code=%s detail=\"%s\"", failure.code, failure.detail);
         exit(1); /* guests go on; an operator must look at the database first */
     }

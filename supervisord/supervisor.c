@@ -372,7 +372,7 @@ int supervisor_new(struct supervisor **ret_supervisor, struct loop *loop,
         return hearth_fail(failure, HEARTH_ENOMEMORY, NULL, "out of memory");
     supervisor->config = config;
     supervisor->loop = loop;
-    supervisor->lock_fd = -1;
+    supervisor->lock_fd = supervisor->expiry_fd = -1;
     list_init(&supervisor->tenants);
     list_init(&supervisor->sandboxes);
     list_init(&supervisor->pool);
@@ -433,6 +433,7 @@ void supervisor_free(struct supervisor *supervisor)
     if (supervisor->writer)
         writer_stop(supervisor->writer);
     free_workspaces(supervisor);
+    expiry_free(supervisor);
     for (int i = 0; i < DRIVER_COUNT; i++)
         if (supervisor->drivers[i].driver)
             supervisor->drivers[i].driver->operations->free(supervisor->drivers[i].driver);

@@ -65,6 +65,16 @@ struct supervisor {
     unsigned snapshot_count;
     struct list dirty; // workspace::dirty_link: activity not yet written
     struct timer flush, event_prune;
+    /* expiry.c */
+    struct workspace **expiries; /* a heap by expiry_at */
+    size_t expiry_count, expiry_size;
+    int expiry_fd;
+    struct watch expiry_watch;
+    int64_t expiry_armed; /* what the timer is set to */
+    bool expiry_started;
+    unsigned expiring; /* expiries under way */
+    char boot_id[64];
+    int64_t clock_offset;  /* of the wall clock, ahead of the time since boot */
     struct change *audits; /* rows that are to be written soon, NULL for none */
     struct timer audits_due;
     bool recovered, draining, storage_failed;
@@ -92,6 +102,9 @@ struct workspace {
     char *environment, *environment_version;
     uint32_t vcpu_count, mem_mib, disk_mib;
     int64_t ttl_us, created_at, last_activity_at;
+    int64_t idle_since_us; /* by clock_boot_us */
+    int64_t expiry_at;     /* by clock_boot_us: when to look at it */
+    size_t expiry_place;   /* in supervisor::expiries, from 1; 0: not there */
     enum workspace_state state;
     enum network_policy network;
     char *isolation;
@@ -227,6 +240,22 @@ void workspace_discard(struct workspace *workspace);
 /* Found at start-up: it was started, but its guest does not run any more. */
 void workspace_guest_gone(struct workspace *workspace, bool host_rebooted);
 
+/* expiry.c */
+#define EXPIRY_TOKEN "expiry" /* stands for who asks, in the audit */
+int expiry_load(struct supervisor *supervisor, struct hearth_failure *failure);
+/* After recovery: from now on things expire. */
+void expiry_start(struct supervisor *supervisor);
+void expiry_free(struct supervisor *supervisor);
+/* By clock_boot_us, if nothing happens to it before; CLOCK_NEVER while it is made or deleted. */
+int64_t expiry_deadline(const struct workspace *workspace);
+/* Its state has changed. */
+void expiry_update(struct workspace *workspace);
+void expiry_remove(struct workspace *workspace);
+/* One of its commands has ended: until then it was not idle. */
+void expiry_exec_ended(struct workspace *workspace);
+/* Where the wall clock was set, all times of activity move with it. */
+void expiry_check_clock(struct supervisor *supervisor);
+
 /* events.c: after the tenants. */
 int events_load(struct supervisor *supervisor, bool rebooted, struct hearth_failure *failure);
 
@@ -235,6 +264,7 @@ void workspace_list_free(struct supervisor *supervisor);
 
 /* exec.c */
 int exec_load(struct supervisor *supervisor, const struct row_exec *row);
+bool exec_any_runs(const struct workspace *workspace);
 /* The link is up (again): look after what runs. */
 void exec_link_up(struct workspace *workspace);
 /* Ends all of a workspace's execs: its guest is gone. done waits of callers get `problem`. */

@@ -12,7 +12,6 @@
 
 #define TOKEN_ID_LENGTH 12
 #define TOKEN_SECRET_LENGTH 52 /* base32 characters: 260 bits */
-#define RETENTION_US (INT64_C(7) * 24 * 3600 * US_PER_S)
 #define ADMIN "admin"
 
 struct token {
@@ -226,7 +225,7 @@ int tenants_first_start(struct supervisor *supervisor, int state_dir_fd,
         .max_workspaces = config->max_workspaces,
         .max_running_execs = config->max_running_execs,
         .max_mem_mib = config->max_mem_mib,
-        .retention_us = RETENTION_US,
+        .retention_us = config->retention_seconds * US_PER_S,
         .host_roots = "",
     };
     char text[TENANT_TOKEN_SIZE + 1];
@@ -402,7 +401,8 @@ void tenant_create(struct supervisor *supervisor, const struct tenant_asker *ask
         .max_running_execs =
             spec->max_running_execs ? spec->max_running_execs : config->max_running_execs,
         .max_mem_mib = spec->max_mem_mib ? spec->max_mem_mib : config->max_mem_mib,
-        .retention_us = RETENTION_US,
+        .retention_us =
+            spec->retention_us ? spec->retention_us : config->retention_seconds * US_PER_S,
         .host_roots = spec->host_roots ? spec->host_roots : "",
     };
     if (!error && !(change->tenant = tenant_from_row(supervisor, &row)))

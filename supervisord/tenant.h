@@ -59,6 +59,7 @@ struct tenant_spec {
     const char *name;                           /* [a-z0-9][a-z0-9-]{0,62} */
     uint32_t max_workspaces, max_running_execs; /* 0: the default */
     uint64_t max_mem_mib;
+    int64_t retention_us; /* 0: the default */
     const char *host_roots;
 };
 /* Who asks for a change and by which request: its audit row is written with it. */

@@ -156,6 +156,7 @@ struct workspace *workspace_new(struct supervisor *supervisor, struct tenant *te
 void workspace_free(struct workspace *workspace)
 {
     map_remove(&workspace->supervisor->workspaces, &workspace->entry);
+    expiry_remove(workspace);
     list_remove(&workspace->link);
     list_remove(&workspace->dirty_link);
     if (workspace->counted)
@@ -314,7 +315,9 @@ struct workspace *workspace_find(const struct principal *principal, const char *
 void workspace_touch(struct workspace *workspace)
 {
     struct supervisor *supervisor = workspace->supervisor;
+    expiry_check_clock(supervisor);
     int64_t now = clock_wall_us();
+    workspace->idle_since_us = clock_boot_us();
     if (now > workspace->last_activity_at)
         workspace->last_activity_at = now;
     if (!list_empty(&workspace->link))
@@ -360,6 +363,7 @@ bool workspace_move(struct workspace *workspace, enum workspace_event event)
         list_remove(&workspace->link);
     else if (!workspace->one_shot && list_empty(&workspace->link))
         place(workspace);
+    expiry_update(workspace);
     return true;
 }
 

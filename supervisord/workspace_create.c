@@ -63,6 +63,7 @@ static void publish(struct creation *creation)
     struct row_guest guest_row;
     struct change *change = change_new();
     workspace->last_activity_at = clock_wall_us();
+    workspace->idle_since_us = clock_boot_us();
     workspace->history_loaded = true;
     workspace_move(workspace, WORKSPACE_EVENT_CREATED);
     workspace_row(workspace, &row);

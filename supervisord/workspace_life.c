@@ -17,11 +17,21 @@ struct life {
     char request_id[68], asker[STEPS_ASKER_SIZE];
     const char *operation;
     const char *reason;   /* told by the event; a literal */
+    bool expired;         /* nobody asked: it was idle for too long */
+    bool revoked;         /* … but was used again before anything was done */
     const char *happened; /* what the event says at the end */
     struct hearth_failure failure;
     workspace_done done; /* NULL once told, or when nobody waits */
     void *arg;
 };
+
+static void set_reason(struct life *life)
+{
+    life->expired = strcmp(life->principal.token_id, EXPIRY_TOKEN) == 0;
+    life->reason = life->expired                                      ? "expired"
+                   : strcmp(life->principal.token_id, "hearthd") == 0 ? "daemon"
+                                                                      : "requested";
+}
 
 static struct life *life_new(struct workspace *workspace, const struct principal *principal,
                              const char *request_id, const char *operation, workspace_done done,
@@ -33,7 +43,6 @@ static struct life *life_new(struct workspace *workspace, const struct principal
     *life = (struct life){.supervisor = workspace->supervisor,
                           .workspace = workspace,
                           .operation = operation,
-                          .reason = principal ? "requested" : "daemon",
                           .done = done,
                           .arg = arg};
     if (principal)
@@ -41,6 +50,7 @@ static struct life *life_new(struct workspace *workspace, const struct principal
     else
         snprintf(life->principal.token_id, sizeof life->principal.token_id, "hearthd");
     life->principal.tenant = workspace->tenant;
+    set_reason(life);
     snprintf(life->request_id, sizeof life->request_id, "%s", request_id ? request_id : "");
     steps_asker_format(life->asker, &life->principal, life->request_id);
     return life;
@@ -62,7 +72,7 @@ static void tell(struct life *life, int error, const struct hearth_failure *fail
 static void settled(void *arg, int error, const struct hearth_failure *failure)
 {
     struct life *life = arg;
-    if (!error)
+    if (!error && !life->revoked)
         workspace_event(life->workspace, life->happened, life->reason);
     if (!error && life->failure.error) {
         error = (int)life->failure.error;
@@ -253,6 +263,11 @@ static void run_shutdown(struct steps *steps, void *subject)
 {
     struct life *life = subject;
     struct workspace *workspace = life->workspace;
+    life->revoked = life->expired && expiry_deadline(workspace) > clock_boot_us();
+    if (life->revoked) {
+        steps_next(steps);
+        return;
+    }
     exec_abandon_all(workspace, HEARTH_ECONFLICT, "workspace_stopped", "the workspace was stopped");
     files_abort_all(workspace);
     if (workspace->sandbox && workspace->sandbox->guest.process.pid)
@@ -272,8 +287,10 @@ static void settle(struct life *life, struct steps *steps, enum workspace_event 
     workspace->steps = NULL;
     if (life->failure.error)
         workspace_fail(workspace, life->failure.code, life->failure.detail);
-    workspace_move(workspace, event);
-    workspace_touch(workspace);
+    if (!life->revoked)
+        workspace_move(workspace, event);
+    if (!life->expired)
+        workspace_touch(workspace);
     workspace_row(workspace, &row);
     change_put_workspace(change, &row);
     if (workspace->sandbox) {
@@ -282,7 +299,9 @@ static void settle(struct life *life, struct steps *steps, enum workspace_event 
     }
     steps_finish(steps, change);
     workspace_audit(workspace, change, &life->principal, life->request_id, life->operation,
-                    life->failure.error ? life->failure.code : "ok");
+                    life->failure.error ? life->failure.code
+                    : life->revoked     ? "in_use"
+                                        : "ok");
     life->happened = happened;
     change_commit(change, life->supervisor->writer, settled, life);
 }
@@ -442,6 +461,7 @@ void workspace_resume_operation(struct workspace *workspace, const struct row_op
                       : kind == &stop_kind ? "workspace_stop"
                                            : "workspace_start";
     steps_asker_parse(row->request, &life->principal, life->request_id);
+    set_reason(life);
     snprintf(life->asker, sizeof life->asker, "%s", row->request);
     if (kind == &delete_kind)
         workspace->state = WORKSPACE_DELETING;

@@ -162,7 +162,7 @@ def test_a_page_is_waited_for(told, tenant):
             tenant.post(f"{path}/start")
         waiting.join()
     assert kinds(replies[0]) == ["workspace.stopped"]
-    assert events(tenant, after=-1, wait_ms=1)["events"] == []
+    assert events(tenant, kind="nothing", wait_ms=1)["events"] == []
 
 
 def test_nobody_hears_of_another_tenants(told, tenant):

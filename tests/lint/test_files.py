@@ -3,7 +3,7 @@
 import os
 import re
 
-from source_files import files, name_of, text_of
+from source_files import ROOT, files, name_of, text_of
 
 LINES_MAX = 700
 # Printed by a program, for looking up.
@@ -63,3 +63,9 @@ def test_a_header_guards_itself():
     wrong = [name_of(path) for path in files() if path.suffix == ".h"
              and "#pragma once" not in text_of(path)]
     assert not wrong
+
+
+def test_every_unit_test_is_built():
+    listed = (ROOT / "tests/unit/meson.build").read_text()
+    for path in (ROOT / "tests/unit").glob("test_*.c"):
+        assert f"'{path.stem.removeprefix('test_')}'" in listed, f"{path.name} is in no target"

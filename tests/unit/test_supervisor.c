@@ -10,10 +10,10 @@
 
 /* Settings. */
 
-static struct config *load(int argc, char **argv, struct hearth_failure *failure)
+static struct config *load(int argc, const char *const *argv, struct hearth_failure *failure)
 {
     struct config *config = NULL;
-    return config_load(&config, argc, argv, failure) ? NULL : config;
+    return config_load(&config, argc, (char **)(uintptr_t)argv, failure) ? NULL : config;
 }
 
 START_TEST(a_flag_wins_over_the_environment_and_that_over_the_file)
@@ -25,7 +25,8 @@ START_TEST(a_flag_wins_over_the_environment_and_that_over_the_file)
     close(fd);
     setenv("HEARTHD_NODE_TAG", "cc", 1);
     setenv("HEARTHD_POOL", "4", 1);
-    char *argv[] = {"hearthd", "--config", path, "--pool=5", "--set", "max-workspaces=9", NULL};
+    const char *argv[] = {"hearthd", "--config",         path, "--pool=5",
+                          "--set",   "max-workspaces=9", NULL};
     struct hearth_failure failure = HEARTH_FAILURE_NONE;
     struct config *config = load(6, argv, &failure);
     unlink(path);
@@ -42,7 +43,7 @@ END_TEST
 START_TEST(what_is_wrong_is_named)
 {
     static const struct {
-        char *argument;
+        const char *argument;
         const char *code, *field;
     } cases[] = {
         {"--pool=many", "bad_setting", "/pool"},
@@ -56,7 +57,7 @@ START_TEST(what_is_wrong_is_named)
         {"stray", "usage", ""},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        char *argv[] = {"hearthd", cases[i].argument, NULL};
+        const char *argv[] = {"hearthd", cases[i].argument, NULL};
         struct hearth_failure failure = HEARTH_FAILURE_NONE;
         ck_assert_ptr_null(load(2, argv, &failure));
         ck_assert_str_eq(failure.code, cases[i].code);
@@ -238,6 +239,67 @@ START_TEST(names_and_labels_have_their_bounds)
 }
 END_TEST
 
+/* Expiry: whoever is next stands first, whatever came, went and changed. */
+
+#define EXPIRIES 200
+
+static bool heap_sound(const struct supervisor *supervisor, size_t expected)
+{
+    bool sound = supervisor->expiry_count == expected;
+    for (size_t place = 1; sound && place <= supervisor->expiry_count; place++) {
+        const struct workspace *workspace = supervisor->expiries[place - 1];
+        const struct workspace *parent = supervisor->expiries[place / 2 ? place / 2 - 1 : 0];
+        sound = workspace->expiry_place == place && parent->expiry_at <= workspace->expiry_at;
+    }
+    return sound;
+}
+
+START_TEST(the_next_to_expire_stands_first)
+{
+    static struct tenant tenant = {.retention_us = 1000};
+    static struct supervisor supervisor = {.expiry_fd = -1, .expiry_armed = CLOCK_NEVER};
+    static struct workspace workspaces[EXPIRIES];
+    size_t there = 0;
+    srandom(1);
+    for (int turn = 0; turn < 20 * EXPIRIES; turn++) {
+        struct workspace *workspace = &workspaces[random() % EXPIRIES];
+        workspace->supervisor = &supervisor;
+        workspace->tenant = &tenant;
+        if (workspace->expiry_place && random() % 4 == 0) {
+            expiry_remove(workspace);
+            there--;
+        } else {
+            there += !workspace->expiry_place;
+            workspace->state = (enum workspace_state)(random() % WORKSPACE_STATE_MAX);
+            workspace->ttl_us = random() % 100000;
+            expiry_update(workspace);
+        }
+        ck_assert(heap_sound(&supervisor, there));
+    }
+    for (size_t i = 0; i < EXPIRIES; i++)
+        expiry_remove(&workspaces[i]);
+    ck_assert(heap_sound(&supervisor, 0));
+    free(supervisor.expiries);
+}
+END_TEST
+
+START_TEST(a_deadline_is_of_the_state)
+{
+    struct tenant tenant = {.retention_us = 1000};
+    struct workspace workspace = {
+        .tenant = &tenant, .ttl_us = 10, .idle_since_us = 5, .state = WORKSPACE_STARTED};
+    ck_assert_int_eq(expiry_deadline(&workspace), 15);
+    workspace.state = WORKSPACE_STOPPED;
+    ck_assert_int_eq(expiry_deadline(&workspace), 1015);
+    workspace.state = WORKSPACE_FAILED;
+    ck_assert_int_eq(expiry_deadline(&workspace), 1015);
+    workspace.one_shot = true;
+    ck_assert_int_eq(expiry_deadline(&workspace), 15);
+    workspace.state = WORKSPACE_DELETING;
+    ck_assert_int_eq(expiry_deadline(&workspace), CLOCK_NEVER);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("supervisor");
@@ -245,6 +307,8 @@ int main(void)
     tcase_add_test(test_case, a_flag_wins_over_the_environment_and_that_over_the_file);
     tcase_add_test(test_case, what_is_wrong_is_named);
     tcase_add_test(test_case, every_cell_of_the_workspace_table_is_sound);
+    tcase_add_test(test_case, the_next_to_expire_stands_first);
+    tcase_add_test(test_case, a_deadline_is_of_the_state);
     tcase_add_test(test_case, a_hole_in_the_output_is_told_with_its_size_and_place);
     tcase_add_test(test_case, a_cursor_takes_what_lies_past_it);
     tcase_add_test(test_case, an_agent_cannot_hand_out_more_than_was_asked_for);
