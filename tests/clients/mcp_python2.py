@@ -1,0 +1,76 @@
+"""The scenario of test_mcp_clients.py with the `mcp` package 2.x: prints what was seen as one JSON
+object. Its argument is the JSON of what to connect to and in which mode."""
+
+import asyncio
+import json
+import os
+import sys
+
+import httpx2
+from mcp import Client, MCPError, StdioServerParameters
+from mcp.client.stdio import stdio_client
+from mcp.client.streamable_http import streamable_http_client
+
+
+def connect(target):
+    if target["transport"] == "stdio":
+        return stdio_client(StdioServerParameters(
+            command=target["command"], args=["mcp", "serve"],
+            env={**os.environ, "HEARTH_URL": target["url"]}))
+    return streamable_http_client(target["url"], http_client=httpx2.AsyncClient(
+        headers={"Authorization": f"Bearer {target['token']}"}, timeout=60))
+
+
+async def scenario(client, workspace_id):
+    seen = {"version": client.protocol_version}
+
+    async def run(command, **options):
+        return await client.call_tool("workspace_exec", {
+            "workspace_id": workspace_id, "command": command}, **options)
+
+    seen["tools"] = [tool.name for tool in (await client.list_tools()).tools]
+    progress = []
+
+    async def on_progress(value, total, text):
+        progress.append(value)
+
+    slow, fast = await asyncio.gather(run("sleep 1", progress_callback=on_progress),
+                                      run("echo out; exit 4"))
+    seen["progress"] = progress
+    seen["result"] = [fast.structured_content["stdout"], fast.structured_content["exit_code"]]
+    failed = await run(5)
+    seen["failure"] = [failed.is_error, json.loads(failed.content[0].text)["code"]]
+    try:
+        await client.call_tool("nope", {})
+    except MCPError as error:
+        seen["unknown"] = error.error.code
+    uri = f"hearth://workspaces/{workspace_id}/files/seen"
+    await run("echo -n one >seen")
+    seen["resource"] = (await client.read_resource(uri)).contents[0].text
+    if client.protocol_version >= "2026":
+        async with client.listen(resource_subscriptions=[uri]) as events:
+            await run("echo -n two >>seen")
+            async for event in events:
+                seen["updated"] = event.uri == uri
+                break
+    seen["prompts"] = len((await client.list_prompts()).prompts)
+    prompt = await client.get_prompt("repro-fix-loop", {"command": "make check"})
+    seen["prompt"] = "make check" in prompt.messages[0].content.text
+    # Giving up ends the command in the guest.
+    call = asyncio.create_task(run("exec sleep 4741"))
+    await asyncio.sleep(0.5)
+    call.cancel()
+    await asyncio.gather(call, return_exceptions=True)
+    left = await run("for i in $(seq 50); do grep -qs '^sleep.4741' /proc/[0-9]*/cmdline || break; "
+                     "sleep 0.1; done; grep -ls '^sleep.4741' /proc/[0-9]*/cmdline")
+    seen["left"] = left.structured_content["stdout"]
+    return seen
+
+
+async def main():
+    target = json.loads(sys.argv[1])
+    async with Client(connect(target), mode=target["mode"]) as client:
+        print(json.dumps(await scenario(client, target["workspace_id"])))
+
+
+asyncio.run(main())
