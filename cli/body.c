@@ -6,7 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-int body_open(struct body *ret_body, const char *path, const struct text_list *excludes,
+int body_open(struct body *ret_body, const char *path, const struct tar_pack_choice *choice,
               struct hearth_failure *failure)
 {
     struct body body = {.fd = -1};
@@ -20,7 +20,7 @@ int body_open(struct body *ret_body, const char *path, const struct text_list *e
     }
     if (S_ISDIR(stat.st_mode)) {
         close(fd);
-        int error = tar_pack_open(&body.pack, path, excludes->items, excludes->count, failure);
+        int error = tar_pack_open(&body.pack, path, choice, failure);
         if (error)
             return error;
     } else {

@@ -2,7 +2,6 @@
  * way. Draws its progress where stderr is a terminal. */
 #pragma once
 
-#include "cli/options.h"
 #include "cli/progress.h"
 #include "cli/tar_pack.h"
 
@@ -14,8 +13,8 @@ struct body {
     struct hearth_failure failure; /* why body_read gave up */
 };
 
-/* path and excludes (of a directory) are borrowed until body_close. */
-int body_open(struct body *ret_body, const char *path, const struct text_list *excludes,
+/* path and choice (of a directory) are borrowed until body_close. */
+int body_open(struct body *ret_body, const char *path, const struct tar_pack_choice *choice,
               struct hearth_failure *failure);
 /* An http_request's read, with the struct body as its argument. */
 ssize_t body_read(void *arg, void *out, size_t size);

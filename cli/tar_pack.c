@@ -1,13 +1,14 @@
 #include "cli/tar_pack.h"
 
 #include "base/buf.h"
+#include "base/glob.h"
 #include "base/list.h"
 #include "base/map.h"
-#include "cli/tar_header.h"
+#include "base/tar_header.h"
+#include "cli/ignore.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <fnmatch.h>
 #include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -20,7 +21,8 @@ struct level {
     int fd;
     char **names; /* sorted */
     size_t count, next;
-    size_t path_length; /* of the directory's own path, with its slash */
+    size_t path_length;    /* of the directory's own path, with its slash */
+    struct ignore *ignore; /* its .gitignore, NULL for none */
 };
 
 /* The first name of a file that has several. */
@@ -40,8 +42,7 @@ struct tar_pack {
     uint64_t file_left;
     size_t file_padding; /* zero bytes after it */
     bool ended;
-    const char *const *excludes;
-    size_t exclude_count;
+    struct tar_pack_choice choice;
     struct map linked;
     struct linked_file *linked_files;
     struct tar_pack_stats stats;
@@ -63,6 +64,7 @@ static void level_clear(struct level *level)
     for (size_t i = 0; i < level->count; i++)
         free(level->names[i]);
     free(level->names);
+    ignore_free(level->ignore);
     close(level->fd);
     *level = (struct level){.fd = -1};
 }
@@ -129,18 +131,37 @@ static int push(struct tar_pack *pack, int fd, struct hearth_failure *failure)
     }
     struct level *level = &pack->levels[pack->depth++];
     *level = (struct level){.fd = fd, .path_length = pack->path.length};
+    if (pack->choice.gitignore)
+        level->ignore = ignore_read(fd);
     return level_read(pack, level, failure);
 }
 
-static bool excluded(const struct tar_pack *pack, const char *name)
+static bool excluded(const struct tar_pack *pack)
 {
-    for (size_t i = 0; i < pack->exclude_count; i++) {
-        const char *pattern = pack->excludes[i];
-        const char *subject = strchr(pattern, '/') ? pack->path.data : name;
-        if (fnmatch(pattern, subject, FNM_PATHNAME) == 0)
+    for (size_t i = 0; i < pack->choice.exclude_count; i++)
+        if (glob_match_path(pack->choice.excludes[i], pack->path.data))
             return true;
+    return false;
+}
+
+/* The nearest .gitignore that says anything of it decides. */
+static bool ignored(const struct tar_pack *pack, bool directory)
+{
+    for (size_t depth = pack->depth; depth--;) {
+        const struct level *level = &pack->levels[depth];
+        enum ignore_verdict verdict =
+            level->ignore
+                ? ignore_check(level->ignore, pack->path.data + level->path_length, directory)
+                : IGNORE_SILENT;
+        if (verdict != IGNORE_SILENT)
+            return verdict == IGNORE_OUT;
     }
     return false;
+}
+
+static int64_t mtime_of(const struct stat *stat)
+{
+    return (int64_t)stat->st_mtim.tv_sec * INT64_C(1000000000) + stat->st_mtim.tv_nsec;
 }
 
 static int emit(struct tar_pack *pack, const struct tar_member *member,
@@ -164,7 +185,7 @@ static int pack_directory(struct tar_pack *pack, const struct level *parent, con
                      &(struct tar_member){.type = TAR_DIRECTORY,
                                           .path = pack->path.data,
                                           .mode = stat->st_mode,
-                                          .mtime = stat->st_mtim.tv_sec},
+                                          .mtime_ns = mtime_of(stat)},
                      failure);
     if (error) {
         close(fd);
@@ -186,7 +207,7 @@ static int pack_symlink(struct tar_pack *pack, const struct level *parent, const
                                      .path = pack->path.data,
                                      .link_target = target,
                                      .mode = 0777,
-                                     .mtime = stat->st_mtim.tv_sec},
+                                     .mtime_ns = mtime_of(stat)},
                 failure);
 }
 
@@ -234,7 +255,7 @@ static int pack_file(struct tar_pack *pack, const struct level *parent, const ch
                                 .path = pack->path.data,
                                 .size = (uint64_t)stat.st_size,
                                 .mode = stat.st_mode,
-                                .mtime = stat.st_mtim.tv_sec};
+                                .mtime_ns = mtime_of(&stat)};
     if (stat.st_nlink > 1) {
         int error = find_linked(pack, &stat, &member.link_target, failure);
         if (error)
@@ -271,12 +292,14 @@ static int advance(struct tar_pack *pack, struct hearth_failure *failure)
     const char *name = level->names[level->next++];
     if (buf_text(&pack->path, name))
         return out_of_memory(failure);
-    if (excluded(pack, name))
+    if (excluded(pack))
         return 0;
 
     struct stat stat;
     if (fstatat(level->fd, name, &stat, AT_SYMLINK_NOFOLLOW) < 0)
         return fail_path(failure, pack, "read");
+    if (ignored(pack, S_ISDIR(stat.st_mode)))
+        return 0;
     if (S_ISDIR(stat.st_mode))
         return pack_directory(pack, level, name, &stat, failure);
     if (S_ISLNK(stat.st_mode))
@@ -326,8 +349,8 @@ ssize_t tar_pack_read(struct tar_pack *pack, void *out, size_t size, struct hear
     }
 }
 
-int tar_pack_open(struct tar_pack **ret_pack, const char *directory, const char *const *excludes,
-                  size_t exclude_count, struct hearth_failure *failure)
+int tar_pack_open(struct tar_pack **ret_pack, const char *directory,
+                  const struct tar_pack_choice *choice, struct hearth_failure *failure)
 {
     int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
@@ -338,8 +361,7 @@ int tar_pack_open(struct tar_pack **ret_pack, const char *directory, const char 
         return out_of_memory(failure);
     }
     pack->file_fd = -1;
-    pack->excludes = excludes;
-    pack->exclude_count = exclude_count;
+    pack->choice = *choice;
     int error = push(pack, fd, failure);
     if (error) {
         tar_pack_close(pack);

@@ -7,6 +7,7 @@
 
 #include "base/failure.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -20,10 +21,15 @@ struct tar_pack_stats {
     uint64_t skipped;        /* sockets, pipes, devices */
 };
 
-/* excludes (borrowed) are fnmatch(3) patterns; one with a slash is held against the path below the
- * directory, one without against each name. */
-int tar_pack_open(struct tar_pack **ret_pack, const char *directory, const char *const *excludes,
-                  size_t exclude_count, struct hearth_failure *failure);
+/* What is left out: excludes are patterns as glob_match_path has them; with gitignore also what the
+ * .gitignore files in the directory say. Borrowed until tar_pack_close. */
+struct tar_pack_choice {
+    const char *const *excludes;
+    size_t exclude_count;
+    bool gitignore;
+};
+int tar_pack_open(struct tar_pack **ret_pack, const char *directory,
+                  const struct tar_pack_choice *choice, struct hearth_failure *failure);
 
 /* Gives bytes read, 0 at the end of the archive, or negative with the failure filled. */
 ssize_t tar_pack_read(struct tar_pack *pack, void *out, size_t size,

@@ -5,12 +5,13 @@
 
 #include <stdio.h>
 
-int upload_path(struct http *http, const char *path, const struct text_list *excludes, char *ret_id,
-                size_t ret_size, struct buf *ret_reply, struct hearth_failure *failure)
+int upload_path(struct http *http, const char *path, const struct tar_pack_choice *choice,
+                char *ret_id, size_t ret_size, struct buf *ret_reply,
+                struct hearth_failure *failure)
 {
-    static const struct text_list none;
+    static const struct tar_pack_choice everything;
     struct body body;
-    int error = body_open(&body, path, excludes ? excludes : &none, failure);
+    int error = body_open(&body, path, choice ? choice : &everything, failure);
     if (error)
         return error;
 
@@ -31,13 +32,13 @@ int upload_path(struct http *http, const char *path, const struct text_list *exc
     return 0;
 }
 
-int upload_seed(struct cli *cli, const char *path, const struct text_list *excludes, char *ret_id,
-                size_t ret_size)
+int upload_seed(struct cli *cli, const char *path, const struct tar_pack_choice *choice,
+                char *ret_id, size_t ret_size)
 {
     auto_buf struct buf reply = {0};
     struct hearth_failure failure;
     int error = cli_open(cli, &failure);
     if (!error)
-        error = upload_path(cli->http, path, excludes, ret_id, ret_size, &reply, &failure);
+        error = upload_path(cli->http, path, choice, ret_id, ret_size, &reply, &failure);
     return error ? cli_fail(cli, &failure, &reply) : 0;
 }

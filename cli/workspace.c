@@ -53,7 +53,7 @@ static int parse_id(struct cli *cli, const char *line, const char *summary, int 
 struct create_options {
     const char *name, *network_policy, *isolation, *seed_path;
     long vcpu_count, mem_mib, disk_mib, ttl_seconds;
-    bool id_only;
+    bool id_only, gitignore;
     struct text_list labels, excludes;
 };
 
@@ -79,8 +79,10 @@ static int create(struct cli *cli, const struct create_options *options, const c
     }
     char upload_id[64];
     if (options->seed_path) {
-        int status =
-            upload_seed(cli, options->seed_path, &options->excludes, upload_id, sizeof upload_id);
+        const struct tar_pack_choice choice = {.excludes = options->excludes.items,
+                                               .exclude_count = options->excludes.count,
+                                               .gitignore = options->gitignore};
+        int status = upload_seed(cli, options->seed_path, &choice, upload_id, sizeof upload_id);
         if (status) {
             cJSON_Delete(arguments);
             return status;
@@ -118,7 +120,8 @@ static int workspace_create(struct cli *cli, int argc, char **argv)
         {"label", OPTION_LIST, &parsed.labels, "KEY=VALUE", "a label; may be given again"},
         {"seed-path", OPTION_TEXT, &parsed.seed_path, "PATH",
          "start with a copy of this directory or tar"},
-        {"exclude", OPTION_LIST, &parsed.excludes, "PATTERN", "leave such names out of the copy"},
+        {"exclude", OPTION_LIST, &parsed.excludes, "GLOB", "leave such names out of the copy"},
+        {"gitignore", OPTION_FLAG, &parsed.gitignore, NULL, "leave out what .gitignore files say"},
         {"vcpu-count", OPTION_INTEGER, &parsed.vcpu_count, "N", "processors (1)"},
         {"mem-mib", OPTION_INTEGER, &parsed.mem_mib, "MIB", "memory (1024)"},
         {"disk-mib", OPTION_INTEGER, &parsed.disk_mib, "MIB", "disk (4096)"},

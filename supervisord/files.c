@@ -80,8 +80,7 @@ int files_normalize(const char *path, char out[4096], struct hearth_failure *fai
 }
 
 /* What the agent's status means for a file. */
-static void file_failure(enum link_status status, const char *message,
-                         struct hearth_failure *failure)
+void file_failure(enum link_status status, const char *message, struct hearth_failure *failure)
 {
     static const struct {
         enum link_status status;

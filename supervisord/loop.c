@@ -241,15 +241,27 @@ static void on_watch(evutil_socket_t fd, short what, void *arg)
     watch->fn(watch->arg);
 }
 
-int watch_init(struct watch *watch, struct loop *loop, int fd, void (*fn)(void *arg), void *arg)
+static int watch_for(struct watch *watch, struct loop *loop, int fd, short what,
+                     void (*fn)(void *arg), void *arg)
 {
     *watch = (struct watch){.fn = fn, .arg = arg};
-    watch->event = event_new(loop->base, fd, EV_READ | EV_PERSIST, on_watch, watch);
+    watch->event = event_new(loop->base, fd, what | EV_PERSIST, on_watch, watch);
     if (!watch->event || event_add(watch->event, NULL) < 0) {
         watch_free(watch);
         return HEARTH_ENOMEMORY;
     }
     return 0;
+}
+
+int watch_init(struct watch *watch, struct loop *loop, int fd, void (*fn)(void *arg), void *arg)
+{
+    return watch_for(watch, loop, fd, EV_READ, fn, arg);
+}
+
+int watch_init_writable(struct watch *watch, struct loop *loop, int fd, void (*fn)(void *arg),
+                        void *arg)
+{
+    return watch_for(watch, loop, fd, EV_WRITE, fn, arg);
 }
 
 void watch_free(struct watch *watch)

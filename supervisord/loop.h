@@ -54,4 +54,7 @@ struct watch {
     void *arg;
 };
 int watch_init(struct watch *watch, struct loop *loop, int fd, void (*fn)(void *arg), void *arg);
+/* The same for writing: fn is called again and again while there is room. */
+int watch_init_writable(struct watch *watch, struct loop *loop, int fd, void (*fn)(void *arg),
+                        void *arg);
 void watch_free(struct watch *watch);

@@ -1,6 +1,8 @@
 #include "agent.pb-c.h"
 #include "base/buf.h"
+#include "supervisord/archive_child.h"
 #include "supervisord/supervisor_internal.h"
+#include "supervisord/upload.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -10,7 +12,8 @@
 #include <unistd.h>
 
 #define FRAME_MAX ((size_t)1 << 20)
-#define READ_SIZE ((size_t)64 << 10)
+#define READ_SIZE ((size_t)256 << 10)
+#define ARCHIVE_PIPE_SIZE (256 << 10)
 
 /* Frames of a checked archive on their way from the sandboxed child (a pipe) to the agent (a client
  * stream). The frames are not looked into here: the child has checked them and the agent checks
@@ -23,6 +26,7 @@ struct seeding {
     bool watching;
     struct buf pending; /* less than one frame */
     bool child_ended, replied, call_ended;
+    bool held;                     /* somebody still looks at it: it ends later */
     struct hearth_failure failure; /* the first */
     uint64_t entry_count, bytes_written;
     seed_done done;
@@ -44,7 +48,7 @@ static void watch_pipe(struct seeding *seeding, bool on)
 
 static void maybe_end(struct seeding *seeding)
 {
-    if (!seeding->child_ended || !seeding->call_ended)
+    if (!seeding->child_ended || !seeding->call_ended || seeding->held)
         return;
     watch_pipe(seeding, false);
     if (seeding->fd >= 0)
@@ -62,12 +66,15 @@ static void fail(struct seeding *seeding, const struct hearth_failure *failure)
 {
     if (!seeding->failure.error)
         seeding->failure = *failure;
-    /* Closing the pipe ends the child; cancelling ends the call. Both report. */
+    /* Closing the pipe ends the child; cancelling ends the call, before it returns. Both report. */
     watch_pipe(seeding, false);
     if (seeding->fd >= 0)
         close(steal_fd(&seeding->fd));
+    bool held = seeding->held;
+    seeding->held = true;
     if (seeding->call)
         link_call_cancel(seeding->call);
+    seeding->held = held;
 }
 
 /* The child's end says that the archive was whole, the pipe's end that all of it has been passed
@@ -108,6 +115,7 @@ static void on_readable(void *arg)
     if (buf_reserve(&seeding->pending, READ_SIZE)) {
         hearth_fail(&failure, HEARTH_ENOMEMORY, NULL, "out of memory");
         fail(seeding, &failure);
+        maybe_end(seeding);
         return;
     }
     ssize_t got = read(seeding->fd, seeding->pending.data + seeding->pending.length, READ_SIZE);
@@ -125,6 +133,7 @@ static void on_readable(void *arg)
         hearth_fail(&failure, (enum hearth_error)error, "seed_failed",
                     "the archive could not be passed on");
         fail(seeding, &failure);
+        maybe_end(seeding);
     } else if (seeding->call && link_call_queued(seeding->call) > LINK_SEND_LOW_WATER) {
         watch_pipe(seeding, false);
     }
@@ -161,7 +170,8 @@ static void on_end(struct link_call *call, void *arg, enum link_status status, c
         if (status == LINK_STATUS_OK)
             hearth_fail(&failure, HEARTH_EUNAVAILABLE, "agent_broken", "the agent gave no answer");
         else
-            link_status_failure(status, message, &failure);
+            file_failure(status, message, &failure);
+        failure.field[0] = '\0'; /* no argument named it */
         fail(seeding, &failure);
     }
     maybe_end(seeding);
@@ -170,7 +180,7 @@ static void on_end(struct link_call *call, void *arg, enum link_status status, c
 static const struct link_call_events events = {
     .on_message = on_message, .on_writable = on_writable, .on_end = on_end};
 
-static void archive_done(void *arg, int error, const struct hearth_failure *failure)
+static void archive_ended(void *arg, int error, const struct hearth_failure *failure)
 {
     struct seeding *seeding = arg;
     seeding->child_ended = true;
@@ -188,43 +198,37 @@ static void failed_early(void *arg)
     maybe_end(seeding);
 }
 
-static int begin(struct seeding *seeding, struct sandbox *sandbox, const char *tenant_id,
-                 const char *upload_id, const char *destination)
+static int open_upload(struct seeding *seeding, struct sandbox *sandbox, const char *tenant_id,
+                       const char *upload_id)
 {
-    struct supervisor *supervisor = sandbox->supervisor;
-    const struct upload *upload = upload_find(supervisor->uploads, tenant_id, upload_id);
-    if (!upload) {
-        int error = hearth_fail(&seeding->failure, HEARTH_ENOTFOUND, "upload_not_found",
-                                "there is no such upload");
-        hearth_failure_hint(&seeding->failure,
-                            "Uploads are kept for an hour after their last use; send it again.");
-        return error;
-    }
-    if (!sandbox->link.link)
-        return hearth_fail(&seeding->failure, HEARTH_EUNAVAILABLE, "agent_unreachable",
-                           "the link to the guest is down");
-    int error = upload_open_tree(supervisor->uploads, upload, &seeding->fd, archive_done, seeding,
-                                 &seeding->failure);
-    if (error)
-        return error;
-    fcntl(seeding->fd, F_SETFL, fcntl(seeding->fd, F_GETFL) | O_NONBLOCK);
-    return 0;
+    struct uploads *uploads = sandbox->supervisor->uploads;
+    const struct upload *upload = upload_find(uploads, tenant_id, upload_id);
+    if (upload)
+        return upload_open_tree(uploads, upload, &seeding->fd, archive_ended, seeding,
+                                &seeding->failure);
+    int error = hearth_fail(&seeding->failure, HEARTH_ENOTFOUND, "upload_not_found",
+                            "there is no such upload");
+    hearth_failure_hint(&seeding->failure,
+                        "Uploads are kept for an hour after their last use; send it again.");
+    return error;
 }
 
-void seed_apply(struct sandbox *sandbox, const char *tenant_id, const char *upload_id,
-                const char *destination, seed_done done, void *arg)
+static struct seeding *seeding_new(struct sandbox *sandbox, seed_done done, void *arg)
 {
     struct seeding *seeding = calloc(1, sizeof *seeding);
     if (!seeding)
         abort();
     *seeding =
         (struct seeding){.loop = sandbox->supervisor->loop, .fd = -1, .done = done, .arg = arg};
-    if (begin(seeding, sandbox, tenant_id, upload_id, destination)) {
-        loop_defer(seeding->loop, failed_early, seeding);
-        return;
-    }
+    return seeding;
+}
+
+/* The child gives frames on seeding->fd: has them applied. */
+static void begin(struct seeding *seeding, struct sandbox *sandbox, const char *destination)
+{
     struct hearth_failure failure;
     Hearth__Agent__V1__TreeItem first = HEARTH__AGENT__V1__TREE_ITEM__INIT;
+    fcntl(seeding->fd, F_SETFL, fcntl(seeding->fd, F_GETFL) | O_NONBLOCK);
     first.destination = (char *)(uintptr_t)destination;
     if (link_call_start(&seeding->call, sandbox->link.link, AGENT_SERVICE "TreeApply", 0, &events,
                         seeding, &failure)) {
@@ -239,4 +243,81 @@ void seed_apply(struct sandbox *sandbox, const char *tenant_id, const char *uplo
         return;
     }
     watch_pipe(seeding, true);
+}
+
+static int check_link(struct seeding *seeding, struct sandbox *sandbox)
+{
+    return sandbox->link.link ? 0
+                              : hearth_fail(&seeding->failure, HEARTH_EUNAVAILABLE,
+                                            "agent_unreachable", "the link to the guest is down");
+}
+
+void seed_apply(struct sandbox *sandbox, const char *tenant_id, const char *upload_id,
+                const char *destination, seed_done done, void *arg)
+{
+    struct seeding *seeding = seeding_new(sandbox, done, arg);
+    if (check_link(seeding, sandbox) || open_upload(seeding, sandbox, tenant_id, upload_id))
+        loop_defer(seeding->loop, failed_early, seeding);
+    else
+        begin(seeding, sandbox, destination);
+}
+
+static void stream_read(void *arg, int error, const struct hearth_failure *failure,
+                        const struct archive_verdict *verdict)
+{
+    (void)verdict;
+    archive_ended(arg, error, failure);
+}
+
+/* Both ends of a pipe whose other side is the child's. */
+static int start_stream(struct seeding *seeding, struct sandbox *sandbox, int *ret_archive_fd)
+{
+    const struct config *config = sandbox->supervisor->config;
+    struct archive_limits limits = {.max_entries = config->max_upload_entries,
+                                    .max_bytes = config->max_upload_content_bytes};
+    int archive[2], frames[2];
+    if (pipe2(archive, O_CLOEXEC) < 0)
+        return hearth_fail_errno(&seeding->failure, errno, "seed_failed", "cannot make a pipe");
+    auto_close int archive_out = archive[0], archive_in = archive[1];
+    if (pipe2(frames, O_CLOEXEC) < 0)
+        return hearth_fail_errno(&seeding->failure, errno, "seed_failed", "cannot make a pipe");
+    auto_close int frames_out = frames[0], frames_in = frames[1];
+    int error = archive_child_start(NULL, seeding->loop, archive_out, frames_in, &limits,
+                                    stream_read, seeding, &seeding->failure);
+    if (error)
+        return error;
+    fcntl(archive_in, F_SETPIPE_SZ, ARCHIVE_PIPE_SIZE);
+    fcntl(frames_out, F_SETPIPE_SZ, ARCHIVE_PIPE_SIZE);
+    fcntl(archive_in, F_SETFL, fcntl(archive_in, F_GETFL) | O_NONBLOCK);
+    *ret_archive_fd = steal_fd(&archive_in);
+    seeding->fd = steal_fd(&frames_out);
+    return 0;
+}
+
+struct seeding *seed_stream(struct sandbox *sandbox, const char *destination, int *ret_archive_fd,
+                            seed_done done, void *arg)
+{
+    struct seeding *seeding = seeding_new(sandbox, done, arg);
+    *ret_archive_fd = -1;
+    if (check_link(seeding, sandbox) || start_stream(seeding, sandbox, ret_archive_fd))
+        loop_defer(seeding->loop, failed_early, seeding);
+    else
+        begin(seeding, sandbox, destination);
+    return seeding;
+}
+
+static void cancelled(void *arg)
+{
+    struct seeding *seeding = arg;
+    seeding->held = false;
+    maybe_end(seeding);
+}
+
+void seed_cancel(struct seeding *seeding, const struct hearth_failure *failure)
+{
+    if (seeding->held)
+        return; /* it has been cancelled */
+    seeding->held = true;
+    fail(seeding, failure);
+    loop_defer(seeding->loop, cancelled, seeding);
 }

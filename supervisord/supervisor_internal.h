@@ -184,6 +184,15 @@ typedef void (*seed_done)(void *arg, int error, const struct hearth_failure *fai
                           uint64_t entry_count, uint64_t bytes_written);
 void seed_apply(struct sandbox *sandbox, const char *tenant_id, const char *upload_id,
                 const char *destination, seed_done done, void *arg);
+/* The same for an archive that is still coming: written to *ret_archive_fd (given to the caller,
+ * non-blocking; -1 where it failed at once), whose closing is its end. It is read in the sandboxed
+ * child and put in place by the agent once all of it has been read and found good. The seeding is
+ * borrowed until done. */
+struct seeding;
+struct seeding *seed_stream(struct sandbox *sandbox, const char *destination, int *ret_archive_fd,
+                            seed_done done, void *arg);
+/* Nothing is put in place unless it is there already; done still comes, with this failure. */
+void seed_cancel(struct seeding *seeding, const struct hearth_failure *failure);
 
 /* tenant.c */
 int tenants_load(struct supervisor *supervisor, struct db *db, bool *ret_first_start,
@@ -275,4 +284,6 @@ void exec_abandon_all(struct workspace *workspace, enum hearth_error error, cons
 void disk_abort_all(struct workspace *workspace);
 
 /* files.c */
+/* What the agent's status means for a file; field is "/path". */
+void file_failure(enum link_status status, const char *message, struct hearth_failure *failure);
 void files_abort_all(struct workspace *workspace);

@@ -31,7 +31,7 @@ struct exporting {
     struct event *turn;
     char **paths;
     size_t count, at;
-    bool recursive, ended;
+    bool recursive, follow_parents, ended;
     uint64_t max_file_bytes;
     struct walk *walk; /* NULL between two paths */
     int fd;            /* the file whose content is being given, -1 between files */
@@ -197,12 +197,20 @@ static bool is_directory(int parent, const char *name)
     return fstatat(parent, name, &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(status.st_mode);
 }
 
+static int open_parent(struct exporting *exporting, const char *path, const char **ret_name)
+{
+    int root = exporting->agent->root_fd;
+    if (!*path)
+        return path_open_plain(root, "", O_PATH);
+    return exporting->follow_parents ? path_open_parent(root, path, ret_name)
+                                     : path_open_plain_parent(root, path, ret_name);
+}
+
 /* One of the paths asked for. */
 static void begin_path(struct exporting *exporting)
 {
     const char *path = exporting->paths[exporting->at++], *name = ".";
-    auto_close int parent = *path ? path_open_plain_parent(exporting->agent->root_fd, path, &name)
-                                  : path_open_plain(exporting->agent->root_fd, "", O_PATH);
+    auto_close int parent = open_parent(exporting, path, &name);
     if (parent == -ENOENT) {
         send_note(exporting, path, HEARTH__AGENT__V1__TREE_NOTE__TREE_NOTE_MISSING);
         return;
@@ -345,6 +353,7 @@ bool tree_stream_export(struct agent *agent, struct link_call *call,
                                     .call = call,
                                     .fd = -1,
                                     .recursive = request->recursive,
+                                    .follow_parents = request->follow_parents,
                                     .max_file_bytes = request->max_file_bytes};
     exporting->turn = event_new(agent->base, -1, 0, on_turn, exporting);
     if (!exporting->turn || !take_paths(exporting, request)) {

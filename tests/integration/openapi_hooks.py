@@ -57,10 +57,13 @@ def before_call(context, case, kwargs):
             case.query["wait_ms"] = 0
         if "path" in case.query:
             case.query["path"] = "."
+        case.query.pop("output_path", None)  # No host_roots allow one.
         if name == "workspace_file_read":
             case.query["path"] = "fits"
     if name == "upload_create":
         case.body = a_tar()
+    if name == "workspace_sync_push":
+        case.body, case.media_type, case.query = a_tar(), "application/octet-stream", {}
     if name == "workspace_file_write" and case.media_type != "application/json":
         case.query = {"path": "fits"}
         if case.media_type is None:

@@ -1,4 +1,4 @@
-#include "cli/tar_header.h"
+#include "base/tar_header.h"
 
 #include "base/text.h"
 
@@ -8,6 +8,7 @@
 /* Of the fields name, linkname and size. */
 #define NAME_MAX_BYTES 100
 #define SIZE_MAX_OCTAL (UINT64_C(077777777777))
+#define NS_PER_S INT64_C(1000000000)
 
 struct ustar {
     char name[100], mode[8], uid[8], gid[8], size[12], mtime[12], checksum[8], type;
@@ -44,7 +45,9 @@ static int block_write(struct buf *out, const struct tar_member *member, char ty
     octal(header.uid, sizeof header.uid, 0);
     octal(header.gid, sizeof header.gid, 0);
     octal(header.size, sizeof header.size, size > SIZE_MAX_OCTAL ? 0 : size);
-    octal(header.mtime, sizeof header.mtime, member->mtime > 0 ? (uint64_t)member->mtime : 0);
+    int64_t seconds = member->mtime_ns / NS_PER_S;
+    octal(header.mtime, sizeof header.mtime,
+          seconds > 0 && (uint64_t)seconds <= SIZE_MAX_OCTAL ? (uint64_t)seconds : 0);
     header.type = type;
     if (member->link_target)
         text_field(header.linkname, sizeof header.linkname, member->link_target);
@@ -75,9 +78,33 @@ static int pax_record(struct buf *out, const char *key, const char *value)
     return buf_printf(out, "%zu %s=%s\n", length, key, value);
 }
 
+/* "SECONDS.NANOSECONDS", where whole seconds since the epoch do not say it all. */
+static int pax_time(struct buf *out, int64_t mtime_ns)
+{
+    if (mtime_ns >= 0 && mtime_ns % NS_PER_S == 0)
+        return 0;
+    char text[40];
+    uint64_t distance = mtime_ns < 0 ? -(uint64_t)mtime_ns : (uint64_t)mtime_ns;
+    snprintf(text, sizeof text, "%s%llu.%09llu", mtime_ns < 0 ? "-" : "",
+             (unsigned long long)(distance / NS_PER_S), (unsigned long long)(distance % NS_PER_S));
+    return pax_record(out, "mtime", text);
+}
+
 static bool is_text(const char *name)
 {
     return !name || utf8_valid(name, strlen(name));
+}
+
+static int records_write(struct buf *out, char type, const struct buf *records)
+{
+    static const char zeroes[TAR_BLOCK];
+    const struct tar_member pax = {.path = "pax", .mode = 0644};
+    int error = block_write(out, &pax, type, records->length);
+    if (!error)
+        error = buf_append(out, records->data, records->length);
+    if (!error)
+        error = buf_append(out, zeroes, tar_padding(records->length));
+    return error;
 }
 
 static int pax_write(struct buf *out, const struct tar_member *member)
@@ -96,17 +123,16 @@ static int pax_write(struct buf *out, const struct tar_member *member)
         snprintf(digits, sizeof digits, "%llu", (unsigned long long)member->size);
         error = pax_record(&records, "size", digits);
     }
-    if (error || !records.length)
-        return error;
+    if (!error)
+        error = pax_time(&records, member->mtime_ns);
+    return error || !records.length ? error : records_write(out, 'x', &records);
+}
 
-    static const char zeroes[TAR_BLOCK];
-    const struct tar_member pax = {.path = "pax", .mode = 0644, .mtime = member->mtime};
-    error = block_write(out, &pax, 'x', records.length);
-    if (!error)
-        error = buf_append(out, records.data, records.length);
-    if (!error)
-        error = buf_append(out, zeroes, tar_padding(records.length));
-    return error;
+int tar_comment_write(struct buf *out, const char *comment)
+{
+    auto_buf struct buf records = {0};
+    int error = pax_record(&records, "comment", comment);
+    return error ? error : records_write(out, 'g', &records);
 }
 
 int tar_header_write(struct buf *out, const struct tar_member *member)

@@ -1,0 +1,171 @@
+#include "supervisord/export.h"
+#include "api/operations/families.h"
+#include "api/operations/file_read.h"
+#include "api/operations/views.h"
+
+struct export_input {
+    const char *workspace_id, *path, *output_path;
+};
+
+static const struct field export_input[] = {
+    WORKSPACE_ID_FIELD(export_input),
+    {.name = "path",
+     .type = FIELD_STRING,
+     .place = PLACE_QUERY,
+     .flags = FIELD_REQUIRED,
+     .maximum = 4095,
+     .description = "File or directory to export; relative paths are under /workspace.",
+     .offset = offsetof(struct export_input, path)},
+    {.name = "output_path",
+     .type = FIELD_STRING,
+     .place = PLACE_QUERY,
+     .maximum = 4095,
+     .description = "Where to put it on the host; nothing may be there yet. Over REST without it "
+                    "the answer is a tar.",
+     .offset = offsetof(struct export_input, output_path)},
+    {0},
+};
+
+static const struct field export_output[] = {
+    {.name = "workspace_path", .type = FIELD_STRING, .description = "What was exported."},
+    {.name = "output_path", .type = FIELD_STRING, .description = "Where it was put."},
+    {.name = "artifact_type",
+     .type = FIELD_STRING,
+     .description = "file, directory or symlink: what was at the path."},
+    {.name = "entry_count", .type = FIELD_INTEGER, .description = "Entries written."},
+    {.name = "bytes_written", .type = FIELD_INTEGER, .description = "Bytes of their content."},
+    {.name = "execution_mode",
+     .type = FIELD_STRING,
+     .flags = FIELD_NULLABLE,
+     .description = "How it was done."},
+    {0},
+};
+
+struct exporting {
+    struct call *call;
+    struct export *export; /* NULL once ended */
+    bool begun;
+};
+
+static void on_room(void *arg)
+{
+    struct exporting *exporting = arg;
+    if (exporting->export)
+        export_pause(exporting->export, false);
+}
+
+static void on_begin(void *arg, enum file_type type)
+{
+    struct exporting *exporting = arg;
+    exporting->begun = true;
+    call_header(exporting->call, "Hearth-Artifact-Type", file_type_name(type));
+    call_stream_begin(exporting->call, 200, "application/x-tar", -1, on_room, exporting);
+}
+
+static void on_data(void *arg, const void *data, size_t length)
+{
+    struct exporting *exporting = arg;
+    if (!call_stream_send(exporting->call, data, length) && exporting->export)
+        export_pause(exporting->export, true);
+}
+
+static void on_end(void *arg, int error, const struct hearth_failure *failure,
+                   const struct export_result *result)
+{
+    struct exporting *exporting = arg;
+    (void)result;
+    exporting->export = NULL;
+    if (exporting->begun)
+        call_stream_end(exporting->call, error == 0);
+    else
+        call_fail(exporting->call, failure);
+}
+
+static void gone(void *arg)
+{
+    struct exporting *exporting = arg;
+    struct hearth_failure failure;
+    if (!exporting->export)
+        return;
+    export_abort(exporting->export);
+    exporting->export = NULL;
+    if (exporting->begun) {
+        call_stream_end(exporting->call, false);
+        return;
+    }
+    hearth_fail(&failure, HEARTH_ECANCELLED, NULL, "the client went away");
+    call_fail(exporting->call, &failure);
+}
+
+static const struct export_events events = {
+    .on_begin = on_begin, .on_data = on_data, .on_end = on_end};
+
+static int check_output(const struct call *call, const struct export_input *input,
+                        struct hearth_failure *failure)
+{
+    int error = 0;
+    if (input->output_path)
+        error = hearth_fail(failure, HEARTH_EINVALID, "host_path_forbidden",
+                            "no host_roots of the tenant allow the daemon to write %.100s",
+                            input->output_path);
+    else if (!call_can_stream(call))
+        error =
+            hearth_fail(failure, HEARTH_EINVALID, "missing_argument", "/output_path: it is needed");
+    if (error) {
+        hearth_failure_field(failure, "/output_path");
+        hearth_failure_hint(failure, "GET /v1/workspaces/{workspace_id}/export answers with a tar; "
+                                     "`hearth workspace export` unpacks it. workspace_file_read "
+                                     "reads single files.");
+    }
+    return error;
+}
+
+static void export_(struct call *call, const void *arg)
+{
+    const struct export_input *input = arg;
+    struct hearth_failure failure;
+    struct workspace *workspace = workspace_or_fail(call, input->workspace_id);
+    if (!workspace)
+        return;
+    if (check_output(call, input, &failure)) {
+        call_fail(call, &failure);
+        return;
+    }
+    struct exporting *exporting = call_allocate_or_fail(call, sizeof *exporting);
+    if (!exporting)
+        return;
+    exporting->call = call;
+    call_on_gone(call, gone, exporting);
+    export_start(workspace, input->path, &events, exporting, &exporting->export);
+}
+
+static const char *const tar_types[] = {"application/x-tar", NULL};
+static const char *const export_errors[] = {"workspace_not_found", "path_outside_workspace",
+                                            "file_not_found",      "wrong_file_type",
+                                            "host_path_forbidden", NULL};
+
+const struct operation_entry export_operations[] = {
+    {
+        .name = "workspace_export",
+        .family = "workspace",
+        .title = "Export files",
+        .summary = "Takes a file, a directory or the whole tree out of the workspace.",
+        .description =
+            "Copies a file or directory of a workspace to output_path on the host, which must not "
+            "be there yet. Symlinks stay symlinks. Over REST without output_path the answer is a "
+            "tar stream. Does not count as activity.",
+        .method = "GET",
+        .path = "/v1/workspaces/{workspace_id}/export",
+        .profile = PROFILE_CORE,
+        .surfaces = SURFACE_REST | SURFACE_TOOL,
+        .flags = OPERATION_READ_ONLY | OPERATION_IDEMPOTENT | OPERATION_STREAMS | OPERATION_LONG,
+        .status = 200,
+        .input = export_input,
+        .input_size = sizeof(struct export_input),
+        .output = export_output,
+        .stream_types = tar_types,
+        .errors = export_errors,
+        .handler = export_,
+    },
+    {0},
+};

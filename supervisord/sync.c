@@ -1,0 +1,236 @@
+#include "supervisord/sync.h"
+
+#include "base/buf.h"
+#include "base/text.h"
+#include "supervisord/files.h"
+#include "supervisord/supervisor_internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct sync_push {
+    struct supervisor *supervisor;
+    struct principal principal;
+    char workspace_id[ID_SIZE], request_id[68];
+    const char *execution_mode;
+    char *source_path, *destination;
+    struct hearth_failure failure;
+    uint64_t entry_count, bytes_written;
+    /* A stream: what the reader has not taken yet waits in pending. */
+    int archive_fd; /* -1: closed */
+    struct watch room;
+    bool watching, finishing;
+    struct buf pending;
+    bool streamed, input_ended, seeded;
+    struct seeding *seeding; /* of a stream, until seeded */
+    void (*on_room)(void *arg);
+    sync_done done;
+    void *arg;
+};
+
+static void close_archive(struct sync_push *push)
+{
+    if (push->watching)
+        watch_free(&push->room);
+    push->watching = false;
+    cleanup_close(&push->archive_fd);
+    push->archive_fd = -1;
+    buf_free(&push->pending);
+}
+
+static void tell(struct sync_push *push)
+{
+    struct workspace *workspace =
+        push->failure.error ? NULL : workspace_find(&push->principal, push->workspace_id, NULL);
+    if (workspace)
+        workspace_touch(workspace);
+    supervisor_audit_soon(push->supervisor, &push->principal, push->request_id,
+                          "workspace_sync_push", push->workspace_id,
+                          push->failure.error ? push->failure.code : "ok");
+    const struct sync_result result = {.workspace_id = push->workspace_id,
+                                       .execution_mode = push->execution_mode,
+                                       .mode = push->source_path ? "directory" : "tar_archive",
+                                       .source_path = push->source_path,
+                                       .destination = push->destination,
+                                       .entry_count = push->entry_count,
+                                       .bytes_written = push->bytes_written};
+    int error = (int)push->failure.error;
+    push->done(push->arg, error, &push->failure, error ? NULL : &result);
+    close_archive(push);
+    free(push->source_path);
+    free(push->destination);
+    free(push);
+}
+
+static void maybe_tell(struct sync_push *push)
+{
+    if (push->seeded && (push->input_ended || !push->streamed))
+        tell(push);
+}
+
+static void seeded(void *arg, int error, const struct hearth_failure *failure, uint64_t entry_count,
+                   uint64_t bytes_written)
+{
+    struct sync_push *push = arg;
+    push->seeded = true;
+    push->seeding = NULL;
+    push->entry_count = entry_count;
+    push->bytes_written = bytes_written;
+    if (error && !push->failure.error)
+        push->failure = *failure;
+    close_archive(push);
+    if (!push->input_ended && push->on_room)
+        push->on_room(push->arg); /* the rest is taken, and dropped */
+    maybe_tell(push);
+}
+
+static void failed_early(void *arg)
+{
+    struct sync_push *push = arg;
+    seeded(push, (int)push->failure.error, &push->failure, 0, 0);
+}
+
+static struct sync_push *push_new(struct workspace *workspace, const struct principal *principal,
+                                  const struct sync_spec *spec, sync_done done, void *arg,
+                                  char relative[4096])
+{
+    struct sync_push *push = calloc(1, sizeof *push);
+    struct workspace_status status;
+    struct buf destination = {0};
+    if (!push)
+        abort();
+    workspace_describe(workspace, &status);
+    *push = (struct sync_push){.supervisor = workspace->supervisor,
+                               .principal = *principal,
+                               .execution_mode = status.facts.execution_mode,
+                               .source_path = text_copy(spec->source_path),
+                               .archive_fd = -1,
+                               .done = done,
+                               .arg = arg};
+    memcpy(push->workspace_id, workspace->workspace_id, sizeof push->workspace_id);
+    snprintf(push->request_id, sizeof push->request_id, "%s", spec->request_id);
+    int error = files_normalize(spec->destination, relative, &push->failure);
+    if (error)
+        hearth_failure_field(&push->failure, "/dest");
+    else if (!workspace_ready(workspace, &push->failure) &&
+             buf_printf(&destination, "/workspace%s%s", *relative ? "/" : "", relative) == 0)
+        push->destination = buf_steal(&destination);
+    if (!push->failure.error)
+        workspace_touch(workspace);
+    return push;
+}
+
+void sync_upload(struct workspace *workspace, const struct principal *principal,
+                 const struct sync_spec *spec, sync_done done, void *arg)
+{
+    char relative[4096];
+    struct sync_push *push = push_new(workspace, principal, spec, done, arg, relative);
+    if (push->failure.error)
+        loop_defer(push->supervisor->loop, failed_early, push);
+    else
+        seed_apply(workspace->sandbox, principal->tenant->tenant_id, spec->upload_id, relative,
+                   seeded, push);
+}
+
+void sync_stream(struct workspace *workspace, const struct principal *principal,
+                 const struct sync_spec *spec, void (*on_room)(void *arg), sync_done done,
+                 void *arg, struct sync_push **ret_push)
+{
+    char relative[4096];
+    struct sync_push *push = push_new(workspace, principal, spec, done, arg, relative);
+    push->streamed = true;
+    push->on_room = on_room;
+    *ret_push = push;
+    if (push->failure.error)
+        loop_defer(push->supervisor->loop, failed_early, push);
+    else
+        push->seeding = seed_stream(workspace->sandbox, relative, &push->archive_fd, seeded, push);
+}
+
+/* The archive's end may have been read already, though its stream goes on: so closing the pipe
+ * would not do. */
+static void give_up(struct sync_push *push, enum hearth_error error, const char *detail)
+{
+    struct hearth_failure failure;
+    hearth_fail(&failure, error, NULL, "%s", detail);
+    close_archive(push);
+    if (push->seeding)
+        seed_cancel(push->seeding, &failure);
+}
+
+/* Gives what the pipe takes. A reader that is gone tells why by its own end. */
+static void flush(struct sync_push *push)
+{
+    while (push->pending.length && push->archive_fd >= 0) {
+        ssize_t put = write(push->archive_fd, push->pending.data, push->pending.length);
+        if (put < 0 && errno == EINTR)
+            continue;
+        if (put < 0 && errno == EAGAIN)
+            return;
+        if (put < 0) {
+            close_archive(push);
+            return;
+        }
+        buf_consume(&push->pending, (size_t)put);
+    }
+}
+
+static void on_writable(void *arg)
+{
+    struct sync_push *push = arg;
+    flush(push);
+    if (push->pending.length)
+        return;
+    if (push->watching)
+        watch_free(&push->room);
+    push->watching = false;
+    if (push->finishing)
+        close_archive(push); /* the archive's end */
+    else if (push->on_room && !push->input_ended)
+        push->on_room(push->arg);
+}
+
+static void wait_for_room(struct sync_push *push)
+{
+    if (!push->watching && push->archive_fd >= 0)
+        push->watching = watch_init_writable(&push->room, push->supervisor->loop, push->archive_fd,
+                                             on_writable, push) == 0;
+    if (!push->watching)
+        give_up(push, HEARTH_ENOMEMORY, "out of memory");
+}
+
+bool sync_write(struct sync_push *push, const void *data, size_t length)
+{
+    if (push->archive_fd < 0)
+        return true;
+    if (buf_append(&push->pending, data, length)) {
+        give_up(push, HEARTH_ENOMEMORY, "out of memory");
+        return true;
+    }
+    if (!push->watching)
+        flush(push);
+    if (!push->pending.length)
+        return true;
+    wait_for_room(push);
+    return push->archive_fd < 0;
+}
+
+void sync_finish(struct sync_push *push)
+{
+    push->input_ended = true;
+    push->finishing = true;
+    if (push->pending.length)
+        wait_for_room(push);
+    else
+        close_archive(push);
+    maybe_tell(push);
+}
+
+void sync_abort(struct sync_push *push)
+{
+    push->input_ended = true;
+    give_up(push, HEARTH_ECANCELLED, "the client went away");
+    maybe_tell(push);
+}
