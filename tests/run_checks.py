@@ -19,6 +19,8 @@ import xml.etree.ElementTree
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PYTHON = ROOT / ".venv/bin/python"
+# Unit tests in which threads meet: the writer's, the workers', the loop's.
+THREADED = ["storage", "storage_faults", "store", "loop", "worker"]
 ROOMS = "base|storage|guestagent|supervisord|api|cli"
 
 
@@ -53,9 +55,10 @@ def check_cases(output):
     return checks - failures - errors, failures + errors
 
 
-def meson_tests(build):
+def meson_tests(build, *names):
+    """All tests of the build, or the named ones as they were built."""
     status = run("meson", "test", "-C", build, "--print-errorlogs", "--num-processes",
-                 os.cpu_count() or 1).returncode
+                 os.cpu_count() or 1, *(["--no-rebuild", *names] if names else [])).returncode
     tally = Tally()
     log = pathlib.Path(build) / "meson-logs/testlog.json"
     for line in log.read_text().splitlines() if log.exists() else []:
@@ -76,18 +79,29 @@ def unit(build):
     return meson_tests(build)
 
 
-def sanitize(build):
-    """The same tests, in a build with AddressSanitizer and UBSan."""
-    directory = build.with_name(build.name + "-sanitize")
+def sanitized(build, name, sanitizers, *tests):
+    """The tests, all or the named ones, in a build of its own with these sanitizers."""
+    directory = build.with_name(f"{build.name}-{name}")
     if not (directory / "build.ninja").exists():
-        setup = run("meson", "setup", directory, "-Db_sanitize=address,undefined",
-                    "-Db_lundef=false", stdout=subprocess.DEVNULL)
+        setup = run("meson", "setup", directory, f"-Db_sanitize={sanitizers}", "-Db_lundef=false",
+                    stdout=subprocess.DEVNULL)
         if setup.returncode != 0:
             return one(setup.returncode)
-    if run("ninja", "-C", directory, "--quiet").returncode != 0:
+    targets = [f"tests/unit/test_{test}" for test in tests]
+    if run("ninja", "-C", directory, "--quiet", *targets).returncode != 0:
         return Tally(failed=1)
+    return meson_tests(directory, *tests)
+
+
+def sanitize(build):
+    """The same tests, in a build with AddressSanitizer and UBSan."""
     os.environ["UBSAN_OPTIONS"] = "halt_on_error=1:print_stacktrace=1"
-    return meson_tests(directory)
+    return sanitized(build, "sanitize", "address,undefined")
+
+
+def threads(build):
+    """What has more than one thread, in a build with ThreadSanitizer."""
+    return sanitized(build, "threads", "thread", *THREADED)
 
 
 def sources():
@@ -144,8 +158,8 @@ def integration(build):
     return pytest(build, "tests/integration")
 
 
-SUITES = {"format": format_, "lint": lint, "unit": unit, "sanitize": sanitize, "tidy": tidy,
-          "integration": integration}
+SUITES = {"format": format_, "lint": lint, "unit": unit, "sanitize": sanitize, "threads": threads,
+          "tidy": tidy, "integration": integration}
 
 
 def main():

@@ -1,0 +1,91 @@
+/* The pool: work is done beside the loop, its end is told on the loop. */
+#include "supervisord/worker.h"
+
+#include <check.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+#define JOBS 2000
+
+static struct loop *loop;
+static struct worker_pool *pool;
+static pthread_t loop_thread;
+static int told;
+
+struct job {
+    int number, square;
+    bool elsewhere; /* was run on another thread than the loop's */
+};
+
+static void run_job(void *arg)
+{
+    struct job *job = arg;
+    job->square = job->number * job->number;
+    job->elsewhere = !pthread_equal(pthread_self(), loop_thread);
+}
+
+static void job_done(void *arg)
+{
+    struct job *job = arg;
+    ck_assert(pthread_equal(pthread_self(), loop_thread));
+    ck_assert(job->elsewhere);
+    ck_assert_int_eq(job->square, job->number * job->number);
+    if (++told == JOBS)
+        loop_stop(loop);
+}
+
+static void setup(void)
+{
+    struct hearth_failure failure;
+    loop_thread = pthread_self();
+    told = 0;
+    ck_assert_int_eq(loop_new(&loop, &failure), 0);
+    ck_assert_int_eq(worker_pool_new(&pool, loop, 2, &failure), 0);
+}
+
+static void teardown(void)
+{
+    loop_free(loop);
+}
+
+START_TEST(every_job_is_run_elsewhere_and_told_here)
+{
+    static struct job jobs[JOBS];
+    for (int i = 0; i < JOBS; i++) {
+        jobs[i].number = i;
+        worker_submit(pool, run_job, job_done, &jobs[i]);
+    }
+    loop_run(loop);
+    worker_pool_free(pool);
+    ck_assert_int_eq(told, JOBS);
+}
+END_TEST
+
+START_TEST(what_is_queued_is_finished_at_the_end)
+{
+    static struct job jobs[JOBS];
+    for (int i = 0; i < JOBS; i++) {
+        jobs[i].number = i + 1;
+        worker_submit(pool, run_job, job_done, &jobs[i]);
+    }
+    worker_pool_free(pool);
+    for (int i = 0; i < JOBS; i++)
+        ck_assert_int_eq(jobs[i].square, (i + 1) * (i + 1));
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("worker");
+    TCase *test_case = tcase_create("worker");
+    tcase_set_timeout(test_case, 60);
+    tcase_add_checked_fixture(test_case, setup, teardown);
+    tcase_add_test(test_case, every_job_is_run_elsewhere_and_told_here);
+    tcase_add_test(test_case, what_is_queued_is_finished_at_the_end);
+    suite_add_tcase(suite, test_case);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
