@@ -17,6 +17,7 @@ struct config {
     char *config_file;
     char *node_tag;
     char *runtime;                         /* OCI runtime: "auto" or a path */
+    char *qemu, *kernel, *kernel_modules;  /* virtual machines: "auto" or paths */
     char *allowed_hosts, *allowed_origins; /* comma-separated, besides localhost's names */
     char *log_level;
     bool template_on;         /* template */

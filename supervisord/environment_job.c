@@ -55,6 +55,9 @@ static void tell(struct environment_job *job)
     if (job->pruned)
         job->pruned(job->pruned_arg, job->failed ? (int)job->failure.error : 0,
                     job->failed ? &job->failure : NULL, job->removed, job->bytes_freed);
+    if (job->ended)
+        job->ended(job->ended_arg, job->failed ? (int)job->failure.error : 0,
+                   job->failed ? &job->failure : NULL);
 }
 
 static void end(struct environment_job *job)

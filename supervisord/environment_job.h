@@ -37,6 +37,10 @@ struct environment_job {
                    uint64_t bytes_freed);
     void *pruned_arg;
 
+    /* What is made is no environment: told instead of the listeners. */
+    void (*ended)(void *arg, int error, const struct hearth_failure *failure);
+    void *ended_arg;
+
     int step_errno; /* what a worker's part of a step came to */
 };
 

@@ -1,5 +1,6 @@
 #include "agent.pb-c.h"
 #include "base/clock.h"
+#include "supervisord/materials.h"
 #include "supervisord/supervisor_internal.h"
 
 #include <stdio.h>
@@ -17,6 +18,7 @@
 struct sandbox_work {
     struct supervisor *supervisor;
     struct sandbox *sandbox;
+    bool prepare; /* a boot of what is not there yet */
     guest_done done;
     void *arg;
 };
@@ -193,18 +195,28 @@ static void boot_prepared(void *arg, int error, const struct hearth_failure *fai
     guest->driver->operations->start(guest->driver, guest, &spec, boot_started, work);
 }
 
+static void boot_supplied(void *arg, int error, const struct hearth_failure *failure)
+{
+    struct sandbox_work *work = arg;
+    struct guest *guest = &work->sandbox->guest;
+    struct guest_spec spec;
+    char hostname[64];
+    if (error || !work->prepare) {
+        boot_prepared(work, error, failure);
+        return;
+    }
+    sandbox_spec(work->sandbox, &spec, hostname);
+    guest->driver->operations->prepare(guest->driver, guest, &spec, boot_prepared, work);
+}
+
 void sandbox_boot(struct sandbox *sandbox, bool prepare, guest_done done, void *arg)
 {
     struct sandbox_work *work = work_new(sandbox, done, arg);
-    if (!prepare) {
-        boot_prepared(work, 0, NULL);
-        return;
-    }
-    struct guest_spec spec;
-    char hostname[64];
-    sandbox_spec(sandbox, &spec, hostname);
-    sandbox->guest.driver->operations->prepare(sandbox->guest.driver, &sandbox->guest, &spec,
-                                               boot_prepared, work);
+    work->prepare = prepare;
+    if (sandbox->guest.driver->operations->wants_image)
+        materials_ensure(sandbox->supervisor, sandbox->environment_version, boot_supplied, work);
+    else
+        boot_supplied(work, 0, NULL);
 }
 
 static void destroyed(void *arg, int error, const struct hearth_failure *failure)

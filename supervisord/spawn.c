@@ -323,6 +323,23 @@ int spawn(struct child **ret_child, struct loop *loop, const struct spawn_spec *
     return 0;
 }
 
+bool spawn_find(const char *name, char out[PATH_MAX])
+{
+    const char *path = getenv("PATH");
+    if (!path)
+        path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    while (*path) {
+        size_t length = strcspn(path, ":");
+        if (*path == '/' &&
+            snprintf(out, PATH_MAX, "%.*s/%s", (int)length, path, name) < PATH_MAX &&
+            access(out, X_OK) == 0)
+            return true;
+        path += length + (path[length] == ':');
+    }
+    *out = '\0';
+    return false;
+}
+
 static char *program_in(const char *directory, const char *name)
 {
     char *path = NULL;

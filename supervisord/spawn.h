@@ -7,6 +7,7 @@
 #include "base/buf.h"
 #include "supervisord/loop.h"
 
+#include <limits.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -41,6 +42,9 @@ int spawn(struct child **ret_child, struct loop *loop, const struct spawn_spec *
 pid_t child_pid(const struct child *child);
 /* Kills its process group; done still comes. */
 void child_kill(struct child *child);
+
+/* Looks for a program in PATH. False, and "", where there is none. */
+bool spawn_find(const char *name, char out[PATH_MAX]);
 
 /* Path of a program installed beside this one (hearth-agent, hearth-launch, hearth-archive):
  * $HEARTH_LIBEXEC_DIR, else the directory of /proc/self/exe, else LIBEXECDIR. Gives a string the

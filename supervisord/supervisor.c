@@ -314,10 +314,14 @@ static int make_drivers(struct supervisor *supervisor, struct hearth_failure *fa
         .workers = supervisor->workers,
         .state_dir = config->state_dir,
         .runtime_dir = config->runtime_dir,
+        .image_dir = config->image_dir,
         .agent_path = supervisor->agent_path,
         .transport = config->transport,
         .runtime = config->runtime,
         .uid_base = config->uid_base,
+        .qemu = config->qemu,
+        .kernel = config->kernel,
+        .kernel_modules = config->kernel_modules,
     };
     supervisor->drivers[DRIVER_OCI].name = "oci";
     supervisor->drivers[DRIVER_QEMU].name = "qemu";

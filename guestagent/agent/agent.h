@@ -24,7 +24,9 @@ struct agent_options {
     const char *workspace; /* "/workspace" */
     int listen_fd;         /* -1: none */
     int connected_fd;      /* -1: none */
+    int serial_fd;         /* a virtio-serial port; -1: none */
     bool pid1, no_new_privs, seccomp;
+    bool machine; /* the first process of a virtual machine */
 };
 
 struct agent {
@@ -34,6 +36,7 @@ struct agent {
     char boot_id[40];
     int64_t started_us;
     bool power_off;
+    struct serial *serial; /* NULL: none */
     struct list links;
     struct map execs;
     struct list running, finished; // exec::link; finished oldest first
@@ -44,7 +47,8 @@ struct agent {
 
 /* server.c */
 int agent_serve(struct agent *agent);
-void agent_adopt_stream(struct agent *agent, int fd); /* takes fd */
+/* Takes fd. closed (may be NULL) is called once, when its link is gone or could not be made. */
+void agent_adopt_stream(struct agent *agent, int fd, void (*closed)(void *arg), void *arg);
 /* Ends a call with a status and a short reason. */
 void call_refuse(struct link_call *call, enum link_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
@@ -107,6 +111,10 @@ void files_finish_staged(int root_fd, const struct stage *stage);
  * parent_fd/name) into target. 0 or a negative errno. */
 int file_entry_fill(int parent_fd, const char *name, Hearth__Agent__V1__FileEntry *entry,
                     char target[4096]);
+
+/* serial.c: takes fd, unless it fails. 0 or a negative errno. */
+int serial_serve(struct agent *agent, int fd);
+void serial_free(struct agent *agent);
 
 /* sandbox.c: for the agent and all its children, once at the start. 0 or a negative errno. */
 int sandbox_enter(const struct agent_options *options);

@@ -1,7 +1,9 @@
 /* hearth-agent: the daemon's hand in a guest. As PID 1 it also reaps what nobody else does. */
 #include "base/log.h"
 #include "guestagent/agent/agent.h"
+#include "guestagent/agent/machine.h"
 #include "guestagent/agent/stage.h"
+#include "guestagent/preamble.h"
 
 #include <errno.h>
 #include <event2/event.h>
@@ -20,7 +22,8 @@
 static int usage(void)
 {
     fputs("usage: hearth-agent (--listen-fd N | --listen PATH | --connect-fd N) [--workspace DIR]\n"
-          "                    [--pid1] [--no-new-privs] [--seccomp]\n",
+          "                    [--pid1] [--no-new-privs] [--seccomp]\n"
+          "       hearth-agent --machine    as the first process of a virtual machine\n",
           stderr);
     return 2;
 }
@@ -42,7 +45,9 @@ static int parse(struct agent_options *options, int argc, char **argv)
 {
     for (int i = 1; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : NULL;
-        if (strcmp(argv[i], "--pid1") == 0)
+        if (strcmp(argv[i], "--machine") == 0)
+            options->machine = options->pid1 = true;
+        else if (strcmp(argv[i], "--pid1") == 0)
             options->pid1 = true;
         else if (strcmp(argv[i], "--no-new-privs") == 0)
             options->no_new_privs = true;
@@ -64,19 +69,38 @@ static int parse(struct agent_options *options, int argc, char **argv)
         else
             return -1;
     }
-    return options->listen_fd >= 0 || options->connected_fd >= 0 ? 0 : -1;
+    return options->listen_fd >= 0 || options->connected_fd >= 0 || options->machine ? 0 : -1;
+}
+
+/* Everything a machine is before there is a link. */
+static int boot(struct agent_options *options)
+{
+    int error = machine_boot();
+    if (error)
+        return error;
+    options->serial_fd = machine_open_port(AGENT_PORT_NAME);
+    options->listen_fd = machine_listen_vsock(AGENT_VSOCK_PORT);
+    if (options->serial_fd >= 0 || options->listen_fd >= 0)
+        return 0;
+    log_error("no_transport", "%s", strerror(-options->serial_fd));
+    return options->serial_fd;
 }
 
 int main(int argc, char **argv)
 {
     struct agent agent = {
-        .options = {.workspace = "/workspace", .listen_fd = -1, .connected_fd = -1},
+        .options = {.workspace = "/workspace",
+                    .listen_fd = -1,
+                    .connected_fd = -1,
+                    .serial_fd = -1},
         .root_fd = -1,
     };
     if (parse(&agent.options, argc, argv))
         return usage();
     signal(SIGPIPE, SIG_IGN);
     umask(022);
+    if (agent.options.machine && boot(&agent.options))
+        return EXIT_FAILURE;
     /* What runs beside it in the guest may be root there: its memory is still its own. */
     prctl(PR_SET_DUMPABLE, 0);
     /* Orphans come to it, so that what outlives its command is reaped, also where it is not PID 1.
@@ -99,6 +123,8 @@ int main(int argc, char **argv)
         return EXIT_FAILURE;
     event_base_free(agent.base);
     sync();
+    if (agent.options.machine)
+        machine_power_off();
     if (agent.options.pid1 && agent.power_off)
         reboot(RB_POWER_OFF); /* a container has no right to: there the exit is the end */
     return EXIT_SUCCESS;

@@ -3,11 +3,13 @@
 #include "base/id.h"
 #include "base/log.h"
 #include "guestagent/agent/agent.h"
+#include "guestagent/agent/machine.h"
 
 #include <errno.h>
 #include <event2/event.h>
 #include <fcntl.h>
 #include <linux/random.h>
+#include <linux/vm_sockets.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -23,6 +25,8 @@
 struct stream {
     struct agent *agent;
     struct link *link;
+    void (*closed)(void *arg); /* NULL: nobody asks */
+    void *closed_arg;
     struct list entry; // agent::links
 };
 
@@ -149,7 +153,6 @@ static void handle_configure(struct agent *agent, struct link_call *call,
     const Hearth__Agent__V1__ConfigureRequest *request =
         (const Hearth__Agent__V1__ConfigureRequest *)message;
     Hearth__Agent__V1__ConfigureReply reply = HEARTH__AGENT__V1__CONFIGURE_REPLY__INIT;
-    (void)agent;
     reply.entropy_added = add_entropy(&request->entropy);
     if (request->wall_clock_us) {
         struct timespec now = {.tv_sec = (time_t)(request->wall_clock_us / 1000000),
@@ -158,6 +161,10 @@ static void handle_configure(struct agent *agent, struct link_call *call,
     }
     if (*request->hostname)
         reply.hostname_set = sethostname(request->hostname, strlen(request->hostname)) == 0;
+    if (*request->hostname && agent->options.machine) {
+        machine_name(request->hostname);
+        machine_grow_root(); /* one that was cloned may have been given more */
+    }
     if (*request->machine_id)
         write_machine_id(request->machine_id);
     link_call_reply(call, &reply.base);
@@ -334,6 +341,8 @@ static void drop_stream(struct stream *stream)
 {
     list_remove(&stream->entry);
     link_free(stream->link);
+    if (stream->closed)
+        stream->closed(stream->closed_arg);
     free(stream);
 }
 
@@ -346,7 +355,7 @@ static void on_down(struct link *link, void *arg, const struct hearth_failure *w
 
 static const struct link_events link_events = {.on_down = on_down, .on_call = on_call};
 
-void agent_adopt_stream(struct agent *agent, int fd)
+void agent_adopt_stream(struct agent *agent, int fd, void (*closed)(void *arg), void *arg)
 {
     struct hearth_failure failure;
     unsigned count = 0;
@@ -357,24 +366,38 @@ void agent_adopt_stream(struct agent *agent, int fd)
     struct stream *stream = calloc(1, sizeof *stream);
     if (!stream) {
         close(fd);
+        if (closed)
+            closed(arg);
         return;
     }
-    stream->agent = agent;
+    *stream = (struct stream){.agent = agent, .closed = closed, .closed_arg = arg};
     list_init(&stream->entry);
     if (link_new_server(&stream->link, agent->base, fd, &link_events, stream, &failure)) {
         log_error("link_not_made", "%s", failure.detail);
         free(stream);
+        if (closed)
+            closed(arg);
         return;
     }
     list_append(&agent->links, &stream->entry);
 }
 
+/* Over vsock a process of the guest itself could call too: only the host is listened to. */
+static bool is_host(const struct sockaddr_vm *peer)
+{
+    return peer->svm_family != AF_VSOCK || peer->svm_cid == VMADDR_CID_HOST;
+}
+
 static void on_connection(evutil_socket_t fd, short what, void *arg)
 {
+    struct sockaddr_vm peer = {0};
+    socklen_t size = sizeof peer;
     (void)what;
-    int connection = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (connection >= 0)
-        agent_adopt_stream(arg, connection);
+    int connection = accept4(fd, (struct sockaddr *)&peer, &size, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (connection >= 0 && !is_host(&peer))
+        close(connection);
+    else if (connection >= 0)
+        agent_adopt_stream(arg, connection, NULL, NULL);
 }
 
 static void on_child(evutil_socket_t fd, short what, void *arg)
@@ -415,8 +438,11 @@ int agent_serve(struct agent *agent)
             return -ENOMEM;
     }
     if (agent->options.connected_fd >= 0)
-        agent_adopt_stream(agent, agent->options.connected_fd);
+        agent_adopt_stream(agent, agent->options.connected_fd, NULL, NULL);
+    if (agent->options.serial_fd >= 0 && serial_serve(agent, agent->options.serial_fd))
+        return -ENOMEM;
     event_base_dispatch(agent->base);
+    serial_free(agent);
     while (!list_empty(&agent->links))
         drop_stream(container_of(agent->links.next, struct stream, entry));
     if (listener)

@@ -28,14 +28,20 @@ enum network_policy {
 struct driver_config {
     struct loop *loop;
     struct worker_pool *workers;
-    const char
-        *state_dir; /* durable, ours alone: guests' disks live in state_dir/guests/GUEST_ID */
-    const char
-        *runtime_dir;       /* sockets and pid files: runtime_dir/guests/GUEST_ID; may be a tmpfs */
-    const char *agent_path; /* the static hearth-agent */
-    const char *transport;  /* "auto", "vsock", "serial" */
-    const char *runtime;    /* OCI runtime: "auto" (NULL too), or a path */
-    uid_t uid_base;         /* as root: first uid of the ranges given to guests */
+    /* Durable, ours alone: guests' disks live in state_dir/guests/GUEST_ID (containers) and
+     * state_dir/machines/GUEST_ID (virtual machines). */
+    const char *state_dir;
+    const char *runtime_dir; /* sockets and pid files, in the same way; may be a tmpfs */
+    const char *image_dir;   /* IMAGE_DIR/kernels/current: the kernel of virtual machines */
+    const char *agent_path;  /* the static hearth-agent */
+    const char *transport;   /* "auto", "vsock", "serial" */
+    const char *runtime;     /* OCI runtime: "auto" (NULL too), or a path */
+    uid_t uid_base;          /* as root: first uid of the ranges given to guests */
+    /* Virtual machines. NULL is "auto" throughout. */
+    const char *qemu;           /* a path to qemu-system-x86_64 */
+    const char *kernel;         /* a path to a bzImage, instead of IMAGE_DIR's */
+    const char *kernel_modules; /* its directory of NN-NAME.ko; NULL or "": none are needed */
+    const char *vhost_vsock;    /* the device; for tests */
 };
 
 /* What a guest is to be. Strings are borrowed until prepare's completion. */
@@ -97,6 +103,7 @@ typedef void (*driver_probed)(void *arg, const struct driver_probe *probe);
 
 struct driver_operations {
     const char *name;
+    bool wants_image; /* its guests start from spec.image_path and the kernel in image_dir */
     /* Finds out by doing, with a deadline, whether guests can run here. */
     void (*probe)(struct driver *driver, driver_probed done, void *arg);
     /* Makes disk and directories; nothing runs yet. Undone by destroy. */

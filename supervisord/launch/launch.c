@@ -8,12 +8,15 @@
  *   hearth-launch [--uid-base N] [--cgroup FILE]… --bundle DIR --disk DIR --tree DIR --agent FILE
  *                 -- RUNTIME ARGUMENT…
  *   hearth-launch [--uid-base N] --remove DIR…
+ *   hearth-launch --machine …
  *
- * The second form removes directories that a guest has filled.
+ * The second form removes directories that a guest has filled, the third is machine.h's.
  * In the private namespace DIR of --bundle is /tmp, and holds what the runtime is told of by name:
  * config.json, rootfs, agent, state. Descriptor 3 (the agent's listening socket) goes through to
  * the runtime. What goes wrong is one line on stderr and exit status 1; the runtime's own stdio is
  * /dev/null, because the guest's init inherits it. */
+#include "supervisord/launch/enter.h"
+#include "supervisord/launch/machine.h"
 #include "supervisord/launch/mounts.h"
 #include "supervisord/launch/remove.h"
 #include "supervisord/launch/userns.h"
@@ -33,7 +36,6 @@
 
 #define CGROUP_FILES_MAX 16
 #define CGROUP2_MAGIC 0x63677270
-#define OOM_SCORE "500" /* guests go before the host's own programs do */
 
 struct order {
     const char *bundle, *disk, *tree, *agent;
@@ -89,24 +91,12 @@ static void parse(int argc, char **argv, struct order *order)
         launch_die(EINVAL, "an argument is missing");
 }
 
-static int write_file(const char *path, const char *text)
-{
-    int fd = open(path, O_WRONLY | O_CLOEXEC);
-    if (fd < 0)
-        return -1;
-    ssize_t put = write(fd, text, strlen(text));
-    close(fd);
-    return put == (ssize_t)strlen(text) ? 0 : -1;
-}
-
 /* Before anything else: what is left of a launch that dies half-way is then in the cgroup too. */
 static void join_cgroups(const struct order *order)
 {
     for (size_t i = 0; i < order->cgroup_count; i++)
-        if (write_file(order->cgroup_files[i], "0") < 0)
-            launch_die(errno, "cannot join the cgroup %s", order->cgroup_files[i]);
-    /* Raising it is always allowed, but not where it is higher already. */
-    (void)write_file("/proc/self/oom_score_adj", OOM_SCORE);
+        launch_join_cgroup(order->cgroup_files[i]);
+    launch_raise_oom_score();
 }
 
 static void become_root_inside(int user_namespace)
@@ -177,6 +167,8 @@ int main(int argc, char **argv)
 {
     struct order order = {0};
     pid_t parent = getppid();
+    if (argc > 1 && strcmp(argv[1], "--machine") == 0)
+        machine_launch(argc - 1, argv + 1, parent);
     parse(argc, argv, &order);
     if (close_range(4, ~0U, 0) < 0)
         launch_die(errno, "cannot close descriptors");

@@ -50,9 +50,9 @@ def cgroups(node_tag):
 
 
 def directories(base):
-    for place in (base / "state" / "guests", base / "run" / "guests"):
+    for place in (base / part / kind for part in ("state", "run") for kind in ("guests", "machines")):
         if place.is_dir():
-            yield from (f"directory: {path}" for path in place.iterdir())
+            yield from (f"directory: {path}" for path in place.glob("gu_*"))
     for path in (base / "run").rglob("*") if (base / "run").is_dir() else []:
         if path.is_socket():
             yield f"socket: {path}"
@@ -72,8 +72,10 @@ def assert_nothing_left(base, node_tag):
 
 
 def agents(node_tag):
-    """The agents of the guests of a daemon: the first processes in the groups named after them."""
+    """The agents of the guests of a daemon and the QEMUs of its machines: the first processes in
+    the groups named after them."""
     for entry in os.listdir("/proc"):
-        if (entry.isdigit() and b"hearth-agent" in _read(f"/proc/{entry}/cmdline")
+        command = _read(f"/proc/{entry}/cmdline") if entry.isdigit() else b""
+        if ((b"hearth-agent" in command or b"/qemu-system-" in command.split(b"\0")[0])
                 and f"/gu_{node_tag}".encode() in _read(f"/proc/{entry}/cgroup")):
             yield int(entry)

@@ -15,7 +15,7 @@ def create(client, **arguments):
 
 
 def test_without_a_runtime_it_serves_and_says_what_to_install(hearthd_factory):
-    hearthd = hearthd_factory(runtime="/no/such/runtime")
+    hearthd = hearthd_factory(runtime="/no/such/runtime", qemu="/no/such/qemu")
     client = hearthd.client()
     ready = client.request("GET", "/readyz", query={"verbose": "true"})
     assert ready.status == 503

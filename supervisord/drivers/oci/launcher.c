@@ -2,39 +2,13 @@
 
 #include "base/cleanup.h"
 #include "base/text.h"
+#include "supervisord/drivers/arguments.h"
 
 #include <stdio.h>
 #include <string.h>
 
 #define LAUNCH_TIMEOUT_MS 30000
 #define REMOVE_TIMEOUT_MS (10 * 60 * 1000)
-#define ARGUMENTS_MAX 48
-
-/* An argument vector whose strings are all its own. */
-struct arguments {
-    char *items[ARGUMENTS_MAX + 1];
-    size_t count;
-    bool failed;
-};
-
-static void arguments_free(struct arguments *arguments)
-{
-    for (size_t i = 0; i < arguments->count; i++)
-        free(arguments->items[i]);
-}
-
-__attribute__((format(printf, 2, 3))) static void add(struct arguments *arguments,
-                                                      const char *format, ...)
-{
-    va_list values;
-    va_start(values, format);
-    if (arguments->failed || arguments->count == ARGUMENTS_MAX ||
-        vasprintf(&arguments->items[arguments->count], format, values) < 0)
-        arguments->failed = true;
-    else
-        arguments->count++;
-    va_end(values);
-}
 
 static int run(struct oci_guest *guest, struct arguments *arguments, const int *pass_fds,
                size_t pass_count, unsigned timeout_ms, child_done done,
@@ -63,43 +37,43 @@ int oci_launch(struct oci_guest *guest, child_done done, struct hearth_failure *
 {
     const struct oci_driver *driver = guest->driver;
     const struct driver_config *config = &driver->config;
-    __attribute__((cleanup(arguments_free))) struct arguments arguments = {0};
-    add(&arguments, "%s", driver->launch_path);
+    auto_arguments struct arguments arguments = {0};
+    arguments_add(&arguments, "%s", driver->launch_path);
     if (driver->as_root)
-        add(&arguments, "--uid-base=%u", (unsigned)guest->owner);
+        arguments_add(&arguments, "--uid-base=%u", (unsigned)guest->owner);
     for (size_t i = 0; i < driver->cgroups.base_count; i++) {
         char file[CGROUP_PATH_SIZE];
         cgroup_join_file(&driver->cgroups, i, guest->guest_id, file);
-        add(&arguments, "--cgroup=%s", file);
+        arguments_add(&arguments, "--cgroup=%s", file);
     }
-    add(&arguments, "--bundle=%s/guests/%s/bundle", config->runtime_dir, guest->guest_id);
-    add(&arguments, "--disk=%s/guests/%s", config->state_dir, guest->guest_id);
-    add(&arguments, "--tree=%s", guest->tree_path);
-    add(&arguments, "--agent=%s", driver->agent_path);
-    add(&arguments, "--");
-    add(&arguments, "%s", driver->runtime.path);
+    arguments_add(&arguments, "--bundle=%s/guests/%s/bundle", config->runtime_dir, guest->guest_id);
+    arguments_add(&arguments, "--disk=%s/guests/%s", config->state_dir, guest->guest_id);
+    arguments_add(&arguments, "--tree=%s", guest->tree_path);
+    arguments_add(&arguments, "--agent=%s", driver->agent_path);
+    arguments_add(&arguments, "--");
+    arguments_add(&arguments, "%s", driver->runtime.path);
     if (oci_runtime_is_crun(&driver->runtime))
-        add(&arguments, "--cgroup-manager=disabled"); /* hearth-launch has done it */
+        arguments_add(&arguments, "--cgroup-manager=disabled"); /* hearth-launch has done it */
     static const char *const rest[] = {
         "--root", "/tmp/state", "--log",    "/tmp/log",       "run", "--detach", "--bundle",
         "/tmp",   "--pid-file", "/tmp/pid", "--preserve-fds", "1",
     };
     for (size_t i = 0; i < sizeof rest / sizeof rest[0]; i++)
-        add(&arguments, "%s", rest[i]);
-    add(&arguments, "%s", guest->guest_id);
+        arguments_add(&arguments, "%s", rest[i]);
+    arguments_add(&arguments, "%s", guest->guest_id);
     return run(guest, &arguments, &guest->listen_fd, 1, LAUNCH_TIMEOUT_MS, done, failure);
 }
 
 int oci_launch_remove(struct oci_guest *guest, child_done done, struct hearth_failure *failure)
 {
     const struct oci_driver *driver = guest->driver;
-    __attribute__((cleanup(arguments_free))) struct arguments arguments = {0};
-    add(&arguments, "%s", driver->launch_path);
+    auto_arguments struct arguments arguments = {0};
+    arguments_add(&arguments, "%s", driver->launch_path);
     if (driver->as_root)
-        add(&arguments, "--uid-base=%u", (unsigned)guest->owner);
-    add(&arguments, "--remove");
-    add(&arguments, "%s/guests/%s", driver->config.runtime_dir, guest->guest_id);
-    add(&arguments, "%s/guests/%s", driver->config.state_dir, guest->guest_id);
+        arguments_add(&arguments, "--uid-base=%u", (unsigned)guest->owner);
+    arguments_add(&arguments, "--remove");
+    arguments_add(&arguments, "%s/guests/%s", driver->config.runtime_dir, guest->guest_id);
+    arguments_add(&arguments, "%s/guests/%s", driver->config.state_dir, guest->guest_id);
     return run(guest, &arguments, NULL, 0, REMOVE_TIMEOUT_MS, done, failure);
 }
 

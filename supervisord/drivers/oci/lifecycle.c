@@ -380,7 +380,7 @@ static void on_groups_gone(void *arg)
 static void destroy_groups_work(void *arg)
 {
     struct oci_guest *guest = arg;
-    if (guest->driver->cgroups.kind == CGROUP_NONE && !guest_state_kill(guest->guest_id))
+    if (guest->driver->cgroups.kind == CGROUP_NONE && !remains_kill(guest->guest_id))
         guest->error = hearth_fail(&guest->failure, HEARTH_EIO, "guest_unkillable",
                                    "a process of the guest does not end after SIGKILL");
     else

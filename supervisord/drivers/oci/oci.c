@@ -4,13 +4,13 @@
 #include "base/path_at.h"
 #include "base/text.h"
 #include "supervisord/drivers/oci/bundle.h"
+#include "supervisord/drivers/places.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -213,32 +213,6 @@ static const struct driver_operations operations = {
     .forget = forget,
 };
 
-/* Gives DIRECTORY/guests, made if need be, for nobody but us. */
-static int open_guests(const char *directory, struct hearth_failure *failure)
-{
-    auto_close int parent = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (parent < 0 || (mkdirat(parent, "guests", 0700) < 0 && errno != EEXIST))
-        return hearth_fail_errno(failure, errno, "directory_failed", "cannot use %s", directory);
-    int fd = openat(parent, "guests", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0)
-        return hearth_fail_errno(failure, errno, "directory_failed", "cannot use %s/guests",
-                                 directory);
-    return fd;
-}
-
-/* Daemons that share a host must not take each other's guests for leftovers: the name is that of
- * the state directory, which has one daemon. */
-static void find_cgroups(struct oci_driver *driver)
-{
-    struct stat status;
-    char name[64];
-    if (fstat(driver->state_fd, &status) < 0)
-        return;
-    snprintf(name, sizeof name, "hearth-%llx-%llx", (unsigned long long)status.st_dev,
-             (unsigned long long)status.st_ino);
-    cgroups_find(&driver->cgroups, name);
-}
-
 int oci_driver_new(struct driver **ret_driver, const struct driver_config *config,
                    struct hearth_failure *failure)
 {
@@ -261,9 +235,9 @@ int oci_driver_new(struct driver **ret_driver, const struct driver_config *confi
                         sizeof driver->boot_id) > 0)
         driver->boot_id[strcspn(driver->boot_id, "\n")] = '\0';
     int error = 0;
-    if ((driver->state_fd = open_guests(config->state_dir, failure)) < 0)
+    if ((driver->state_fd = guests_directory(config->state_dir, "guests", failure)) < 0)
         error = driver->state_fd;
-    else if ((driver->runtime_fd = open_guests(config->runtime_dir, failure)) < 0)
+    else if ((driver->runtime_fd = guests_directory(config->runtime_dir, "guests", failure)) < 0)
         error = driver->runtime_fd;
     else
         error = worker_pool_new(&driver->starters, config->loop, STARTERS, failure);
@@ -271,7 +245,7 @@ int oci_driver_new(struct driver **ret_driver, const struct driver_config *confi
         free_driver(&driver->driver);
         return error;
     }
-    find_cgroups(driver);
+    guests_find_cgroups(&driver->cgroups, driver->state_fd);
     *ret_driver = &driver->driver;
     return 0;
 }

@@ -3,15 +3,15 @@
  * worker and touch nothing but their arguments. */
 #pragma once
 
+#include "supervisord/drivers/cgroup.h"
 #include "supervisord/drivers/driver.h"
-#include "supervisord/drivers/oci/cgroup.h"
+#include "supervisord/drivers/remains.h"
 #include "supervisord/spawn.h"
 
 #include <limits.h>
 
 #define OCI_ID_RANGE 65536 /* IDs a guest has, as root */
 #define OCI_VERSION_SIZE 64
-#define GUEST_ID_VARIABLE "HEARTH_GUEST_ID" /* in the environment of what runs for a guest */
 
 struct oci_runtime {
     char path[PATH_MAX]; /* "": none */
@@ -106,9 +106,6 @@ int guest_state_save(struct oci_driver *driver, struct guest *guest);
 /* Fills process and facts. HEARTH_ENOTFOUND `guest_gone`. */
 int guest_state_load(struct oci_driver *driver, struct guest *guest,
                      struct hearth_failure *failure);
-/* Blocking, where there are no cgroups: kills all that was started for the guest, until nothing is
- * left. False if that takes too long. */
-bool guest_state_kill(const char *guest_id);
 
 /* launcher.c: hearth-launch as a child. done as spawn's. */
 int oci_launch(struct oci_guest *guest, child_done done, struct hearth_failure *failure);

@@ -40,23 +40,6 @@ struct probe {
 
 /* --- finding --- */
 
-static bool find_in_path(const char *name, char out[PATH_MAX])
-{
-    const char *path = getenv("PATH");
-    if (!path)
-        path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-    while (*path) {
-        size_t length = strcspn(path, ":");
-        if (*path == '/' &&
-            snprintf(out, PATH_MAX, "%.*s/%s", (int)length, path, name) < PATH_MAX &&
-            access(out, X_OK) == 0)
-            return true;
-        path += length + (path[length] == ':');
-    }
-    *out = '\0';
-    return false;
-}
-
 static bool is_auto(const char *configured)
 {
     return !configured || !*configured || strcmp(configured, "auto") == 0;
@@ -70,7 +53,7 @@ void oci_runtime_find(struct oci_runtime *ret_runtime, const char *configured)
         return;
     }
     for (size_t i = 0; i < CANDIDATES; i++)
-        if (find_in_path(candidates[i], ret_runtime->path))
+        if (spawn_find(candidates[i], ret_runtime->path))
             return;
 }
 
@@ -265,7 +248,7 @@ static bool choose(struct probe *probe, struct oci_runtime *runtime)
         return true;
     }
     while (probe->next < CANDIDATES)
-        if (find_in_path(candidates[probe->next++], runtime->path))
+        if (spawn_find(candidates[probe->next++], runtime->path))
             return true;
     return false;
 }

@@ -1,4 +1,4 @@
-#include "supervisord/drivers/oci/cgroup.h"
+#include "supervisord/drivers/cgroup.h"
 
 #include "base/cleanup.h"
 #include "base/id.h"

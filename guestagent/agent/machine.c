@@ -1,0 +1,261 @@
+#include "guestagent/agent/machine.h"
+
+#include "base/cleanup.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <linux/vm_sockets.h>
+#include <net/if.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/reboot.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#define DISK "/dev/vda"
+#define NEW_ROOT "/root"
+#define MODULES "/modules"
+#define DEVICE_WAIT_MS 10000
+#define RESIZE_FS _IOW('f', 16, uint64_t) /* ext4: to so many blocks */
+
+struct mount_point {
+    const char *source, *target, *type, *options;
+    unsigned long flags;
+};
+
+static int mount_all(const struct mount_point *points, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        const struct mount_point *point = &points[i];
+        mkdir(point->target, 0755);
+        if (mount(point->source, point->target, point->type, point->flags, point->options) < 0) {
+            int error = -errno;
+            log_error("mount_failed", "%s: %s", point->target, strerror(-error));
+            return error;
+        }
+    }
+    return 0;
+}
+
+/* The kernel's log is the one place that the host can read before anything else works. */
+static void log_to_kernel(void)
+{
+    int null_fd = open("/dev/null", O_RDWR), log_fd = open("/dev/kmsg", O_WRONLY);
+    if (null_fd >= 0)
+        dup2(null_fd, 0);
+    for (int fd = 1; fd <= 2; fd++)
+        if (log_fd >= 0 || null_fd >= 0)
+            dup2(log_fd >= 0 ? log_fd : null_fd, fd);
+    if (null_fd > 2)
+        close(null_fd);
+    if (log_fd > 2)
+        close(log_fd);
+}
+
+/* MODULES holds NN-NAME.ko in the order in which they are loaded; NN goes up from 00. */
+static void load_modules(void)
+{
+    auto_closedir DIR *directory = opendir(MODULES);
+    char names[32][64];
+    unsigned count = 0;
+    memset(names, 0, sizeof names);
+    for (struct dirent *entry; directory && (entry = readdir(directory));) {
+        unsigned number;
+        if (sscanf(entry->d_name, "%2u-", &number) != 1 || number >= 32)
+            continue;
+        snprintf(names[number], sizeof names[number], "%.63s", entry->d_name);
+        count = number >= count ? number + 1 : count;
+    }
+    for (unsigned i = 0; i < count; i++) {
+        auto_close int fd =
+            *names[i] ? openat(dirfd(directory), names[i], O_RDONLY | O_CLOEXEC) : -1;
+        if (fd >= 0 && syscall(SYS_finit_module, fd, "", 0) < 0 && errno != EEXIST)
+            log_warning("module_not_loaded", "%s: %s", names[i], strerror(errno));
+    }
+}
+
+/* Drivers find their devices as they are loaded, or a moment later. */
+static int mount_root(void)
+{
+    mkdir(NEW_ROOT, 0755);
+    auto_close int notify = inotify_init1(IN_CLOEXEC);
+    if (notify >= 0)
+        inotify_add_watch(notify, "/dev", IN_CREATE);
+    for (;;) {
+        if (mount(DISK, NEW_ROOT, "ext4", MS_NOATIME, NULL) == 0)
+            return 0;
+        int error = -errno;
+        struct pollfd poll_fd = {.fd = notify, .events = POLLIN};
+        char events[4096];
+        if ((error != -ENOENT && error != -ENXIO) || poll(&poll_fd, 1, DEVICE_WAIT_MS) <= 0 ||
+            read(notify, events, sizeof events) < 0) {
+            log_error("root_not_mounted", DISK ": %s", strerror(-error));
+            return error;
+        }
+    }
+}
+
+/* What is left of the initramfs would hold its memory for as long as the machine runs. */
+static void clear_initramfs(void)
+{
+    auto_closedir DIR *directory = opendir(MODULES);
+    for (struct dirent *entry; directory && (entry = readdir(directory));)
+        unlinkat(dirfd(directory), entry->d_name, 0);
+    rmdir(MODULES);
+    unlink("/init");
+}
+
+static int switch_root(void)
+{
+    static const char *const moved[] = {"/dev", "/proc", "/sys"};
+    for (size_t i = 0; i < sizeof moved / sizeof *moved; i++) {
+        char target[32];
+        snprintf(target, sizeof target, NEW_ROOT "%s", moved[i]);
+        mkdir(target, 0755);
+        if (mount(moved[i], target, NULL, MS_MOVE, NULL) < 0)
+            return -errno;
+    }
+    clear_initramfs();
+    if (chdir(NEW_ROOT) < 0 || mount(".", "/", NULL, MS_MOVE, NULL) < 0 || chroot(".") < 0 ||
+        chdir("/") < 0)
+        return -errno;
+    return 0;
+}
+
+static void make_links(void)
+{
+    static const struct {
+        const char *target, *name;
+    } links[] = {
+        {"/proc/self/fd", "/dev/fd"},
+        {"/proc/self/fd/0", "/dev/stdin"},
+        {"/proc/self/fd/1", "/dev/stdout"},
+        {"/proc/self/fd/2", "/dev/stderr"},
+    };
+    for (size_t i = 0; i < sizeof links / sizeof *links; i++)
+        if (symlink(links[i].target, links[i].name) < 0 && errno != EEXIST)
+            log_warning("link_not_made", "%s: %s", links[i].name, strerror(errno));
+}
+
+static void raise_loopback(void)
+{
+    auto_close int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    struct ifreq request = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
+    if (fd < 0 || ioctl(fd, SIOCSIFFLAGS, &request) < 0)
+        log_warning("loopback_down", "%s", strerror(errno));
+}
+
+int machine_boot(void)
+{
+    static const struct mount_point early[] = {
+        {"devtmpfs", "/dev", "devtmpfs", "mode=0755", MS_NOSUID},
+        {"proc", "/proc", "proc", NULL, MS_NOSUID | MS_NODEV | MS_NOEXEC},
+        {"sysfs", "/sys", "sysfs", NULL, MS_NOSUID | MS_NODEV | MS_NOEXEC},
+    };
+    static const struct mount_point late[] = {
+        {"devpts", "/dev/pts", "devpts", "ptmxmode=0666,mode=0620,gid=5", MS_NOSUID | MS_NOEXEC},
+        {"shm", "/dev/shm", "tmpfs", "mode=1777", MS_NOSUID | MS_NODEV},
+        {"tmpfs", "/run", "tmpfs", "mode=0755,size=25%", MS_NOSUID | MS_NODEV},
+    };
+    int error = mount_all(early, sizeof early / sizeof *early);
+    log_to_kernel();
+    if (error)
+        return error;
+    load_modules();
+    error = mount_root();
+    if (!error && (error = switch_root()))
+        log_error("root_not_switched", "%s", strerror(-error));
+    if (!error)
+        error = mount_all(late, sizeof late / sizeof *late);
+    if (error)
+        return error;
+    make_links();
+    raise_loopback();
+    machine_grow_root();
+    return 0;
+}
+
+static void write_text(const char *path, const char *text)
+{
+    auto_close int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
+    if (fd < 0 || write(fd, text, strlen(text)) < 0)
+        log_warning("name_not_written", "%s: %s", path, strerror(errno));
+}
+
+void machine_name(const char *hostname)
+{
+    char text[256];
+    snprintf(text, sizeof text, "127.0.0.1 localhost %.64s\n::1 localhost\n", hostname);
+    write_text("/etc/hosts", text);
+    snprintf(text, sizeof text, "%.64s\n", hostname);
+    write_text("/etc/hostname", text);
+}
+
+void machine_grow_root(void)
+{
+    auto_close int disk = open(DISK, O_RDONLY | O_CLOEXEC);
+    auto_close int root = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    uint64_t bytes;
+    struct statfs status;
+    if (disk < 0 || root < 0 || ioctl(disk, BLKGETSIZE64, &bytes) < 0 ||
+        fstatfs(root, &status) < 0 || status.f_bsize <= 0)
+        return;
+    uint64_t blocks = bytes / (uint64_t)status.f_bsize;
+    if (ioctl(root, RESIZE_FS, &blocks) < 0)
+        log_warning("root_not_grown", "%s", strerror(errno));
+}
+
+void machine_power_off(void)
+{
+    kill(-1, SIGKILL);
+    while (waitpid(-1, NULL, 0) > 0 || errno == EINTR)
+        continue;
+    sync();
+    if (mount(NULL, "/", NULL, MS_REMOUNT | MS_RDONLY, NULL) < 0)
+        log_warning("root_not_unmounted", "%s", strerror(errno));
+    sync();
+    reboot(RB_POWER_OFF);
+    _exit(1); /* and with it the kernel: it cannot go on without its first process */
+}
+
+int machine_open_port(const char *name)
+{
+    char path[300], found[64];
+    auto_closedir DIR *ports = opendir("/sys/class/virtio-ports");
+    for (struct dirent *entry; ports && (entry = readdir(ports));) {
+        if (entry->d_name[0] == '.')
+            continue;
+        snprintf(path, sizeof path, "%s/name", entry->d_name);
+        auto_close int fd = openat(dirfd(ports), path, O_RDONLY | O_CLOEXEC);
+        ssize_t length = fd < 0 ? -1 : read(fd, found, sizeof found - 1);
+        found[length < 0 ? 0 : length] = '\0';
+        found[strcspn(found, "\n")] = '\0';
+        if (strcmp(found, name) != 0)
+            continue;
+        snprintf(path, sizeof path, "/dev/%s", entry->d_name);
+        int port = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+        return port < 0 ? -errno : port;
+    }
+    return -ENOENT;
+}
+
+int machine_listen_vsock(unsigned port)
+{
+    auto_close int fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    struct sockaddr_vm address = {
+        .svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_ANY, .svm_port = port};
+    if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) < 0 || listen(fd, 16) < 0)
+        return -errno;
+    return steal_fd(&fd);
+}

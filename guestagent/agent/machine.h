@@ -1,0 +1,18 @@
+/* The agent as the first process of a virtual machine: from the initramfs to a root file system
+ * that commands can live in, and in the end back to a file system that is whole. Blocking. */
+#pragma once
+
+/* Loads the drivers, mounts everything, makes the disk the root. What is said goes to the kernel's
+ * log, which the host keeps. 0 or a negative errno: without a root there is nothing to go on with.
+ */
+int machine_boot(void);
+/* lo is up, host names are in place (called again when the name changes). */
+void machine_name(const char *hostname);
+/* The root file system takes what its device has; online. */
+void machine_grow_root(void);
+/* Kills what runs, writes everything to the disk, powers off. Does not return. */
+void machine_power_off(void) __attribute__((noreturn));
+/* The virtio-serial port of this name, opened non-blocking, or a negative errno. */
+int machine_open_port(const char *name);
+/* A listening vsock socket, or a negative errno: the machine has none. */
+int machine_listen_vsock(unsigned port);

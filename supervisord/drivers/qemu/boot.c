@@ -1,0 +1,265 @@
+/* A boot: sockets, QEMU in its jail, then the agent's first answer, all within a deadline. One that
+ * misses it is tried again once. */
+#include "supervisord/drivers/qemu/qemu.h"
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "supervisord/drivers/remains.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+#define LAUNCH_TIMEOUT_MS 15000
+#define BOOT_DEADLINE_US (30 * US_PER_S)
+#define BOOTS_MAX 2
+#define QEMU_MIB 192 /* what QEMU needs besides the machine's memory: translations, buffers */
+
+static void boot(struct qemu_guest *guest);
+
+/* --- the end of a boot that failed --- */
+
+static void close_listening(struct qemu_guest *guest)
+{
+    int *const fds[] = {&guest->qmp_fd, &guest->console_fd, &guest->agent_fd};
+    for (size_t i = 0; i < 3; i++) {
+        cleanup_close(fds[i]);
+        *fds[i] = -1;
+    }
+}
+
+static void on_cleared(void *arg)
+{
+    struct qemu_guest *guest = arg;
+    phase_finish_now(&guest->phase);
+}
+
+static void on_cleared_for_retry(void *arg)
+{
+    struct qemu_guest *guest = arg;
+    if (phase_unwanted(&guest->phase))
+        phase_finish(&guest->phase,
+                     hearth_fail(&guest->phase.failure, HEARTH_ECANCELLED, "guest_destroyed",
+                                 "the guest is being destroyed"),
+                     &guest->phase.failure);
+    else
+        boot(guest);
+}
+
+/* phase.failure says why. */
+static void give_up(struct qemu_guest *guest, bool again)
+{
+    qemu_unwatch(guest);
+    qemu_disconnect(guest);
+    close_listening(guest);
+    qemu_kill(guest);
+    tail_end(&guest->console);
+    tail_end(&guest->errors);
+    pidref_close(&guest->guest->process);
+    guest->phase.error = (int)guest->phase.failure.error;
+    again = again && guest->boots < BOOTS_MAX && !phase_unwanted(&guest->phase);
+    if (again) {
+        guest->driver->boots_retried++;
+        log_warning("boot_retried", "guest=%s detail=\"%s\"", guest->guest_id,
+                    guest->phase.failure.detail);
+        guest->phase.error = 0;
+    }
+    worker_submit(guest->driver->config.workers, qemu_clear_runtime,
+                  again ? on_cleared_for_retry : on_cleared, guest);
+}
+
+static void fail(struct qemu_guest *guest, const char *what, bool again)
+{
+    char detail[448];
+    qemu_describe_end(guest, detail, sizeof detail);
+    hearth_fail(&guest->phase.failure, HEARTH_EIO, "guest_start_failed", "%s: %s", what, detail);
+    give_up(guest, again);
+}
+
+/* --- the agent's first answer --- */
+
+static void on_ended_early(void *arg)
+{
+    fail(arg, "the machine ended before its agent answered", false);
+}
+
+static void on_deadline(void *arg)
+{
+    struct qemu_guest *guest = arg;
+    char console[300];
+    tail_text(&guest->console, console, sizeof console);
+    hearth_fail(&guest->phase.failure, HEARTH_EUNAVAILABLE, "boot_timed_out",
+                "the machine's agent did not answer within %d s%s%s",
+                (int)(BOOT_DEADLINE_US / US_PER_S), *console ? "; console: " : "", console);
+    give_up(guest, true);
+}
+
+static void on_linked(void *arg, int fd, const struct hearth_failure *failure)
+{
+    struct qemu_guest *guest = arg;
+    guest->connecting = NULL;
+    if (fd < 0) { /* the connection was closed: QEMU is about to end, or the time is over */
+        guest->phase.failure = *failure;
+        if (pidref_alive(&guest->guest->process))
+            on_deadline(guest);
+        else
+            on_ended_early(guest);
+        return;
+    }
+    guest->ready_fd = fd;
+    guest->linked = true;
+    qemu_unwatch(guest);
+    qemu_fill_facts(guest);
+    if (qemu_state_save(guest) || qemu_watch_process(guest, &guest->phase.failure)) {
+        hearth_fail(&guest->phase.failure, HEARTH_ENOMEMORY, NULL, "out of memory");
+        give_up(guest, false);
+        return;
+    }
+    phase_finish(&guest->phase, 0, NULL);
+}
+
+static int take_process(struct qemu_guest *guest, const struct child_result *result)
+{
+    int pid = atoi(result->output);
+    if (result->exit_code || pid <= 1 || pidref_open(&guest->guest->process, pid) < 0)
+        return HEARTH_EIO;
+    return watch_init(&guest->exit_watch, qemu_loop(guest), guest->guest->process.fd,
+                      on_ended_early, guest);
+}
+
+static void on_launched(void *arg, const struct child_result *result)
+{
+    struct qemu_guest *guest = arg;
+    guest->child = NULL;
+    if (take_process(guest, result)) {
+        fail(guest, result->timed_out ? "hearth-launch took too long" : "QEMU cannot be started",
+             false);
+        return;
+    }
+    /* A crash from here on finds the process by what is stored after this. */
+    guest->timer.fn = on_deadline;
+    timer_set(&guest->timer, clock_monotonic_us() + BOOT_DEADLINE_US);
+}
+
+/* --- the beginning --- */
+
+/* What QEMU says goes into a pipe that never holds it up. */
+static int follow_errors(struct qemu_guest *guest, int *ret_write_fd)
+{
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
+        return -errno;
+    *ret_write_fd = ends[1];
+    return tail_follow(&guest->errors, ends[0]) ? -ENOMEM : 0;
+}
+
+static int launch(struct qemu_guest *guest)
+{
+    auto_arguments struct arguments arguments = {0};
+    auto_close int errors_fd = -1;
+    char variable[64];
+    struct hearth_failure *failure = &guest->phase.failure;
+    int error = follow_errors(guest, &errors_fd);
+    if (error)
+        return hearth_fail_errno(failure, -error, "guest_start_failed", "cannot make a pipe");
+    qemu_command(guest, &arguments);
+    if (arguments.failed)
+        return hearth_fail(failure, HEARTH_ENOMEMORY, NULL, "out of memory");
+    snprintf(variable, sizeof variable, GUEST_ID_VARIABLE "=%s", guest->guest_id);
+    const char *const environment[] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", variable, NULL};
+    const int pass_fds[] = {guest->qmp_fd, guest->console_fd, guest->agent_fd};
+    const struct spawn_spec spec = {
+        .argv = (const char *const *)arguments.items,
+        .environment = environment,
+        .stdin_fd = -1,
+        .stdout_fd = -1,
+        .stderr_fd = errors_fd,
+        .pass_fds = pass_fds,
+        .pass_count = 3,
+        .capture_limit = 64,
+        .timeout_ms = LAUNCH_TIMEOUT_MS,
+    };
+    return spawn(&guest->child, qemu_loop(guest), &spec, on_launched, guest, failure);
+}
+
+static void boot_work(void *arg)
+{
+    struct qemu_guest *guest = arg;
+    const struct cgroup_limits limits = {
+        .mem_mib = guest->mem_mib + QEMU_MIB,
+        .vcpu_count = guest->vcpu_count,
+        .pids_max = guest->pids_max,
+    };
+    struct hearth_failure *failure = &guest->phase.failure;
+    guest->timestamp_khz = timestamp_khz(&guest->driver->made);
+    int error = qemu_kernel_find(guest->driver, &guest->kernel, failure);
+    if (!error)
+        error = qemu_initramfs(guest->driver, &guest->kernel, guest->initrd, failure);
+    if (!error)
+        error = cgroup_make(&guest->driver->cgroups, guest->guest_id, &limits, failure);
+    if (!error)
+        error = qemu_files_start(guest, failure);
+    guest->phase.error = error;
+}
+
+/* The streams are there before QEMU is: nothing it says first is missed. */
+static void on_boot_work(void *arg)
+{
+    struct qemu_guest *guest = arg;
+    struct hearth_failure *failure = &guest->phase.failure;
+    if (!guest->phase.error && phase_unwanted(&guest->phase))
+        hearth_fail(failure, HEARTH_ECANCELLED, "guest_destroyed", "the guest is being destroyed");
+    int console = failure->error ? -1 : qemu_files_connect(guest, "console");
+    if (console >= 0)
+        (void)tail_follow(&guest->console, console);
+    if (!failure->error)
+        (void)launch(guest);
+    close_listening(guest); /* QEMU alone listens: its end is an end for callers */
+    if (failure->error) {
+        give_up(guest, false);
+        return;
+    }
+    guest->connecting = guest->transport->connect(
+        guest, clock_monotonic_us() + LAUNCH_TIMEOUT_MS * US_PER_MS + BOOT_DEADLINE_US, on_linked,
+        guest);
+}
+
+static void boot(struct qemu_guest *guest)
+{
+    guest->boots++;
+    guest->linked = false;
+    guest->phase.failure = HEARTH_FAILURE_NONE;
+    tail_free(&guest->console);
+    tail_init(&guest->console, qemu_loop(guest));
+    tail_free(&guest->errors);
+    tail_init(&guest->errors, qemu_loop(guest));
+    worker_submit(guest->driver->starters, boot_work, on_boot_work, guest);
+}
+
+void qemu_start(struct driver *base, struct guest *guest, const struct guest_spec *spec,
+                guest_done done, void *arg)
+{
+    struct qemu_guest *data = qemu_guest_data(base, guest);
+    struct qemu_driver *driver = data->driver;
+    if (!phase_begin(&data->phase, PHASE_STARTING, done, arg))
+        return;
+    struct hearth_failure *failure = &data->phase.failure;
+    int error = qemu_take_spec(data, spec);
+    if (!error && !*driver->program) {
+        error = hearth_fail(failure, HEARTH_EUNAVAILABLE, "no_qemu", "QEMU is not installed");
+        hearth_failure_hint(failure, "apt-get install qemu-system-x86");
+    }
+    if (!error && pidref_alive(&guest->process))
+        error = hearth_fail(failure, HEARTH_ECONFLICT, "guest_running",
+                            "the machine is running already");
+    if (!error)
+        error = transport_choose(&data->transport, driver, driver->config.transport, failure);
+    data->boots = 0;
+    data->accelerator = driver->accelerator;
+    snprintf(data->version, sizeof data->version, "%s", driver->version);
+    if (error)
+        phase_finish_later(&data->phase, error);
+    else
+        boot(data);
+}

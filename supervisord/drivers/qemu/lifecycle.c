@@ -1,0 +1,242 @@
+#include "supervisord/drivers/qemu/qemu.h"
+
+#include "base/cleanup.h"
+#include "base/text.h"
+#include "supervisord/drivers/remains.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#define PIDS_DEFAULT 256
+#define KILL_WAIT_US (10 * US_PER_S)
+#define CONSOLE_TOLD 300 /* characters of it in a failure */
+
+static struct qemu_guest *begin(struct driver *driver, struct guest *guest, enum phase_kind kind,
+                                guest_done done, void *arg)
+{
+    struct qemu_guest *data = qemu_guest_data(driver, guest);
+    return phase_begin(&data->phase, kind, done, arg) ? data : NULL;
+}
+
+int qemu_take_spec(struct qemu_guest *guest, const struct guest_spec *spec)
+{
+    guest->vcpu_count = spec->vcpu_count;
+    guest->mem_mib = spec->mem_mib;
+    guest->disk_mib = spec->disk_mib;
+    guest->pids_max = PIDS_DEFAULT;
+    free(guest->image_path);
+    guest->image_path = text_copy(spec->image_path);
+    if (!guest->image_path)
+        return hearth_fail(&guest->phase.failure, HEARTH_EINVALID, "environment_missing",
+                           "the environment is not there any more");
+    return 0;
+}
+
+/* --- prepare --- */
+
+static void prepare_work(void *arg)
+{
+    struct qemu_guest *guest = arg;
+    guest->phase.error = qemu_files_prepare(guest, &guest->phase.failure);
+}
+
+static void prepared(void *arg)
+{
+    phase_finish_now(&((struct qemu_guest *)arg)->phase);
+}
+
+void qemu_prepare(struct driver *driver, struct guest *guest, const struct guest_spec *spec,
+                  guest_done done, void *arg)
+{
+    struct qemu_guest *data = begin(driver, guest, PHASE_PREPARING, done, arg);
+    if (!data)
+        return;
+    int error = qemu_take_spec(data, spec);
+    if (error)
+        phase_finish_later(&data->phase, error);
+    else
+        worker_submit(data->driver->starters, prepare_work, prepared, data);
+}
+
+/* --- the end of a machine --- */
+
+void qemu_unwatch(struct qemu_guest *guest)
+{
+    watch_free(&guest->exit_watch);
+    timer_unset(&guest->timer);
+}
+
+void qemu_describe_end(struct qemu_guest *guest, char *out, size_t size)
+{
+    char console[TAIL_SIZE], errors[160];
+    tail_end(&guest->console);
+    tail_end(&guest->errors);
+    tail_text(&guest->console, console, sizeof console);
+    tail_text(&guest->errors, errors, sizeof errors);
+    bool memory = cgroup_was_out_of_memory(&guest->driver->cgroups, guest->guest_id);
+    size_t length = strlen(console);
+    const char *last = length > CONSOLE_TOLD ? console + length - CONSOLE_TOLD : console;
+    const char *panic = strstr(console, "Kernel panic");
+    snprintf(out, size, "%s%s%s%s%.*s",
+             memory  ? "QEMU was killed: its memory limit was reached"
+             : panic ? "the machine's kernel panicked"
+                     : "the machine's QEMU ended",
+             *errors ? "; QEMU: " : "", errors, *console ? "; console: " : "", CONSOLE_TOLD,
+             panic ? panic : last);
+}
+
+static void on_process_end(void *arg)
+{
+    struct qemu_guest *guest = arg;
+    char detail[512];
+    qemu_unwatch(guest);
+    qemu_disconnect(guest);
+    pidref_close(&guest->guest->process);
+    qemu_describe_end(guest, detail, sizeof detail);
+    if (guest->guest->on_died)
+        guest->guest->on_died(guest->guest, detail);
+}
+
+static int watch_process(struct qemu_guest *guest, void (*fn)(void *arg))
+{
+    watch_free(&guest->exit_watch);
+    return watch_init(&guest->exit_watch, qemu_loop(guest), guest->guest->process.fd, fn, guest);
+}
+
+int qemu_watch_process(struct qemu_guest *guest, struct hearth_failure *failure)
+{
+    return watch_process(guest, on_process_end)
+               ? hearth_fail(failure, HEARTH_ENOMEMORY, "watch_failed", "cannot watch the machine")
+               : 0;
+}
+
+void qemu_kill(struct qemu_guest *guest)
+{
+    (void)pidref_signal(&guest->guest->process, SIGKILL);
+    cgroup_kill(&guest->driver->cgroups, guest->guest_id);
+}
+
+void qemu_clear_runtime(void *arg)
+{
+    struct qemu_guest *guest = arg;
+    struct hearth_failure failure;
+    int error = 0;
+    if (guest->driver->cgroups.kind == CGROUP_NONE && !remains_kill(guest->guest_id))
+        error = hearth_fail(&failure, HEARTH_EIO, "guest_unkillable",
+                            "a process of the machine does not end after SIGKILL");
+    if (!error)
+        error = cgroup_destroy(&guest->driver->cgroups, guest->guest_id, &failure);
+    if (!error)
+        error = qemu_files_stop(guest, &failure);
+    if (error && !guest->phase.error) {
+        guest->phase.error = error;
+        guest->phase.failure = failure;
+    }
+}
+
+static void finish(void *arg)
+{
+    phase_finish_now(&((struct qemu_guest *)arg)->phase);
+}
+
+static void clear_runtime(struct qemu_guest *guest)
+{
+    worker_submit(guest->driver->config.workers, qemu_clear_runtime, finish, guest);
+}
+
+/* --- stop --- */
+
+static void on_stopped(void *arg)
+{
+    struct qemu_guest *guest = arg;
+    qemu_unwatch(guest);
+    qemu_disconnect(guest);
+    tail_end(&guest->console);
+    tail_end(&guest->errors);
+    pidref_close(&guest->guest->process);
+    guest->linked = false;
+    clear_runtime(guest);
+}
+
+static void on_kill_failed(void *arg)
+{
+    struct qemu_guest *guest = arg;
+    qemu_unwatch(guest);
+    phase_finish(&guest->phase,
+                 hearth_fail(&guest->phase.failure, HEARTH_EIO, "guest_unkillable",
+                             "the machine's QEMU does not end after SIGKILL"),
+                 &guest->phase.failure);
+}
+
+static void kill_and_wait(void *arg)
+{
+    struct qemu_guest *guest = arg;
+    qemu_kill(guest);
+    guest->timer.fn = on_kill_failed;
+    timer_set(&guest->timer, clock_monotonic_us() + KILL_WAIT_US);
+}
+
+void qemu_stop(struct driver *driver, struct guest *guest, unsigned timeout_ms, guest_done done,
+               void *arg)
+{
+    struct qemu_guest *data = begin(driver, guest, PHASE_STOPPING, done, arg);
+    if (!data)
+        return;
+    qemu_unwatch(data);
+    if (!pidref_alive(&guest->process) || watch_process(data, on_stopped)) {
+        qemu_kill(data);
+        on_stopped(data);
+        return;
+    }
+    data->timer.fn = kill_and_wait;
+    timer_set(&data->timer, clock_monotonic_us() + timeout_ms * US_PER_MS);
+}
+
+/* --- destroy --- */
+
+static void remove_work(void *arg)
+{
+    struct qemu_guest *guest = arg;
+    struct hearth_failure failure;
+    qemu_clear_runtime(guest);
+    int error = qemu_files_remove(guest, &failure);
+    if (error && !guest->phase.error) {
+        guest->phase.error = error;
+        guest->phase.failure = failure;
+    }
+}
+
+static void on_destroyed(void *arg)
+{
+    struct qemu_guest *guest = arg;
+    qemu_unwatch(guest);
+    pidref_close(&guest->guest->process);
+    worker_submit(guest->driver->config.workers, remove_work, finish, guest);
+}
+
+void qemu_destroy_begin(void *arg)
+{
+    struct qemu_guest *guest = arg;
+    qemu_unwatch(guest);
+    qemu_disconnect(guest);
+    /* After a restart the process is not held yet. */
+    if (guest->guest->process.fd < 0)
+        (void)qemu_state_load(guest, NULL);
+    if (!pidref_alive(&guest->guest->process) || watch_process(guest, on_destroyed))
+        on_destroyed(guest);
+    else
+        kill_and_wait(guest);
+}
+
+void qemu_destroy(struct driver *driver, struct guest *guest, guest_done done, void *arg)
+{
+    struct qemu_guest *data = qemu_guest_data(driver, guest);
+    phase_begin_destroy(&data->phase, done, arg);
+    if (data->phase.kind == PHASE_DESTROYING)
+        return;
+    if (data->child)
+        child_kill(data->child);
+    if (data->phase.kind == PHASE_STOPPING || data->phase.kind == PHASE_STARTING)
+        qemu_kill(data);
+}

@@ -1,0 +1,139 @@
+/* What the files of the microVM driver share: the driver, a guest's data, and the pieces of work
+ * that they call in each other. Loop thread, but where a function says "blocking": those run on a
+ * worker and touch nothing but their arguments.
+ *   STATE/machines/ID/disk.qcow2            the disk: an overlay over the environment's image
+ *   STATE/machines/boot/                    initramfs files, by kernel and agent
+ *   RUNTIME/machines/ID/{agent,qmp,console} sockets on which QEMU listens; only we can reach them
+ */
+#pragma once
+
+#include "supervisord/drivers/cgroup.h"
+#include "supervisord/drivers/driver.h"
+#include "supervisord/drivers/phase.h"
+#include "supervisord/drivers/qemu/tail.h"
+#include "supervisord/drivers/qemu/timestamp.h"
+#include "supervisord/drivers/qemu/transport.h"
+#include "supervisord/spawn.h"
+
+#include <limits.h>
+
+#define QEMU_ID_RANGE                                                                              \
+    65536 /* IDs that a guest's index stands for, as root; QEMU runs as the first */
+#define QEMU_VERSION_SIZE 64
+
+/* Descriptors of QEMU, in the order in which they are passed. */
+enum { QEMU_FD_QMP = 3, QEMU_FD_CONSOLE, QEMU_FD_AGENT };
+
+struct qemu_kernel {
+    char path[PATH_MAX];    /* bzImage */
+    char modules[PATH_MAX]; /* directory of NN-NAME.ko; "": none are needed */
+    char version[80];       /* what it is known by */
+};
+
+struct qemu_driver {
+    struct driver driver;
+    struct driver_config config;
+    struct cgroups cgroups;
+    struct worker_pool *starters; /* own threads: a start does not queue behind other file work */
+    int state_fd, runtime_fd;     /* STATE/machines, RUNTIME/machines */
+    bool as_root;
+    char *launch_path, *agent_path;
+    char program[PATH_MAX]; /* QEMU; "": not found */
+    char version[QEMU_VERSION_SIZE];
+    char boot_id[40];
+    const char *accelerator; /* "kvm", "tcg" */
+    struct timestamp made;   /* when the driver was */
+    struct driver_probe probe;
+    uint64_t boots_retried; /* a first boot missed its deadline */
+};
+
+/* guest->driver_data */
+struct qemu_guest {
+    struct phase phase;
+    struct qemu_driver *driver;
+    struct guest *guest;
+    char guest_id[sizeof((struct guest *)0)->guest_id];
+    uid_t owner; /* QEMU's user, as the host sees it */
+    const struct vm_transport *transport;
+    const char *accelerator;
+    char version[QEMU_VERSION_SIZE];
+    struct watch exit_watch;
+    struct timer timer;
+    struct child *child;
+    struct tail console, errors;
+    void *connecting;         /* by the transport; NULL: nothing under way */
+    struct qemu_asked *asked; /* a connect of the driver's that waits for it; NULL */
+    int ready_fd;             /* the first stream, until connect asks for it; -1 */
+    bool linked;              /* the agent has answered since QEMU was started */
+    unsigned boots;           /* of this start */
+    /* In and out of the work on a worker. */
+    uint32_t vcpu_count, mem_mib, disk_mib, pids_max;
+    char *image_path;       /* the environment's */
+    unsigned timestamp_khz; /* of the host's counter; 0: it has none */
+    struct qemu_kernel kernel;
+    char initrd[PATH_MAX];
+    int qmp_fd, console_fd, agent_fd; /* listening, to be passed; -1 */
+};
+
+/* qemu.c: the guest's data, made if it is not there yet. */
+struct qemu_guest *qemu_guest_data(struct driver *driver, struct guest *guest);
+void qemu_fill_facts(struct qemu_guest *guest);
+struct loop *qemu_loop(const struct qemu_guest *guest);
+
+/* lifecycle.c */
+void qemu_prepare(struct driver *driver, struct guest *guest, const struct guest_spec *spec,
+                  guest_done done, void *arg);
+void qemu_stop(struct driver *driver, struct guest *guest, unsigned timeout_ms, guest_done done,
+               void *arg);
+void qemu_destroy(struct driver *driver, struct guest *guest, guest_done done, void *arg);
+void qemu_destroy_begin(void *guest);
+/* Copies what outlives the call. */
+int qemu_take_spec(struct qemu_guest *guest, const struct guest_spec *spec);
+/* Tells on_died when guest->process ends. */
+int qemu_watch_process(struct qemu_guest *guest, struct hearth_failure *failure);
+void qemu_unwatch(struct qemu_guest *guest);
+void qemu_kill(struct qemu_guest *guest);
+/* Hangs up whatever is connected or being connected. */
+void qemu_disconnect(struct qemu_guest *guest);
+/* Blocking, as a worker's job with the guest: groups, runtime directory. */
+void qemu_clear_runtime(void *guest);
+/* Why the machine ended, as far as its console and QEMU tell, bounded. */
+void qemu_describe_end(struct qemu_guest *guest, char *out, size_t size);
+
+/* boot.c */
+void qemu_start(struct driver *driver, struct guest *guest, const struct guest_spec *spec,
+                guest_done done, void *arg);
+
+/* command.c: hearth-launch and QEMU with all their arguments. */
+void qemu_command(const struct qemu_guest *guest, struct arguments *arguments);
+
+/* files.c, blocking. */
+int qemu_files_prepare(struct qemu_guest *guest, struct hearth_failure *failure);
+int qemu_files_start(struct qemu_guest *guest, struct hearth_failure *failure);
+int qemu_files_stop(struct qemu_guest *guest, struct hearth_failure *failure);
+int qemu_files_remove(struct qemu_guest *guest, struct hearth_failure *failure);
+void qemu_files_each(const struct qemu_driver *driver,
+                     void (*visit)(void *arg, const char *guest_id), void *arg);
+/* A listening socket RUNTIME/machines/ID/NAME; or a negative errno. */
+int qemu_files_listen(const struct qemu_guest *guest, const char *name);
+/* Not blocking: a stream to it, connected at once; or a negative errno. */
+int qemu_files_connect(const struct qemu_guest *guest, const char *name);
+
+/* kernel.c: the one that was configured, or that IMAGE_DIR has. HEARTH_ENOTFOUND `kernel_missing`.
+ * Reads a small file. */
+int qemu_kernel_find(const struct qemu_driver *driver, struct qemu_kernel *ret_kernel,
+                     struct hearth_failure *failure);
+/* initramfs.c, blocking: the path of the file for this kernel and agent, made if it is not there.
+ */
+int qemu_initramfs(const struct qemu_driver *driver, const struct qemu_kernel *kernel,
+                   char ret_path[PATH_MAX], struct hearth_failure *failure);
+
+/* adopt.c: guest->driver_state, the text that outlives the daemon. */
+int qemu_state_save(struct qemu_guest *guest);
+/* Fills process and facts. HEARTH_ENOTFOUND `guest_gone`. */
+int qemu_state_load(struct qemu_guest *guest, struct hearth_failure *failure);
+void qemu_adopt(struct driver *driver, struct guest *guest, guest_done done, void *arg);
+
+/* probe.c */
+void qemu_probe(struct driver *driver, driver_probed done, void *arg);
+void qemu_program_find(struct qemu_driver *driver);

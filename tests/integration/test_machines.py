@@ -1,0 +1,126 @@
+"""Workspaces in microVMs: real QEMU, by TCG where there is no KVM. Everything but the boot is shared."""
+
+import os
+import pathlib
+import signal
+
+import pytest
+
+from conftest import Workspace
+
+MEM_MIB = 256
+
+
+@pytest.fixture(scope="module")
+def machine_daemon(images):
+    from harness import daemon as harness_daemon
+    hearthd = harness_daemon.Hearthd(images, driver="qemu")
+    try:
+        yield hearthd.start()
+    finally:
+        hearthd.destroy()
+
+
+@pytest.fixture(scope="module")
+def machine(machine_daemon):
+    with machine_daemon.client(timeout=300) as client:
+        yield Workspace(client, mem_mib=MEM_MIB, disk_mib=3000)
+
+
+def qemu_of(hearthd, status):
+    """The process of the one machine that runs."""
+    pids = [pid for pid in hearthd.guest_pids()
+            if b"qemu" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()]
+    assert len(pids) == 1, status
+    return pids[0]
+
+
+def wait_for_state(client, workspace, state):
+    while (status := client.get(workspace.path))["state"] != state:
+        assert status["state"] in ("started", "creating", state)
+    return status
+
+
+def test_a_machine_is_what_was_asked_for(machine):
+    status = machine.status()
+    assert (status["isolation"], status["execution_mode"]) == ("vm", "guest_serial")
+    assert status["vm_accelerator"] in ("kvm", "tcg")
+    seen = machine.exec("uname -r; id -u; cat /etc/hostname; hostname; free -m | awk 'NR==2 {print $2}'; "
+                        "df -m / | awk 'NR==2 {print $2}'; cat /sys/class/net/*/address")["stdout"].split()
+    assert "cloud" in seen[0] and seen[1] == "0" and seen[2] == seen[3]
+    assert 128 < int(seen[4]) <= MEM_MIB
+    assert 2500 < int(seen[5]) <= 3000  # grown to disk_mib
+    assert seen[6:] == ["00:00:00:00:00:00"]  # lo alone
+
+
+def test_files_go_in_and_out(machine):
+    machine.write("dir/note", "from outside\n")
+    assert machine.exec("cat dir/note; printf inside > back")["stdout"] == "from outside\n"
+    assert machine.read("back")["content"] == "inside"
+    big = os.urandom(3 << 20)
+    reply = machine.client.request("PUT", f"{machine.path}/files/content", body=big,
+                                   query={"path": "big"},
+                                   headers={"Content-Type": "application/octet-stream"})
+    assert reply.status == 200
+    back = machine.client.request("GET", f"{machine.path}/files/content", query={"path": "big"},
+                                  headers={"Accept": "application/octet-stream"})
+    assert back.body == big
+
+
+def test_qemu_is_in_a_jail(machine_daemon, machine):
+    pid = qemu_of(machine_daemon, machine.status())
+    process = pathlib.Path(f"/proc/{pid}")
+    status = dict(line.split(":\t", 1) for line in (process / "status").read_text().splitlines()
+                  if ":\t" in line)
+    assert status["Seccomp"] == "2" and status["NoNewPrivs"] == "1"
+    assert int(status["CapEff"], 16) == 0 and status["NSpid"].split()[-1] == "1"
+    if os.geteuid() == 0:
+        assert int(status["Uid"].split()[0]) >= 65536
+    assert {path.name for path in (process / "root").iterdir()} <= {
+        "usr", "lib", "lib64", "bin", "etc", "dev", "kernel", "initrd", "base", "guest"}
+    assert len((process / "net" / "dev").read_text().splitlines()) == 3  # two of heading, lo
+    for name in ("mnt", "pid", "net", "ipc", "uts"):
+        assert os.readlink(process / "ns" / name) != os.readlink(f"/proc/self/ns/{name}")
+
+
+def test_a_killed_daemon_takes_its_machines_back(machine_daemon, machine):
+    pid = qemu_of(machine_daemon, machine.status())
+    state = machine.exec("while [ ! -e go ]; do sleep 0.2; done; echo lived", detach=True)
+    machine_daemon.kill9()
+    machine_daemon.start()
+    with machine_daemon.client(timeout=300) as client:
+        again = Workspace.__new__(Workspace)
+        again.client, again.path = client, machine.path
+        assert qemu_of(machine_daemon, again.status()) == pid
+        assert again.status()["execution_mode"] == "guest_serial"
+        again.write("go", "")
+        while (final := client.get(f"{machine.path}/execs/{state['exec_id']}", wait_ms=60000))["running"]:
+            pass
+        assert (final["exit_code"], final["stdout"]) == (0, "lived\n")
+    machine.client.url = machine_daemon.url
+
+
+def test_stop_is_orderly_and_start_has_the_same_disk(machine_daemon, machine):
+    machine.exec("echo kept > /var/kept; dd if=/dev/urandom of=blob bs=64k count=16 2>/dev/null; "
+                 "md5sum blob > sum")
+    assert machine.client.post(f"{machine.path}/stop")["state"] == "stopped"
+    assert machine_daemon.guest_pids() == []
+    assert machine.client.post(f"{machine.path}/start")["state"] == "started"
+    result = machine.exec("cat /var/kept; md5sum -c sum; dmesg | grep -c 'recovery complete'")
+    assert result["stdout"] == "kept\nblob: OK\n0\n"
+
+
+def test_a_machine_that_dies_is_failed_with_its_reason_and_starts_again(machine_daemon, machine):
+    os.kill(qemu_of(machine_daemon, machine.status()), signal.SIGKILL)
+    status = wait_for_state(machine.client, machine, "failed")
+    assert status["metadata"]["failure_code"] == "guest_died"
+    assert machine.client.post(f"{machine.path}/start")["state"] == "started"
+    assert machine.exec("echo up")["stdout"] == "up\n"
+
+
+def test_a_panic_is_told_with_the_console(machine):
+    machine.client.request("POST", f"{machine.path}/exec",
+                           {"command": "echo 1 > /proc/sys/kernel/sysrq; echo c > /proc/sysrq-trigger"})
+    status = wait_for_state(machine.client, machine, "failed")
+    assert "panicked" in status["metadata"]["failure_detail"]
+    assert "sysrq" in status["metadata"]["failure_detail"]

@@ -1,0 +1,294 @@
+/* The parts of the microVM driver that need no QEMU: how a stream begins, what a console leaves,
+ * the disk's header. */
+#include "base/cleanup.h"
+#include "guestagent/preamble.h"
+#include "supervisord/drivers/qemu/opening.h"
+#include "supervisord/drivers/qemu/overlay.h"
+#include "supervisord/drivers/qemu/tail.h"
+
+#include <check.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static struct loop *loop;
+static int host_end, guest_end;
+
+static void setup(void)
+{
+    int ends[2];
+    ck_assert_int_eq(loop_new(&loop, NULL), 0);
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    host_end = ends[0];
+    guest_end = ends[1];
+    fcntl(host_end, F_SETFL, O_NONBLOCK);
+}
+
+static void teardown(void)
+{
+    loop_free(loop);
+    close(guest_end);
+}
+
+/* --- records --- */
+
+static struct preamble make(enum preamble_kind kind, uint8_t nonce)
+{
+    struct preamble preamble = {.kind = kind};
+    memset(preamble.nonce, nonce, sizeof preamble.nonce);
+    return preamble;
+}
+
+/* Reads a stream as an end does, never more than it may; gives how many bytes that took. */
+static size_t scan(const uint8_t *data, size_t length, struct preamble *ret_preamble)
+{
+    struct preamble_scanner scanner = {0};
+    size_t taken = 0;
+    while (taken < length) {
+        size_t piece = preamble_scanner_wants(&scanner);
+        if (piece > length - taken)
+            piece = length - taken;
+        bool found = preamble_scanner_feed(&scanner, data + taken, piece, ret_preamble);
+        taken += piece;
+        if (found)
+            return taken;
+    }
+    return 0;
+}
+
+START_TEST(a_record_is_found_behind_anything_and_nothing_after_it_is_taken)
+{
+    static const size_t pads[] = {0, 1, 2, 3, 4, 5, 9, 27, 28, 29, 1000};
+    for (size_t i = 0; i < sizeof pads / sizeof *pads; i++)
+        for (int kind = 0; kind < 2; kind++) {
+            uint8_t stream[1200];
+            struct preamble made = make(PREAMBLE_BEGIN, 7), found;
+            memset(stream, kind ? PREAMBLE_PAD : 'h', pads[i]);
+            preamble_encode(&made, stream + pads[i]);
+            memset(stream + pads[i] + PREAMBLE_SIZE, 'x', 100);
+            ck_assert_uint_eq(scan(stream, pads[i] + PREAMBLE_SIZE + 100, &found),
+                              pads[i] + PREAMBLE_SIZE);
+            ck_assert_int_eq(found.kind, PREAMBLE_BEGIN);
+            ck_assert_mem_eq(found.nonce, made.nonce, sizeof made.nonce);
+        }
+}
+END_TEST
+
+START_TEST(what_is_no_record_is_none)
+{
+    uint8_t stream[PREAMBLE_SIZE];
+    struct preamble made = make(PREAMBLE_OFFER, 1), found;
+    for (size_t i = 0; i < 12; i++) {
+        preamble_encode(&made, stream);
+        stream[i] ^= 0x20;
+        ck_assert_uint_eq(scan(stream, sizeof stream, &found), 0);
+    }
+}
+END_TEST
+
+/* --- the host's end --- */
+
+static struct hearth_failure failure;
+static int opened_fd, told;
+
+static void on_opened(void *arg, int fd, const struct hearth_failure *why)
+{
+    (void)arg;
+    told++;
+    opened_fd = fd;
+    if (why)
+        failure = *why;
+    loop_stop(loop);
+}
+
+static void say(enum preamble_kind kind, const uint8_t *nonce)
+{
+    uint8_t bytes[PREAMBLE_SIZE];
+    struct preamble preamble = {.kind = kind};
+    memcpy(preamble.nonce, nonce, sizeof preamble.nonce);
+    preamble_encode(&preamble, bytes);
+    ck_assert_int_eq(write(guest_end, bytes, sizeof bytes), sizeof bytes);
+}
+
+static struct preamble hear(enum preamble_kind kind)
+{
+    struct preamble_scanner scanner = {0};
+    struct preamble preamble;
+    for (;;) {
+        uint8_t bytes[PREAMBLE_SIZE];
+        ssize_t length = read(guest_end, bytes, preamble_scanner_wants(&scanner));
+        if (length <= 0)
+            exit(1);
+        if (preamble_scanner_feed(&scanner, bytes, (size_t)length, &preamble) &&
+            preamble.kind == kind)
+            return preamble;
+    }
+}
+
+static void open_stream(bool used, int64_t within_us)
+{
+    told = 0;
+    opened_fd = -1;
+    ck_assert_ptr_nonnull(
+        opening_begin(loop, host_end, used, clock_monotonic_us() + within_us, on_opened, NULL));
+    ck_assert_int_eq(told, 0);
+    loop_run(loop);
+    ck_assert_int_eq(told, 1);
+}
+
+/* A guest in a process of its own, as it does what `script` says. */
+static pid_t guest(void (*script)(void))
+{
+    pid_t pid = fork();
+    ck_assert_int_ge(pid, 0);
+    if (pid == 0) {
+        close(host_end);
+        script();
+        exit(0);
+    }
+    return pid;
+}
+
+static void answer_after_rubbish(void)
+{
+    char rubbish[3000];
+    uint8_t other[PREAMBLE_NONCE_SIZE] = {1};
+    memset(rubbish, PREAMBLE_PAD, sizeof rubbish);
+    ck_assert_int_eq(write(guest_end, rubbish, sizeof rubbish), sizeof rubbish);
+    say(PREAMBLE_BEGUN, other); /* to a daemon that is dead */
+    struct preamble offer = hear(PREAMBLE_OFFER);
+    say(PREAMBLE_ACCEPT, offer.nonce);
+    say(PREAMBLE_ACCEPT, offer.nonce); /* to a second offer */
+    struct preamble begin = hear(PREAMBLE_BEGIN);
+    say(PREAMBLE_BEGUN, begin.nonce);
+    ck_assert_int_eq(write(guest_end, "clean", 5), 5);
+}
+
+START_TEST(stale_bytes_are_skipped_and_the_first_clean_one_is_there)
+{
+    char text[8] = "";
+    pid_t pid = guest(answer_after_rubbish);
+    open_stream(true, 20 * US_PER_S);
+    ck_assert_int_ge(opened_fd, 0);
+    fcntl(opened_fd, F_SETFL, 0);
+    ck_assert_int_eq(recv(opened_fd, text, 5, MSG_WAITALL), 5);
+    ck_assert_str_eq(text, "clean");
+    close(opened_fd);
+    waitpid(pid, NULL, 0);
+}
+END_TEST
+
+/* As a link that takes what comes for the rest of a frame, then breaks: the bytes that it had read
+ * with it are lost. */
+static void swallow_a_frame(void)
+{
+    size_t left = (size_t)256 << 10;
+    char bytes[4096];
+    while (left) {
+        ssize_t length = read(guest_end, bytes, left < sizeof bytes ? left : sizeof bytes);
+        if (length <= 0)
+            exit(1);
+        left -= (size_t)length;
+    }
+    answer_after_rubbish();
+}
+
+START_TEST(half_a_frame_of_an_old_link_is_flushed_out)
+{
+    pid_t pid = guest(swallow_a_frame);
+    open_stream(true, 20 * US_PER_S);
+    ck_assert_int_ge(opened_fd, 0);
+    close(opened_fd);
+    waitpid(pid, NULL, 0);
+}
+END_TEST
+
+static void wait_for_the_end(void)
+{
+    char bytes[4096];
+    while (read(guest_end, bytes, sizeof bytes) > 0)
+        continue;
+}
+
+START_TEST(a_guest_that_does_not_answer_is_given_up)
+{
+    pid_t pid = guest(wait_for_the_end);
+    open_stream(false, 100 * US_PER_MS);
+    ck_assert_int_eq(opened_fd, -1);
+    ck_assert_str_eq(failure.code, "guest_unreachable");
+    loop_free(loop);
+    loop = NULL;
+    waitpid(pid, NULL, 0);
+    ck_assert_int_eq(loop_new(&loop, NULL), 0);
+}
+END_TEST
+
+/* --- tails --- */
+
+START_TEST(a_tail_keeps_the_last_and_makes_it_printable)
+{
+    struct tail tail;
+    char text[64], *lines;
+    size_t length;
+    FILE *stream = open_memstream(&lines, &length);
+    for (int i = 0; i < 3000; i++)
+        fprintf(stream, "line %d\r\n", i);
+    fprintf(stream, "\x1b[31mthe\n\n end \xc3\xa4\n");
+    fclose(stream);
+    ck_assert_uint_gt(length, TAIL_SIZE);
+    ck_assert_int_eq(write(guest_end, lines, length), length);
+    free(lines);
+    tail_init(&tail, loop);
+    ck_assert_int_eq(tail_follow(&tail, dup(host_end)), 0);
+    tail_end(&tail); /* takes one ring's worth */
+    ck_assert_int_eq(tail_follow(&tail, dup(host_end)), 0);
+    tail_end(&tail);
+    ck_assert_int_eq(tail_follow(&tail, host_end), 0);
+    tail_end(&tail);
+    tail_text(&tail, text, 25);
+    ck_assert_str_eq(text, "2999 ?[31mthe end ??");
+    tail_free(&tail);
+}
+END_TEST
+
+/* --- overlays --- */
+
+START_TEST(an_overlay_is_what_qemu_takes_for_one)
+{
+    char path[] = "/tmp/hearth-overlay-XXXXXX", command[200];
+    auto_close int fd = mkstemp(path);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(overlay_write(fd, UINT64_C(5) << 30), 0);
+    snprintf(command, sizeof command,
+             "qemu-img check -q %s && qemu-img info --output=json %s | grep -q 5368709120", path,
+             path);
+    ck_assert_int_eq(system(command), 0);
+    ck_assert_int_eq(overlay_write(fd, UINT64_C(1) << 50), -27);
+    unlink(path);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("machine");
+    TCase *cases = tcase_create("machine");
+    tcase_set_timeout(cases, 60);
+    tcase_add_checked_fixture(cases, setup, teardown);
+    tcase_add_test(cases, a_record_is_found_behind_anything_and_nothing_after_it_is_taken);
+    tcase_add_test(cases, what_is_no_record_is_none);
+    tcase_add_test(cases, stale_bytes_are_skipped_and_the_first_clean_one_is_there);
+    tcase_add_test(cases, half_a_frame_of_an_old_link_is_flushed_out);
+    tcase_add_test(cases, a_guest_that_does_not_answer_is_given_up);
+    tcase_add_test(cases, a_tail_keeps_the_last_and_makes_it_printable);
+    tcase_add_test(cases, an_overlay_is_what_qemu_takes_for_one);
+    suite_add_tcase(suite, cases);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
