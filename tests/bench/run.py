@@ -27,9 +27,11 @@ sys.path.insert(0, str(HERE.parent))
 if "--bin" in sys.argv[:-1]:
     os.environ["HEARTH_BIN"] = sys.argv[sys.argv.index("--bin") + 1]
 
+import mcp_times  # noqa: E402
 import peers  # noqa: E402
 from harness import daemon as harness_daemon  # noqa: E402
 from harness import images  # noqa: E402
+from harness.mcp import Stdio  # noqa: E402
 
 LARGE = 64 << 20
 KNOWN = 2000
@@ -255,6 +257,35 @@ class Figures:
             self.bench.row("hearth workspace status; curl", milliseconds(ours),
                            milliseconds(peer), ours / peer, "< 3 x", ours < 3 * peer)
 
+    def mcp(self):
+        url = f"unix://{self.daemon.socket_path}"
+        hearth = str(self.bench.build / "bin/hearth")
+        ours, version = self.bench.pairs(lambda: mcp_times.ready([hearth, "mcp", "serve"], url),
+                                         lambda: mcp_times.version(hearth), repeats=15)
+        self.bench.row("mcp serve, spawn to tools/list; hearth --version", milliseconds(ours),
+                       milliseconds(version), ours / version, "< 3 x", ours < 3 * version)
+        if peer_command := mcp_times.peer_command():
+            ours, peer = self.bench.pairs(lambda: mcp_times.ready([hearth, "mcp", "serve"], url),
+                                          lambda: mcp_times.ready(peer_command))
+            self.bench.row("the same; FastMCP's hello", milliseconds(ours), milliseconds(peer),
+                           ours / peer, "< 0.05 x", ours < peer / 20)
+        else:
+            self.bench.note("no mcp 1.x for a FastMCP server: make deps")
+        with self.workspace() as path, Stdio(url) as stdio, self.daemon.unix_client() as client:
+            workspace_id = path.rsplit("/", 1)[1]
+            stdio.initialize()
+            ours, peer = self.bench.pairs(lambda: mcp_times.call(stdio, workspace_id),
+                                          lambda: mcp_times.rest_call(client, workspace_id),
+                                          repeats=300)
+            self.bench.row("status by tools/call; by REST", milliseconds(ours), milliseconds(peer),
+                           ours / peer, "+ 0.5 ms", ours < peer + 500)
+            pinged, last = (statistics.median(values) for values in zip(
+                *(mcp_times.together(url, workspace_id) for _ in range(3))))
+            self.bench.row("ping beside two `sleep 1` by MCP", milliseconds(pinged), "", None,
+                           "< 50 ms", pinged < 50000)
+            self.bench.row("the two `sleep 1`", milliseconds(last), "", None, "< 1200 ms",
+                           last < 1200000)
+
     def memory(self, what, limit_mib, pid, file="status", key="VmRSS"):
         kib = proc_kib(pid, file, key)
         self.bench.row(what, mebibytes(kib), "", None, f"< {limit_mib} MiB",
@@ -335,6 +366,7 @@ def measure(bench, stack):
     figures.small_file()
     figures.requests()
     figures.command_line()
+    figures.mcp()
     figures.guest_memory()
     try:
         podman = peers.Podman(tree)
