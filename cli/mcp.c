@@ -218,7 +218,7 @@ static int run_pump(struct cli *cli, struct pump *pump, const struct endpoint *e
     struct hearth_failure failure;
     int error = connect_stream(pump, endpoint, profile, &failure);
     if (!error && (pipe2(pump->done_pipe, O_CLOEXEC | O_NONBLOCK) < 0 ||
-                   mcp_files_open(&pump->files, endpoint, pump->done_pipe[1])))
+                   mcp_files_open(&pump->files, endpoint, profile, pump->done_pipe[1])))
         error = hearth_fail(&failure, HEARTH_ENOMEMORY, "out_of_memory", "out of memory");
     while (!error && !over(pump))
         if ((error = turn(pump)))

@@ -1,6 +1,7 @@
 #include "cli/mcp_files.h"
 
 #include "cli/command.h"
+#include "cli/mcp_output.h"
 #include "cli/upload.h"
 
 #include <fcntl.h>
@@ -14,6 +15,7 @@
 
 struct mcp_files {
     const struct endpoint *endpoint;
+    const char *profile;
     int done_fd;
     pthread_mutex_t lock;
     struct buf to_daemon, to_client;
@@ -30,16 +32,24 @@ static const struct {
 } uploads[] = {{"workspace_create", "seed_path", "seed_upload"},
                {"workspace_sync_push", "source_path", "upload_id"}};
 
-int mcp_files_open(struct mcp_files **ret_files, const struct endpoint *endpoint, int done_fd)
+int mcp_files_open(struct mcp_files **ret_files, const struct endpoint *endpoint,
+                   const char *profile, int done_fd)
 {
     struct mcp_files *files = calloc(1, sizeof *files);
     if (!files)
         return HEARTH_ENOMEMORY;
     files->endpoint = endpoint;
+    files->profile = profile;
     files->done_fd = done_fd;
     pthread_mutex_init(&files->lock, NULL);
     *ret_files = files;
     return 0;
+}
+
+static void job_free(struct job *job)
+{
+    cJSON_Delete(job->message);
+    free(job);
 }
 
 static void give(struct mcp_files *files, struct buf *out, cJSON *message)
@@ -59,17 +69,11 @@ static const char *text_of(const cJSON *object, const char *name)
     return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, name));
 }
 
-/* The daemon's own problem where there is one, else ours, as a failed tool call. */
-static void fail(struct job *job, const struct hearth_failure *failure, const char *argument)
+/* Answers a call: text is its only block; structured (taken) is its result, NULL: it has failed. */
+static void answer_with(struct job *job, const char *text, cJSON *structured)
 {
     const cJSON *params = cJSON_GetObjectItemCaseSensitive(job->message, "params");
     const cJSON *meta = cJSON_GetObjectItemCaseSensitive(params, "_meta");
-    struct hearth_failure told = *failure;
-    char pointer[64];
-    snprintf(pointer, sizeof pointer, "/%s", argument);
-    hearth_failure_field(&told, pointer);
-    cJSON *problem = cli_problem(&told);
-    char *text = cJSON_PrintUnformatted(problem);
     cJSON *answer = cJSON_CreateObject(), *block = cJSON_CreateObject();
     cJSON_AddStringToObject(answer, "jsonrpc", "2.0");
     cJSON_AddItemToObject(
@@ -78,13 +82,46 @@ static void fail(struct job *job, const struct hearth_failure *failure, const ch
     if (cJSON_HasObjectItem(meta, META_VERSION))
         cJSON_AddStringToObject(result, "resultType", "complete");
     cJSON_AddStringToObject(block, "type", "text");
-    cJSON_AddStringToObject(block, "text", text ? text : "{}");
+    cJSON_AddStringToObject(block, "text", text);
     cJSON_AddItemToArray(cJSON_AddArrayToObject(result, "content"), block);
-    cJSON_AddTrueToObject(result, "isError");
+    if (structured)
+        cJSON_AddItemToObject(result, "structuredContent", structured);
+    cJSON_AddBoolToObject(result, "isError", !structured);
     give(job->files, &job->files->to_client, answer);
+    cJSON_Delete(answer);
+}
+
+static void fail(struct job *job, const struct hearth_failure *failure, const char *argument)
+{
+    struct hearth_failure told = *failure;
+    char pointer[64];
+    snprintf(pointer, sizeof pointer, "/%s", argument);
+    hearth_failure_field(&told, pointer);
+    cJSON *problem = cli_problem(&told);
+    char *text = cJSON_PrintUnformatted(problem);
+    answer_with(job, text ? text : "{}", NULL);
     cJSON_free(text);
     cJSON_Delete(problem);
-    cJSON_Delete(answer);
+}
+
+/* The command's JSON is the tool's result, or the problem. */
+static void write_out(struct job *job, const char *tool, const cJSON *arguments)
+{
+    auto_buf struct buf out = {0};
+    struct hearth_failure failure;
+    int status = mcp_output_run(tool, arguments, &out);
+    cJSON *told = out.length ? cJSON_ParseWithLength(out.data, out.length) : NULL;
+    char *text = told ? cJSON_PrintUnformatted(told) : NULL;
+    if (text && status >= 0) {
+        answer_with(job, text, status == 0 ? told : NULL);
+        if (status == 0)
+            told = NULL;
+    } else {
+        hearth_fail(&failure, HEARTH_EIO, "cannot_write", "the command that writes it has failed");
+        fail(job, &failure, "output_path");
+    }
+    cJSON_free(text);
+    cJSON_Delete(told);
 }
 
 static int upload(struct job *job, cJSON *arguments, const char *path_name, const char *upload_name,
@@ -141,6 +178,11 @@ static void *work(void *arg)
     const char *tool = text_of(params, "name"), *blamed = NULL;
     struct hearth_failure failure;
     cJSON *secret;
+    if (mcp_output_concerns_us(tool, arguments, job->files->profile)) {
+        write_out(job, tool, arguments);
+        job_free(job);
+        return NULL;
+    }
     for (size_t i = 0; i < sizeof uploads / sizeof *uploads && !blamed; i++)
         if (strcmp(uploads[i].tool, tool) == 0 && text_of(arguments, uploads[i].path) &&
             upload(job, arguments, uploads[i].path, uploads[i].upload, &failure))
@@ -154,13 +196,12 @@ static void *work(void *arg)
         fail(job, &failure, blamed);
     else
         give(job->files, &job->files->to_daemon, job->message);
-    cJSON_Delete(job->message);
-    free(job);
+    job_free(job);
     return NULL;
 }
 
 /* Has the call something for us to do? */
-static bool concerns_us(const cJSON *message)
+static bool concerns_us(const cJSON *message, const char *profile)
 {
     const cJSON *params = cJSON_GetObjectItemCaseSensitive(message, "params");
     const cJSON *arguments = cJSON_GetObjectItemCaseSensitive(params, "arguments");
@@ -169,6 +210,8 @@ static bool concerns_us(const cJSON *message)
     if (!method || strcmp(method, "tools/call") != 0 || !tool ||
         !cJSON_HasObjectItem(message, "id"))
         return false;
+    if (mcp_output_concerns_us(tool, arguments, profile))
+        return true;
     for (size_t i = 0; i < sizeof uploads / sizeof *uploads; i++)
         if (strcmp(uploads[i].tool, tool) == 0 && text_of(arguments, uploads[i].path) &&
             !text_of(arguments, uploads[i].upload))
@@ -193,7 +236,7 @@ bool mcp_files_take(struct mcp_files *files, const char *line, size_t length)
     pthread_t thread;
     pthread_attr_t attributes;
     cJSON *message = may_concern_us(line, length) ? cJSON_ParseWithLength(line, length) : NULL;
-    struct job *job = concerns_us(message) ? malloc(sizeof *job) : NULL;
+    struct job *job = concerns_us(message, files->profile) ? malloc(sizeof *job) : NULL;
     bool started = false;
     if (job && !pthread_attr_init(&attributes)) {
         *job = (struct job){files, message};

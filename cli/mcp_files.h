@@ -1,5 +1,6 @@
 /* Host paths in MCP's tool calls. Over stdio they are this user's own: what a call names is packed
- * and uploaded from here, as the other commands do, before the daemon sees the call. Each such call
+ * and uploaded from here, as the other commands do, before the daemon sees the call; what a call is
+ * to write is written by those commands. Each such call
  * has a thread of its own, so that the rest of the connection goes on. */
 #pragma once
 
@@ -8,8 +9,9 @@
 
 struct mcp_files;
 
-/* endpoint is borrowed. done_fd is written to when something can be taken. */
-int mcp_files_open(struct mcp_files **ret_files, const struct endpoint *endpoint, int done_fd);
+/* endpoint and profile are borrowed. done_fd is written to when something can be taken. */
+int mcp_files_open(struct mcp_files **ret_files, const struct endpoint *endpoint,
+                   const char *profile, int done_fd);
 
 /* Takes the line where it is a call that names a path here; false: it goes to the daemon as it is.
  */

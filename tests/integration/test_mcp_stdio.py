@@ -522,3 +522,31 @@ def test_a_seed_path_that_is_not_there_is_a_problem_of_the_call(stdio):
     problem = json.loads(result["content"][0]["text"])
     assert result["isError"] is True and problem["field"] == "/seed_path"
     assert "structuredContent" not in result
+
+
+def test_a_source_path_is_pushed_and_an_output_path_written_here(stdio, shared, tmp_path):
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source/pushed").write_text("from here")
+    pushed = stdio.call("workspace_sync_push", {
+        "workspace_id": shared, "source_path": str(tmp_path / "source"), "dest": "sub"})
+    assert pushed["structuredContent"]["workspace_sync"]["entry_count"] == 1
+    call = {"workspace_id": shared, "path": "sub", "output_path": str(tmp_path / "out put")}
+    exported = stdio.call("workspace_export", call)
+    assert exported["isError"] is False
+    assert json.loads(exported["content"][0]["text"]) == exported["structuredContent"]
+    assert exported["structuredContent"]["output_path"] == str(tmp_path / "out put")
+    assert (tmp_path / "out put/pushed").read_text() == "from here"
+    for wrong, code in (({}, "output_exists"), ({"path": "nothing", "output_path": str(
+            tmp_path / "other")}, "file_not_found"), ({"bogus": 1}, "unknown_argument")):
+        failed = stdio.call("workspace_export", {**call, **wrong})
+        assert failed["isError"] is True and "structuredContent" not in failed
+        assert json.loads(failed["content"][0]["text"])["code"] == code
+
+
+def test_a_tool_of_another_profile_writes_nothing(url, shared, tmp_path):
+    with Stdio(url, "--profile", "vm-run") as stdio:
+        stdio.initialize()
+        assert stdio.error("tools/call", {"name": "workspace_export", "arguments": {
+            "workspace_id": shared, "path": ".", "output_path": str(tmp_path / "out")}})[
+                "code"] == -32602
+    assert not list(tmp_path.iterdir())
