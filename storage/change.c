@@ -184,6 +184,42 @@ void change_put_upload(struct change *change, const struct row_upload *row)
     keep_text(change, &kept->compression);
 }
 
+static int apply_put_snapshot(struct db *db, const void *row, struct hearth_failure *failure)
+{
+    return rows_put_snapshot(db, row, failure);
+}
+
+static int apply_delete_snapshot(struct db *db, const void *arg, struct hearth_failure *failure)
+{
+    const struct row_snapshot *row = arg;
+    return rows_delete_snapshot(db, row->workspace_id, row->name, failure);
+}
+
+static void add_snapshot(struct change *change,
+                         int (*apply)(struct db *db, const void *row,
+                                      struct hearth_failure *failure),
+                         const struct row_snapshot *row)
+{
+    struct row_snapshot *kept = add(change, apply, row, sizeof *row);
+    if (!kept)
+        return;
+    keep_text(change, &kept->workspace_id);
+    keep_text(change, &kept->name);
+    keep_text(change, &kept->tenant_id);
+    keep_text(change, &kept->kind);
+}
+
+void change_put_snapshot(struct change *change, const struct row_snapshot *row)
+{
+    add_snapshot(change, apply_put_snapshot, row);
+}
+
+void change_delete_snapshot(struct change *change, const char *workspace_id, const char *name)
+{
+    add_snapshot(change, apply_delete_snapshot,
+                 &(struct row_snapshot){.workspace_id = workspace_id, .name = name});
+}
+
 static int apply_add_audit(struct db *db, const void *row, struct hearth_failure *failure)
 {
     return rows_add_audit(db, row, failure);

@@ -36,6 +36,9 @@ void change_delete_operation(struct change *change, const char *operation_id);
 void change_put_upload(struct change *change, const struct row_upload *row);
 void change_delete_upload(struct change *change, const char *upload_id);
 
+void change_put_snapshot(struct change *change, const struct row_snapshot *row);
+void change_delete_snapshot(struct change *change, const char *workspace_id, const char *name);
+
 void change_put_idempotency(struct change *change, const struct row_idempotency *row);
 /* By tenant, key and intent. */
 void change_delete_idempotency(struct change *change, const struct row_idempotency *row);

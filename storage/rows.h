@@ -87,6 +87,15 @@ struct row_upload {
 };
 
 /* An idempotent request: its intent before it acts, its answer after. */
+struct row_snapshot {
+    const char *workspace_id, *name, *tenant_id;
+    const char *kind; /* "baseline", "named" */
+    bool has_root;    /* false: the tree is empty */
+    unsigned char root[32];
+    uint64_t entry_count, bytes;
+    int64_t created_at;
+};
+
 struct row_idempotency {
     const char *tenant_id, *key;
     uint64_t intent;                /* what the audit rows of its effects carry */
@@ -144,6 +153,7 @@ typedef int (*row_workspace_visit)(void *arg, const struct row_workspace *row);
 typedef int (*row_guest_visit)(void *arg, const struct row_guest *row);
 typedef int (*row_operation_visit)(void *arg, const struct row_operation *row);
 typedef int (*row_upload_visit)(void *arg, const struct row_upload *row);
+typedef int (*row_snapshot_visit)(void *arg, const struct row_snapshot *row);
 typedef int (*row_idempotency_visit)(void *arg, const struct row_idempotency *row);
 typedef int (*row_audit_visit)(void *arg, const struct row_audit *row);
 typedef int (*row_exec_visit)(void *arg, const struct row_exec *row);
@@ -163,6 +173,8 @@ int rows_each_operation(struct db *db, row_operation_visit visit, void *arg,
                         struct hearth_failure *failure) must_check;
 int rows_each_upload(struct db *db, row_upload_visit visit, void *arg,
                      struct hearth_failure *failure) must_check;
+int rows_each_snapshot(struct db *db, row_snapshot_visit visit, void *arg,
+                       struct hearth_failure *failure) must_check;
 
 int rows_find_clock(struct db *db, row_clock_visit visit, void *arg,
                     struct hearth_failure *failure) must_check;

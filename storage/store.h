@@ -33,6 +33,9 @@ int store_put(struct store_session *session, const void *data, size_t length,
 int store_put_node(struct store_session *session, const struct store_hash *children, uint32_t count,
                    const void *payload, size_t length, struct store_hash *ret_hash,
                    struct hearth_failure *failure);
+/* The hash that such a node would have. */
+int store_hash_node(const struct store_hash *children, uint32_t count, const void *payload,
+                    size_t length, struct store_hash *ret_hash, struct hearth_failure *failure);
 /* Is it there? Then the session holds it. */
 bool store_hold(struct store_session *session, const struct store_hash *hash);
 /* Everything put is durable when it returns, and root has one more reference: the caller's, to be

@@ -113,21 +113,41 @@ int store_put(struct store_session *session, const void *data, size_t length,
     return put(session, STORE_DATA, data, length, ret_hash, failure);
 }
 
-int store_put_node(struct store_session *session, const struct store_hash *children, uint32_t count,
-                   const void *payload, size_t length, struct store_hash *ret_hash,
-                   struct hearth_failure *failure)
+static void *node_bytes(const struct store_hash *children, uint32_t count, const void *payload,
+                        size_t length, size_t *ret_size)
 {
-    size_t hashes = (size_t)count * sizeof *children, size = sizeof count + hashes + length;
-    auto_free unsigned char *data = malloc(size);
-    if (!data)
-        return no_memory(failure);
+    size_t hashes = (size_t)count * sizeof *children;
     uint32_t little = htole32(count);
+    *ret_size = sizeof little + hashes + length;
+    unsigned char *data = malloc(*ret_size);
+    if (!data)
+        return NULL;
     memcpy(data, &little, sizeof little);
     if (count)
         memcpy(data + sizeof little, children, hashes);
     if (length)
         memcpy(data + sizeof little + hashes, payload, length);
-    return put(session, STORE_NODE, data, size, ret_hash, failure);
+    return data;
+}
+
+int store_put_node(struct store_session *session, const struct store_hash *children, uint32_t count,
+                   const void *payload, size_t length, struct store_hash *ret_hash,
+                   struct hearth_failure *failure)
+{
+    size_t size;
+    auto_free void *data = node_bytes(children, count, payload, length, &size);
+    return data ? put(session, STORE_NODE, data, size, ret_hash, failure) : no_memory(failure);
+}
+
+int store_hash_node(const struct store_hash *children, uint32_t count, const void *payload,
+                    size_t length, struct store_hash *ret_hash, struct hearth_failure *failure)
+{
+    size_t size;
+    auto_free void *data = node_bytes(children, count, payload, length, &size);
+    if (!data)
+        return no_memory(failure);
+    store_hash_blob(ret_hash, STORE_NODE, data, size);
+    return 0;
 }
 
 static void end(struct store_session *session)

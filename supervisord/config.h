@@ -33,6 +33,8 @@ struct config {
     uint32_t head_timeout_ms, body_timeout_ms, request_timeout_ms;
     uint64_t max_body_bytes; /* JSON bodies */
     uint64_t max_upload_bytes, max_upload_content_bytes, max_upload_entries;
+    uint32_t max_snapshots;   /* named ones, of a workspace */
+    uint64_t max_store_bytes; /* of a tenant's snapshots, baselines and uploads, on the disk */
     uint32_t max_workspaces, max_running_execs; /* a new tenant's quota */
     uint64_t max_mem_mib;
     uint32_t retention_seconds;   /* a new tenant's: from a workspace's expiry to its deletion */

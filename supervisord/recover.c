@@ -6,6 +6,7 @@
 #include "base/path_at.h"
 #include "base/text.h"
 #include "supervisord/lifecycle.h"
+#include "supervisord/snapshot_internal.h"
 #include "supervisord/supervisor_internal.h"
 
 #include <fcntl.h>
@@ -122,6 +123,11 @@ static int load_upload(void *arg, const struct row_upload *row)
     return uploads_load(((struct loading *)arg)->supervisor->uploads, row);
 }
 
+static int load_snapshot(void *arg, const struct row_snapshot *row)
+{
+    return snapshot_load(((struct loading *)arg)->supervisor, row);
+}
+
 static int load_exec(void *arg, const struct row_exec *row)
 {
     return exec_load(((struct loading *)arg)->supervisor, row);
@@ -138,6 +144,8 @@ static int load_rows(struct loading *loading, struct hearth_failure *failure)
         error = rows_each_operation(db, load_operation, loading, failure);
     if (!error)
         error = rows_each_upload(db, load_upload, loading, failure);
+    if (!error)
+        error = rows_each_snapshot(db, load_snapshot, loading, failure);
     if (!error)
         error = rows_each_running_exec(supervisor->history_reader, load_exec, loading, failure);
     return error;
@@ -363,6 +371,7 @@ static void maybe_recovered(struct supervisor *supervisor)
     free_operations(&loading_now);
     uploads_loaded(supervisor->uploads);
     expiry_start(supervisor);
+    stores_tidy(supervisor->stores, snapshots_known_wanted, supervisor);
     when_quiet(supervisor, SETTLE_US, supervisor->ready, supervisor->ready_arg);
 }
 

@@ -2,6 +2,7 @@
 #include "base/buf.h"
 #include "supervisord/archive_child.h"
 #include "supervisord/supervisor_internal.h"
+#include "supervisord/tree/ingest.h"
 #include "supervisord/upload.h"
 
 #include <arpa/inet.h>
@@ -29,6 +30,8 @@ struct seeding {
     bool held;                     /* somebody still looks at it: it ends later */
     struct hearth_failure failure; /* the first */
     uint64_t entry_count, bytes_written;
+    struct ingest *ingest; /* takes the same frames; NULL: nobody does, or it has had them all */
+    bool ingest_full;
     seed_done done;
     void *arg;
 };
@@ -53,6 +56,8 @@ static void maybe_end(struct seeding *seeding)
     watch_pipe(seeding, false);
     if (seeding->fd >= 0)
         close(seeding->fd);
+    if (seeding->ingest)
+        ingest_end(seeding->ingest, false);
     seed_done done = seeding->done;
     void *arg = seeding->arg;
     struct hearth_failure failure = seeding->failure;
@@ -81,8 +86,12 @@ static void fail(struct seeding *seeding, const struct hearth_failure *failure)
  * on. */
 static void maybe_finish(struct seeding *seeding)
 {
-    if (seeding->child_ended && seeding->fd < 0 && seeding->call && !seeding->failure.error)
-        link_call_finish(seeding->call);
+    if (!seeding->child_ended || seeding->fd >= 0 || !seeding->call || seeding->failure.error)
+        return;
+    link_call_finish(seeding->call);
+    struct ingest *ingest = steal_pointer(seeding->ingest);
+    if (ingest)
+        ingest_end(ingest, true);
 }
 
 static int pass_frames(struct seeding *seeding)
@@ -102,6 +111,9 @@ static int pass_frames(struct seeding *seeding)
                         : 0;
         if (error)
             return error;
+        if (seeding->ingest)
+            seeding->ingest_full =
+                !ingest_feed(seeding->ingest, seeding->pending.data + at + sizeof length, length);
         at += sizeof length + length;
     }
     buf_consume(&seeding->pending, at);
@@ -134,15 +146,30 @@ static void on_readable(void *arg)
                     "the archive could not be passed on");
         fail(seeding, &failure);
         maybe_end(seeding);
-    } else if (seeding->call && link_call_queued(seeding->call) > LINK_SEND_LOW_WATER) {
+    } else if ((seeding->call && link_call_queued(seeding->call) > LINK_SEND_LOW_WATER) ||
+               seeding->ingest_full) {
         watch_pipe(seeding, false);
     }
+}
+
+static void go_on(struct seeding *seeding)
+{
+    if (seeding->call && !seeding->ingest_full &&
+        link_call_queued(seeding->call) <= LINK_SEND_LOW_WATER)
+        watch_pipe(seeding, true);
+}
+
+static void on_room(void *arg)
+{
+    struct seeding *seeding = arg;
+    seeding->ingest_full = false;
+    go_on(seeding);
 }
 
 static void on_writable(struct link_call *call, void *arg)
 {
     (void)call;
-    watch_pipe(arg, true);
+    go_on(arg);
 }
 
 static void on_message(struct link_call *call, void *arg, const uint8_t *data, size_t length)
@@ -253,9 +280,12 @@ static int check_link(struct seeding *seeding, struct sandbox *sandbox)
 }
 
 void seed_apply(struct sandbox *sandbox, const char *tenant_id, const char *upload_id,
-                const char *destination, seed_done done, void *arg)
+                const char *destination, struct ingest *ingest, seed_done done, void *arg)
 {
     struct seeding *seeding = seeding_new(sandbox, done, arg);
+    seeding->ingest = ingest;
+    if (ingest)
+        ingest_on_room(ingest, on_room, seeding);
     if (check_link(seeding, sandbox) || open_upload(seeding, sandbox, tenant_id, upload_id))
         loop_defer(seeding->loop, failed_early, seeding);
     else

@@ -5,6 +5,7 @@
 #include "base/path_at.h"
 #include "base/text.h"
 #include "supervisord/lifecycle.h"
+#include "supervisord/snapshot_internal.h"
 #include "supervisord/supervisor_internal.h"
 
 #include <errno.h>
@@ -338,6 +339,12 @@ static void flush(void *arg)
     workspace_flush_dirty(arg);
 }
 
+static void upload_forgotten(void *arg, const struct upload *upload)
+{
+    struct supervisor *supervisor = arg;
+    stores_release(supervisor->stores, upload->tenant_id, &upload->tree, 1, NULL);
+}
+
 static int make_parts(struct supervisor *supervisor, int state_fd, struct hearth_failure *failure)
 {
     const struct config *config = supervisor->config;
@@ -357,6 +364,11 @@ static int make_parts(struct supervisor *supervisor, int state_fd, struct hearth
     if (!error)
         error = uploads_new(&supervisor->uploads, supervisor->loop, supervisor->writer,
                             config->state_dir, config->node_tag, &limits, failure);
+    if (!error) {
+        uploads_on_forget(supervisor->uploads, upload_forgotten, supervisor);
+        error = stores_new(&supervisor->stores, supervisor->loop, config->state_dir,
+                           snapshots_each_root, supervisor, failure);
+    }
     if (!error)
         error = make_drivers(supervisor, failure);
     bool first_start = false;
@@ -382,6 +394,8 @@ int supervisor_new(struct supervisor **ret_supervisor, struct loop *loop,
     list_init(&supervisor->pool);
     list_init(&supervisor->dirty);
     list_init(&supervisor->snapshots);
+    list_init(&supervisor->seed_trees);
+    list_init(&supervisor->known);
     timer_init(&supervisor->flush, loop, flush, supervisor);
     timer_init(&supervisor->audits_due, loop, write_audits, supervisor);
     int error = sodium_init() < 0
@@ -427,6 +441,7 @@ void supervisor_free(struct supervisor *supervisor)
     timer_free(&supervisor->drain);
     if (supervisor->uploads)
         uploads_free(supervisor->uploads);
+    stores_free(supervisor->stores);
     if (supervisor->environments)
         environments_free(supervisor->environments);
     worker_pool_free(supervisor->workers);

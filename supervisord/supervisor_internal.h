@@ -53,8 +53,12 @@ struct supervisor {
     char *agent_path;
     const char **versions; /* what supervisor_versions_in_use gave */
     struct list tenants;
-    struct map tokens;     // struct token, by public ID
-    struct map workspaces; // struct workspace, by ID
+    struct stores *stores;  /* trees of workspaces */
+    struct list seed_trees; // seed_tree::link
+    struct list known;      // workspace::known_link, the least lately used first
+    size_t known_entries;   /* of them all */
+    struct map tokens;      // struct token, by public ID
+    struct map workspaces;  // struct workspace, by ID
     struct list sandboxes;
     struct list pool;
     unsigned pool_making;
@@ -128,6 +132,10 @@ struct workspace {
     struct map execs;       // struct exec, by ID: those that run or are not yet recorded
     struct list transfers;  // file_transfer::link
     struct list disk_jobs;  // disk_job::link
+    struct list snapshots;  // snapshot::link: the baseline, then the newest first
+    struct list tree_works; // tree_work::link: the first is under way
+    struct known *known;    /* what the last scan of its tree saw; NULL: not at hand */
+    struct list known_link; // supervisor::known
     struct map_entry entry; // supervisor::workspaces
     struct list link;       // tenant::workspaces
     struct list dirty_link; // supervisor::dirty
@@ -179,11 +187,12 @@ void pool_refill(struct supervisor *supervisor);
 void pool_empty(struct supervisor *supervisor);
 
 /* seed.c: puts an upload's tree below a directory of the workspace ("" is /workspace). done once;
- * where it fails some of the tree may be there. */
+ * where it fails some of the tree may be there. ingest (taken; NULL: none) gets the same. */
+struct ingest;
 typedef void (*seed_done)(void *arg, int error, const struct hearth_failure *failure,
                           uint64_t entry_count, uint64_t bytes_written);
 void seed_apply(struct sandbox *sandbox, const char *tenant_id, const char *upload_id,
-                const char *destination, seed_done done, void *arg);
+                const char *destination, struct ingest *ingest, seed_done done, void *arg);
 /* The same for an archive that is still coming: written to *ret_archive_fd (given to the caller,
  * non-blocking; -1 where it failed at once), whose closing is its end. It is read in the sandboxed
  * child and put in place by the agent once all of it has been read and found good. The seeding is

@@ -131,7 +131,7 @@ void sync_upload(struct workspace *workspace, const struct principal *principal,
         loop_defer(push->supervisor->loop, failed_early, push);
     else
         seed_apply(workspace->sandbox, principal->tenant->tenant_id, spec->upload_id, relative,
-                   seeded, push);
+                   NULL, seeded, push);
 }
 
 void sync_stream(struct workspace *workspace, const struct principal *principal,

@@ -65,6 +65,8 @@ static void forget(struct uploads *uploads, struct upload_entry *entry)
     change_delete_upload(change, entry->public.upload_id);
     change_commit(change, uploads->writer, NULL, NULL);
     upload_remove_file(uploads, entry->public.upload_id);
+    if (entry->public.has_tree && uploads->forgotten)
+        uploads->forgotten(uploads->forgotten_arg, &entry->public);
     list_remove(&entry->link);
     map_remove(&uploads->map, &entry->map_entry);
     upload_entry_free(entry);
@@ -230,6 +232,23 @@ const struct upload *upload_find(struct uploads *uploads, const char *tenant_id,
     if (!entry || strcmp(entry->tenant_id, tenant_id) != 0 || expires_at(entry) <= clock_wall_us())
         return NULL;
     return &entry->public;
+}
+
+bool upload_set_tree(struct uploads *uploads, const char *upload_id, const struct store_hash *tree)
+{
+    struct upload_entry *entry = find(uploads, upload_id);
+    if (!entry)
+        return false;
+    entry->public.has_tree = true;
+    entry->public.tree = *tree;
+    return true;
+}
+
+void uploads_on_forget(struct uploads *uploads,
+                       void (*forgotten)(void *arg, const struct upload *upload), void *arg)
+{
+    uploads->forgotten = forgotten;
+    uploads->forgotten_arg = arg;
 }
 
 static void note_use(struct uploads *uploads, const char *upload_id)

@@ -3,6 +3,7 @@
  * daemon never parses an archive. */
 #pragma once
 
+#include "storage/store.h"
 #include "supervisord/loop.h"
 
 #include <stddef.h>
@@ -22,6 +23,8 @@ struct upload {
     uint64_t content_bytes; /* of all files unpacked */
     char sha256[65];        /* of the archive as sent */
     int64_t created_at, last_used_at;
+    bool has_tree;          /* its content is in the tenant's store … */
+    struct store_hash tree; /* … under this root, which the upload holds while it is there */
 };
 
 struct upload_limits {
@@ -58,6 +61,11 @@ void upload_abort(struct upload_sink *sink);
 /* NULL where this tenant has none such, or it has expired. Borrowed until the loop's next turn. */
 const struct upload *upload_find(struct uploads *uploads, const char *tenant_id,
                                  const char *upload_id);
+/* Notes the root; false where the upload is gone. */
+bool upload_set_tree(struct uploads *uploads, const char *upload_id, const struct store_hash *tree);
+/* Called when an upload that holds a tree is forgotten. */
+void uploads_on_forget(struct uploads *uploads,
+                       void (*forgotten)(void *arg, const struct upload *upload), void *arg);
 /* Starts the child that turns the archive into TreeItem messages for the agent: each is a 4-byte
  * big-endian length and that many bytes of protobuf, on *ret_fd (given to the caller; a pipe).
  * Counts as use. The child's verdict comes through done after the end of the stream. */

@@ -28,6 +28,8 @@ struct uploads {
     struct list sinks;   /* upload_sink::link */
     struct map map;      /* upload_entry::map_entry */
     struct timer expiry;
+    void (*forgotten)(void *arg, const struct upload *upload);
+    void *forgotten_arg;
 };
 
 /* Takes entry, which is used now. 0 or HEARTH_ENOMEMORY; entry is the caller's then. */

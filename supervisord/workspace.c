@@ -3,7 +3,9 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "supervisord/snapshot_internal.h"
 #include "supervisord/supervisor_internal.h"
+#include "supervisord/tree/work.h"
 #include "supervisord/workspace_state.h"
 
 #include <ctype.h>
@@ -145,6 +147,9 @@ struct workspace *workspace_new(struct supervisor *supervisor, struct tenant *te
     list_init(&workspace->link);
     list_init(&workspace->dirty_link);
     list_init(&workspace->transfers);
+    list_init(&workspace->snapshots);
+    list_init(&workspace->tree_works);
+    list_init(&workspace->known_link);
     list_init(&workspace->disk_jobs);
     if (map_insert(&supervisor->workspaces, &workspace->entry, workspace->workspace_id)) {
         free(workspace);
@@ -163,6 +168,8 @@ void workspace_free(struct workspace *workspace)
         tenant_give_workspace(workspace->tenant, workspace->mem_mib);
     if (workspace->sandbox)
         workspace->sandbox->workspace = NULL;
+    tree_work_detach_all(workspace);
+    snapshots_free(workspace);
     labels_free(workspace->labels, workspace->label_count);
     map_free(&workspace->execs);
     char *owned[] = {

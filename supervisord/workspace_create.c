@@ -1,7 +1,10 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "supervisord/snapshot_internal.h"
 #include "supervisord/supervisor_internal.h"
+#include "supervisord/tree/manifest.h"
+#include "supervisord/tree/seed_tree.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +19,9 @@ struct creation {
     struct principal principal;
     char request_id[68], asker[STEPS_ASKER_SIZE];
     char seed_upload[ID_SIZE]; /* "" for none */
+    bool may_hold_files;       /* the environment may have something in /workspace */
+    bool has_baseline;
+    struct captured baseline;
     int64_t began_us;
     struct hearth_failure failure;
     workspace_done done; /* NULL when resumed after a restart */
@@ -70,6 +76,9 @@ static void publish(struct creation *creation)
     sandbox_row(workspace->sandbox, &guest_row);
     change_put_workspace(change, &row);
     change_put_guest(change, &guest_row);
+    if (!workspace->one_shot)
+        snapshot_put_baseline(workspace, creation->has_baseline ? &creation->baseline : NULL,
+                              change);
     if (creation->steps)
         steps_finish(creation->steps, change);
     workspace->steps = NULL;
@@ -92,6 +101,9 @@ static void forgotten(void *arg, int error, const struct hearth_failure *failure
 static void give_up(struct creation *creation, const struct hearth_failure *failure)
 {
     creation->failure = *failure;
+    if (creation->has_baseline && !manifest_is_empty(&creation->baseline.root))
+        stores_release(creation->supervisor->stores, creation->workspace->tenant->tenant_id,
+                       &creation->baseline.root, 1, NULL);
     log_warning("create_failed", "workspace=%s code=%s detail=\"%s\"",
                 creation->workspace->workspace_id, failure->code, failure->detail);
     workspace_forget(creation->workspace, creation->steps, &creation->principal,
@@ -101,6 +113,7 @@ static void give_up(struct creation *creation, const struct hearth_failure *fail
 /* Seeding, common to both ways. */
 
 static void claimed(void *arg, int error, const struct hearth_failure *failure);
+static void keep_baseline(struct creation *creation);
 
 static void seeded(void *arg, int error, const struct hearth_failure *failure, uint64_t entry_count,
                    uint64_t bytes_written)
@@ -115,9 +128,17 @@ static void seeded(void *arg, int error, const struct hearth_failure *failure, u
     else if (creation->steps)
         steps_next(creation->steps);
     else if (!error)
-        publish(creation);
+        keep_baseline(creation);
     else
         claimed(creation, error, failure);
+}
+
+static void seed_with(void *arg, struct ingest *ingest)
+{
+    struct creation *creation = arg;
+    struct workspace *workspace = creation->workspace;
+    seed_apply(workspace->sandbox, workspace->tenant->tenant_id, creation->seed_upload, "", ingest,
+               seeded, creation);
 }
 
 static void seed(struct creation *creation)
@@ -125,9 +146,54 @@ static void seed(struct creation *creation)
     struct workspace *workspace = creation->workspace;
     if (!creation->seed_upload[0])
         seeded(creation, 0, NULL, 0, 0);
+    else if (workspace->one_shot)
+        seed_with(creation, NULL);
     else
-        seed_apply(workspace->sandbox, workspace->tenant->tenant_id, creation->seed_upload, "",
-                   seeded, creation);
+        seed_tree_open(workspace->supervisor, workspace->tenant->tenant_id, creation->seed_upload,
+                       seed_with, creation);
+}
+
+/* The baseline: what is in /workspace before anybody could change it. */
+
+static void baseline_kept(void *arg, int error, const struct hearth_failure *failure,
+                          const struct captured *captured)
+{
+    struct creation *creation = arg;
+    if (!error) {
+        creation->has_baseline = true;
+        creation->baseline = *captured;
+    }
+    if (creation->steps && error)
+        steps_fail(creation->steps, failure);
+    else if (creation->steps)
+        steps_next(creation->steps);
+    else if (!error)
+        publish(creation);
+    else
+        claimed(creation, error, failure);
+}
+
+static void seed_found(void *arg, const struct store_hash *root)
+{
+    struct creation *creation = arg;
+    tree_capture(creation->workspace, root, baseline_kept, creation);
+}
+
+static void keep_baseline(struct creation *creation)
+{
+    struct workspace *workspace = creation->workspace;
+    if (workspace->one_shot || (!creation->seed_upload[0] && !creation->may_hold_files)) {
+        if (creation->steps)
+            steps_next(creation->steps);
+        else
+            publish(creation);
+        return;
+    }
+    if (creation->seed_upload[0])
+        seed_tree_find(workspace->supervisor, workspace->tenant->tenant_id, creation->seed_upload,
+                       seed_found, creation);
+    else
+        tree_capture(workspace, NULL, baseline_kept, creation);
 }
 
 /* The journalled way. */
@@ -174,6 +240,12 @@ static void run_seed(struct steps *steps, void *subject)
     seed(subject);
 }
 
+static void run_baseline(struct steps *steps, void *subject)
+{
+    (void)steps;
+    keep_baseline(subject);
+}
+
 static void create_done(struct steps *steps, void *subject, int error,
                         const struct hearth_failure *failure)
 {
@@ -189,6 +261,7 @@ static void create_done(struct steps *steps, void *subject, int error,
 static const struct step create_steps[] = {
     {.name = "boot", .run = run_boot, .undo = undo_boot},
     {.name = "seed", .run = run_seed},
+    {.name = "baseline", .run = run_baseline},
 };
 
 static const char *create_request(const void *subject)
@@ -419,6 +492,7 @@ void workspace_create(struct supervisor *supervisor, const struct principal *pri
             steps_asker_format(creation->asker, principal, creation->request_id);
             snprintf(creation->seed_upload, sizeof creation->seed_upload, "%s",
                      spec->seed_upload ? spec->seed_upload : "");
+            creation->may_hold_files = !environment->builtin;
             attach(workspace, sandbox);
             if (pooled)
                 claim(creation);

@@ -2,6 +2,7 @@
  * unfinished of these. */
 #include "base/clock.h"
 #include "base/log.h"
+#include "supervisord/snapshot_internal.h"
 #include "supervisord/supervisor_internal.h"
 
 #include <stdio.h>
@@ -154,6 +155,7 @@ void workspace_forget(struct workspace *workspace, struct steps *steps,
     change_commit(history, supervisor->history, NULL, NULL);
     if (workspace->sandbox) /* its rows could not even be begun: nothing of it exists */
         sandbox_destroy(workspace->sandbox, NULL, NULL);
+    snapshots_release(workspace);
     workspace_free(workspace);
     change_commit(change, supervisor->writer, rows_forgotten, forgetting);
 }
