@@ -19,7 +19,7 @@
 #define LINK_MESSAGE_MAX ((size_t)8 << 20)
 #define LINK_WINDOW ((size_t)4 << 20) /* of a stream and of the connection, each way */
 #define LINK_SEND_LOW_WATER ((size_t)512 << 10)
-#define LINK_CALLS_MAX 1024 /* side by side on one link */
+#define LINK_CALLS_MAX 4096 /* side by side on one link */
 #define AGENT_PROTOCOL 1
 #define AGENT_SERVICE "/hearth.agent.v1.Agent/"
 

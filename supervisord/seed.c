@@ -186,6 +186,19 @@ static void on_message(struct link_call *call, void *arg, const uint8_t *data, s
     hearth__agent__v1__tree_apply_reply__free_unpacked(reply, NULL);
 }
 
+/* What the agent's status means for an archive; its message names the member. */
+static void refused(enum link_status status, const char *message, struct hearth_failure *failure)
+{
+    link_status_failure(status, message, failure);
+    if (status == LINK_STATUS_PERMISSION_DENIED || status == LINK_STATUS_FAILED_PRECONDITION ||
+        status == LINK_STATUS_INVALID_ARGUMENT)
+        hearth_fail(failure, HEARTH_EINVALID, "archive_refused", "%s",
+                    message && *message ? message : "the archive cannot be put there");
+    else if (status == LINK_STATUS_RESOURCE_EXHAUSTED)
+        hearth_fail(failure, HEARTH_ENOSPACE, "guest_full", "%s",
+                    message && *message ? message : "the guest's disk is full");
+}
+
 static void on_end(struct link_call *call, void *arg, enum link_status status, const char *message)
 {
     (void)call;
@@ -197,8 +210,7 @@ static void on_end(struct link_call *call, void *arg, enum link_status status, c
         if (status == LINK_STATUS_OK)
             hearth_fail(&failure, HEARTH_EUNAVAILABLE, "agent_broken", "the agent gave no answer");
         else
-            file_failure(status, message, &failure);
-        failure.field[0] = '\0'; /* no argument named it */
+            refused(status, message, &failure);
         fail(seeding, &failure);
     }
     maybe_end(seeding);

@@ -258,6 +258,9 @@ static void stopped(void *arg, int error, const struct hearth_failure *failure)
     if (error)
         log_warning("stop_unclean", "workspace=%s detail=\"%s\"", life->workspace->workspace_id,
                     failure->detail);
+    /* Those whose end the guest has not told. */
+    exec_abandon_all(life->workspace, HEARTH_ECONFLICT, "workspace_stopped",
+                     "the workspace was stopped");
     steps_next(life->steps);
 }
 
@@ -270,12 +273,11 @@ static void run_shutdown(struct steps *steps, void *subject)
         steps_next(steps);
         return;
     }
-    exec_abandon_all(workspace, HEARTH_ECONFLICT, "workspace_stopped", "the workspace was stopped");
     files_abort_all(workspace);
     if (workspace->sandbox && workspace->sandbox->guest.process.pid)
         sandbox_stop(workspace->sandbox, stopped, life);
     else
-        steps_next(steps);
+        stopped(life, 0, NULL);
 }
 
 /* The end of stop and start alike: the new state in one commit, then the answer. */

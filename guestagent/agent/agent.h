@@ -11,12 +11,14 @@
 
 #include <stdbool.h>
 
+struct event;
 struct event_base;
 struct agent;
 struct exec;
+struct jobs;
 struct scan_memory;
 
-#define AGENT_EXECS_MAX 2048                 /* running and finished */
+#define AGENT_EXECS_MAX 2048                 /* that run; fewer where descriptors are short */
 #define AGENT_FINISHED_MAX 1024              /* the oldest finished give way */
 #define AGENT_RING_MEMORY ((size_t)64 << 20) /* of finished execs together */
 
@@ -29,23 +31,45 @@ struct agent_options {
     bool machine; /* the first process of a virtual machine */
 };
 
+/* A call that something else than its handler answers, until then or until it is gone. */
+struct awaited {
+    struct list link;       // agent::awaited
+    struct link_call *call; /* NULL: none, or it is gone */
+};
+
+enum stop_phase { STOP_NONE, STOP_ASKED, STOP_KILLED, STOP_DONE };
+
 struct agent {
     struct event_base *base;
     struct agent_options options;
+    struct jobs *jobs;
     int root_fd; /* the workspace */
     char boot_id[40];
     int64_t started_us;
     bool power_off;
     struct serial *serial; /* NULL: none */
+    unsigned execs_max;    /* that run at one time */
+    unsigned child_files;  /* the soft limit of descriptors that commands get; 0: the agent's */
     struct list links;
+    struct list awaited; // awaited::link
+    struct {
+        enum stop_phase phase;
+        struct awaited awaited; /* the call that asked */
+        struct event *timer;
+    } stop;
     struct map execs;
     struct list running, finished; // exec::link; finished oldest first
-    unsigned finished_count;
+    unsigned running_count, finished_count;
     size_t finished_memory;
     struct scan_memory *scan_memory; /* tree_scan.c's; NULL before the first scan */
 };
 
 /* server.c */
+/* Makes what every call needs; agent_end frees it, with all that runs. base, options and root_fd
+ * are the caller's. 0 or a negative errno. */
+int agent_begin(struct agent *agent);
+void agent_end(struct agent *agent);
+/* From begin to end, with signals and the listener. */
 int agent_serve(struct agent *agent);
 /* Takes fd. closed (may be NULL) is called once, when its link is gone or could not be made. */
 void agent_adopt_stream(struct agent *agent, int fd, void (*closed)(void *arg), void *arg);
@@ -53,7 +77,20 @@ void agent_adopt_stream(struct agent *agent, int fd, void (*closed)(void *arg), 
 void call_refuse(struct link_call *call, enum link_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 /* The status that an errno is told as; the reason names what was done. */
+enum link_status call_status_of(int errno_value);
 void call_refuse_errno(struct link_call *call, int errno_value, const char *what);
+void awaited_add(struct agent *agent, struct awaited *awaited, struct link_call *call);
+/* The call that may be answered now, or NULL where it is gone. */
+struct link_call *awaited_take(struct awaited *awaited);
+
+/* stop.c: begins the end; call (may be NULL) is answered when nothing runs any more. Once. */
+void stop_begin(struct agent *agent, struct link_call *call);
+void stop_child_ended(struct agent *agent);
+void stop_free(struct agent *agent);
+
+/* configure.c */
+void configure_handle(struct agent *agent, struct link_call *call,
+                      const Hearth__Agent__V1__ConfigureRequest *request);
 
 /* exec.c: unary handlers get the unpacked request (borrowed) and answer now or later. */
 void exec_handle_start(struct agent *agent, struct link_call *call,
@@ -71,8 +108,10 @@ void exec_handle_forget(struct agent *agent, struct link_call *call,
 void exec_call_gone(struct agent *agent, struct link_call *call);
 /* Some child has ended: reaps all that have, PID 1's orphans too. */
 void exec_reap(struct agent *agent);
-/* TERM to all that runs. */
-void exec_end_all(struct agent *agent);
+/* Forgets all of them; what runs goes on. */
+void exec_free_all(struct agent *agent);
+/* To the process group of each that runs. */
+void exec_signal_all(struct agent *agent, int signal);
 
 /* files.c, tree.c: streaming handlers take part in the call by link_call_accept. */
 void file_handle_stat(struct agent *agent, struct link_call *call,

@@ -1,8 +1,9 @@
 /* Pages of a directory, or of a tree in depth-first order of names. A page begins after the path
  * that the last one ended with, compared name by name, so that it never repeats or skips an entry
  * that was there throughout. */
-#include "base/path_at.h"
 #include "guestagent/agent/agent.h"
+#include "guestagent/agent/inside.h"
+#include "guestagent/agent/jobs.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -145,58 +146,96 @@ static int walk(struct page *page, int fd, char path[PATH_MAX_BYTES], size_t len
     return error;
 }
 
-static int list(struct agent *agent, struct page *page, const char *path, const char *after)
+/* A directory has as many names as the guest likes: reading them is a job. */
+
+struct listing {
+    struct job job;
+    struct awaited awaited;
+    struct page page;
+    int fd; /* the directory */
+    int error;
+    char path[PATH_MAX_BYTES]; /* of the directory; grows and shrinks with the walk */
+    char after[PATH_MAX_BYTES];
+};
+
+static void list_run(struct job *job)
 {
-    char prefix[PATH_MAX_BYTES];
-    struct stat status;
-    size_t length = strlen(path);
-    if (length >= sizeof prefix)
-        return -ENAMETOOLONG;
-    memcpy(prefix, path, length + 1);
-    int fd =
-        path_open_beneath(agent->root_fd, *path ? path : ".", O_RDONLY | O_NONBLOCK | O_NOCTTY, 0);
-    if (fd < 0)
-        return fd;
-    if (fstat(fd, &status) < 0 || !S_ISDIR(status.st_mode)) {
-        close(fd);
-        return -ENOTDIR;
-    }
+    struct listing *listing = container_of(job, struct listing, job);
+    size_t length = strlen(listing->path);
+    const char *after = *listing->after ? listing->after : NULL;
     /* The cursor is a whole path; the walk compares below the directory that is listed. */
     if (after && length)
-        after =
-            strncmp(after, path, length) == 0 && after[length] == '/' ? after + length + 1 : NULL;
-    return walk(page, fd, prefix, length, after, 0);
+        after = strncmp(after, listing->path, length) == 0 && after[length] == '/'
+                    ? after + length + 1
+                    : NULL;
+    listing->error = walk(&listing->page, steal_fd(&listing->fd), listing->path, length, after, 0);
+}
+
+static void listing_free(struct listing *listing)
+{
+    for (unsigned i = 0; i < listing->page.count; i++)
+        free(listing->page.entries[i].path.data);
+    free(listing->page.entries);
+    free(listing->page.list);
+    if (listing->fd >= 0)
+        close(listing->fd);
+    free(listing);
+}
+
+static void list_done(struct job *job)
+{
+    struct listing *listing = container_of(job, struct listing, job);
+    struct link_call *call = awaited_take(&listing->awaited);
+    if (call && listing->error) {
+        call_refuse_errno(call, -listing->error, "list");
+    } else if (call) {
+        Hearth__Agent__V1__FileListReply reply = HEARTH__AGENT__V1__FILE_LIST_REPLY__INIT;
+        reply.entries = listing->page.list;
+        reply.n_entries = listing->page.count;
+        reply.more = listing->page.more;
+        link_call_reply(call, &reply.base);
+    }
+    listing_free(listing);
+}
+
+static int list_prepare(struct agent *agent, struct listing *listing,
+                        const Hearth__Agent__V1__FileListRequest *request)
+{
+    struct page *page = &listing->page;
+    page->limit = request->limit ? request->limit : LIMIT_DEFAULT;
+    page->recursive = request->recursive;
+    if (page->limit > LIMIT_MAX)
+        page->limit = LIMIT_MAX;
+    if (strlen(request->path) >= sizeof listing->path ||
+        request->after.len >= sizeof listing->after)
+        return -ENAMETOOLONG;
+    memcpy(listing->path, request->path, strlen(request->path) + 1);
+    if (request->after.len)
+        memcpy(listing->after, request->after.data, request->after.len);
+    page->entries = calloc(page->limit, sizeof *page->entries);
+    page->list = calloc(page->limit, sizeof(void *));
+    if (!page->entries || !page->list)
+        return -ENOMEM;
+    listing->fd = inside_open(agent, request->path, O_RDONLY | O_DIRECTORY | O_NONBLOCK);
+    return listing->fd < 0 ? listing->fd : 0;
 }
 
 void file_handle_list(struct agent *agent, struct link_call *call,
                       const Hearth__Agent__V1__FileListRequest *request)
 {
-    struct page page = {.limit = request->limit ? request->limit : LIMIT_DEFAULT,
-                        .recursive = request->recursive};
-    char after[PATH_MAX_BYTES] = "";
-    if (page.limit > LIMIT_MAX)
-        page.limit = LIMIT_MAX;
-    if (request->after.len >= sizeof after) {
-        call_refuse(call, LINK_STATUS_INVALID_ARGUMENT, "the cursor is too long");
+    struct listing *listing = calloc(1, sizeof *listing);
+    if (!listing) {
+        call_refuse_errno(call, ENOMEM, "list");
         return;
     }
-    memcpy(after, request->after.data ? request->after.data : (const uint8_t *)"",
-           request->after.len);
-    page.entries = calloc(page.limit, sizeof *page.entries);
-    page.list = calloc(page.limit, sizeof *page.list);
-    int error = page.entries && page.list ? list(agent, &page, request->path, *after ? after : NULL)
-                                          : -ENOMEM;
+    listing->fd = -1;
+    listing->job = (struct job){.run = list_run, .done = list_done};
+    int error = list_prepare(agent, listing, request);
     if (error) {
+        listing_free(listing);
         call_refuse_errno(call, -error, "list");
-    } else {
-        Hearth__Agent__V1__FileListReply reply = HEARTH__AGENT__V1__FILE_LIST_REPLY__INIT;
-        reply.entries = page.list;
-        reply.n_entries = page.count;
-        reply.more = page.more;
-        link_call_reply(call, &reply.base);
+        return;
     }
-    for (unsigned i = 0; i < page.count; i++)
-        free(page.entries[i].path.data);
-    free(page.entries);
-    free(page.list);
+    awaited_add(agent, &listing->awaited, call);
+    jobs_submit(agent->jobs, &listing->job);
 }

@@ -2,6 +2,8 @@
  * is what was opened. */
 #include "base/path_at.h"
 #include "guestagent/agent/agent.h"
+#include "guestagent/agent/inside.h"
+#include "guestagent/agent/jobs.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,12 +14,6 @@
 #include <unistd.h>
 
 #define READ_CHUNK ((size_t)256 << 10)
-
-/* "" is the root itself. */
-static const char *or_dot(const char *path)
-{
-    return *path ? path : ".";
-}
 
 static void fill(const struct stat *status, Hearth__Agent__V1__FileEntry *entry)
 {
@@ -61,13 +57,13 @@ void file_handle_stat(struct agent *agent, struct link_call *call,
     struct stat status;
     int error = 0;
     if (request->follow || !*request->path) {
-        auto_close int fd = path_open_beneath(agent->root_fd, or_dot(request->path), O_PATH, 0);
+        auto_close int fd = inside_open(agent, request->path, O_PATH);
         error = fd < 0 ? fd : fstat(fd, &status) < 0 ? -errno : 0;
         if (!error)
             fill(&status, &entry);
     } else {
         const char *name;
-        auto_close int parent = path_open_parent(agent->root_fd, request->path, &name);
+        auto_close int parent = inside_open_parent(agent, request->path, &name);
         error = parent < 0 ? parent : file_entry_fill(parent, name, &entry, target);
     }
     if (error) {
@@ -146,8 +142,7 @@ bool file_stream_read(struct agent *agent, struct link_call *call,
 {
     struct stat status;
     /* O_NONBLOCK: a FIFO must not hold the agent. */
-    auto_close int fd = path_open_beneath(agent->root_fd, or_dot(request->path),
-                                          O_RDONLY | O_NONBLOCK | O_NOCTTY, 0);
+    auto_close int fd = inside_open(agent, request->path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
     int error = fd < 0 ? fd : fstat(fd, &status) < 0 ? -errno : 0;
     if (error) {
         call_refuse_errno(call, -error, "open");
@@ -188,51 +183,30 @@ struct writing {
     bool created, ended;
 };
 
-#define SYMLINKS_MAX 16
-
 /* The directory and name that writing to path means: symlinks are followed as long as they stay
- * beneath. */
-static int resolve(struct agent *agent, const char *path, char name[256])
+ * inside; what is missing above is made where make says so. */
+static int resolve(const struct agent *agent, const char *path, bool make, char name[256])
 {
-    char current[4096], target[4096];
-    if (snprintf(current, sizeof current, "%s", path) >= (int)sizeof current)
-        return -ENAMETOOLONG;
-    for (int turn = 0; turn < SYMLINKS_MAX; turn++) {
-        const char *last;
-        int parent = path_open_parent(agent->root_fd, current, &last);
-        if (parent < 0)
-            return parent;
-        if (strlen(last) > 255) {
-            close(parent);
-            return -ENAMETOOLONG;
-        }
-        ssize_t length = readlinkat(parent, last, target, sizeof target - 1);
-        if (length < 0) { /* no symlink, or nothing there yet */
-            memmove(name, last, strlen(last) + 1);
-            return parent;
-        }
-        close(parent);
-        target[length] = '\0';
-        if (target[0] == '/')
-            return -EXDEV;
-        char next[8300];
-        int directory = (int)(last - current);
-        if (snprintf(next, sizeof next, "%.*s%s", directory, current, target) >=
-            (int)sizeof current)
-            return -ENAMETOOLONG;
-        memcpy(current, next, strlen(next) + 1);
+    char resolved[INSIDE_PATH_MAX];
+    const char *last;
+    int error = inside_resolve(agent, path, true, resolved);
+    if (error)
+        return error;
+    char *slash = strrchr(resolved, '/');
+    if (make && slash) {
+        *slash = '\0';
+        error = path_make_directories(agent->root_fd, resolved, 0755);
+        *slash = '/';
     }
-    return -ELOOP;
-}
-
-static int make_parents(struct agent *agent, const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    char parent[4096];
-    if (!slash || slash == path)
-        return 0;
-    snprintf(parent, sizeof parent, "%.*s", (int)(slash - path), path);
-    return path_make_directories(agent->root_fd, parent, 0755);
+    int parent = error ? error : path_open_parent(agent->root_fd, resolved, &last);
+    if (parent < 0)
+        return parent == -EINVAL ? -EISDIR : parent; /* the workspace itself */
+    if (strlen(last) > 255) {
+        close(parent);
+        return -ENAMETOOLONG;
+    }
+    memcpy(name, last, strlen(last) + 1);
+    return parent;
 }
 
 static int write_open(struct writing *writing, const Hearth__Agent__V1__FileWriteRequest *request)
@@ -241,10 +215,8 @@ static int write_open(struct writing *writing, const Hearth__Agent__V1__FileWrit
     if (!*request->path || strlen(request->path) >= sizeof writing->path)
         return *request->path ? -ENAMETOOLONG : -EISDIR;
     memcpy(writing->path, request->path, strlen(request->path) + 1);
-    int error = request->create_parents ? make_parents(writing->agent, request->path) : 0;
-    if (error)
-        return error;
-    writing->parent_fd = resolve(writing->agent, request->path, writing->name);
+    writing->parent_fd =
+        resolve(writing->agent, request->path, request->create_parents, writing->name);
     if (writing->parent_fd < 0)
         return writing->parent_fd;
     bool there = fstatat(writing->parent_fd, writing->name, &old, AT_SYMLINK_NOFOLLOW) == 0;
@@ -369,23 +341,64 @@ void file_accept_write(struct agent *agent, struct link_call *call)
     link_call_accept(call, &write_events, writing);
 }
 
+/* Removing a tree of any size is a job. */
+
+struct removing {
+    struct job job;
+    struct awaited awaited;
+    int parent_fd;
+    char name[256];
+    int error;
+};
+
+static void delete_reply(struct link_call *call, int error)
+{
+    Hearth__Agent__V1__Empty empty = HEARTH__AGENT__V1__EMPTY__INIT;
+    if (error)
+        call_refuse_errno(call, -error, "delete");
+    else
+        link_call_reply(call, &empty.base);
+}
+
+static void remove_run(struct job *job)
+{
+    struct removing *removing = container_of(job, struct removing, job);
+    removing->error = path_remove_tree(removing->parent_fd, removing->name);
+}
+
+static void remove_done(struct job *job)
+{
+    struct removing *removing = container_of(job, struct removing, job);
+    struct link_call *call = awaited_take(&removing->awaited);
+    if (call)
+        delete_reply(call, removing->error);
+    close(removing->parent_fd);
+    free(removing);
+}
+
 void file_handle_delete(struct agent *agent, struct link_call *call,
                         const Hearth__Agent__V1__FileDeleteRequest *request)
 {
     const char *name;
     struct stat status;
-    auto_close int parent = path_open_parent(agent->root_fd, request->path, &name);
+    auto_close int parent = inside_open_parent(agent, request->path, &name);
     int error = parent < 0                                                ? parent
+                : strlen(name) > 255                                      ? -ENAMETOOLONG
                 : fstatat(parent, name, &status, AT_SYMLINK_NOFOLLOW) < 0 ? -errno
                                                                           : 0;
-    if (!error && request->recursive)
-        error = path_remove_tree(agent->root_fd, request->path);
-    else if (!error && unlinkat(parent, name, S_ISDIR(status.st_mode) ? AT_REMOVEDIR : 0) < 0)
-        error = -errno;
-    if (error) {
-        call_refuse_errno(call, -error, "delete");
+    bool tree = !error && S_ISDIR(status.st_mode) && request->recursive;
+    struct removing *removing = tree ? calloc(1, sizeof *removing) : NULL;
+    if (!removing) {
+        if (tree)
+            error = -ENOMEM;
+        else if (!error && unlinkat(parent, name, S_ISDIR(status.st_mode) ? AT_REMOVEDIR : 0) < 0)
+            error = -errno;
+        delete_reply(call, error);
         return;
     }
-    Hearth__Agent__V1__Empty empty = HEARTH__AGENT__V1__EMPTY__INIT;
-    link_call_reply(call, &empty.base);
+    *removing = (struct removing){.job = {.run = remove_run, .done = remove_done},
+                                  .parent_fd = steal_fd(&parent)};
+    memcpy(removing->name, name, strlen(name) + 1);
+    awaited_add(agent, &removing->awaited, call);
+    jobs_submit(agent->jobs, &removing->job);
 }

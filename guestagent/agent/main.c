@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/reboot.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -86,6 +87,27 @@ static int boot(struct agent_options *options)
     return options->serial_fd;
 }
 
+/* Each command holds up to three descriptors, and six while it is started. */
+#define FILES_RESERVED 256
+#define FILES_EACH 3
+
+static void raise_files(struct agent *agent)
+{
+    struct rlimit limit;
+    agent->execs_max = AGENT_EXECS_MAX;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return;
+    struct rlimit raised = {limit.rlim_max, limit.rlim_max};
+    if (limit.rlim_cur < limit.rlim_max && setrlimit(RLIMIT_NOFILE, &raised) == 0) {
+        agent->child_files = (unsigned)limit.rlim_cur;
+        limit = raised;
+    }
+    uint64_t most =
+        limit.rlim_cur > 2 * FILES_RESERVED ? (limit.rlim_cur - FILES_RESERVED) / FILES_EACH : 64;
+    if (most < agent->execs_max)
+        agent->execs_max = (unsigned)most;
+}
+
 int main(int argc, char **argv)
 {
     struct agent agent = {
@@ -117,6 +139,7 @@ int main(int argc, char **argv)
         log_error("sandbox_refused", "%s", strerror(-error));
         return EXIT_FAILURE;
     }
+    raise_files(&agent);
     stage_recover(agent.root_fd, files_finish_staged);
     agent.base = event_base_new();
     if (!agent.base || agent_serve(&agent))

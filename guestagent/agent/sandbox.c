@@ -51,10 +51,12 @@ static int filter(void)
         if (error == -EDOM || error == -EFAULT) /* not on this architecture */
             error = 0;
     }
-    /* TIOCSTI types into a terminal that is not one's own. */
+    /* TIOCSTI types into a terminal that is not one's own. The kernel looks at the request's lower
+     * half alone, and so must the filter. */
+    const struct scmp_arg_cmp types = {
+        .arg = 1, .op = SCMP_CMP_MASKED_EQ, .datum_a = UINT32_MAX, .datum_b = 0x5412};
     if (!error)
-        error = seccomp_rule_add(context, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(ioctl), 1,
-                                 SCMP_A1_32(SCMP_CMP_EQ, 0x5412));
+        error = seccomp_rule_add_array(context, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(ioctl), 1, &types);
     if (!error)
         error = seccomp_load(context);
     seccomp_release(context);

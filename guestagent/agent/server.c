@@ -3,21 +3,18 @@
 #include "base/id.h"
 #include "base/log.h"
 #include "guestagent/agent/agent.h"
-#include "guestagent/agent/machine.h"
+#include "guestagent/agent/jobs.h"
 
 #include <errno.h>
 #include <event2/event.h>
 #include <fcntl.h>
-#include <linux/random.h>
 #include <linux/vm_sockets.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #define LINKS_MAX 16
@@ -58,41 +55,65 @@ void call_refuse(struct link_call *call, enum link_status status, const char *fo
     link_call_end(call, status, message);
 }
 
-void call_refuse_errno(struct link_call *call, int errno_value, const char *what)
+enum link_status call_status_of(int errno_value)
 {
-    enum link_status status;
     switch (errno_value) {
     case ENOENT:
-        status = LINK_STATUS_NOT_FOUND;
-        break;
+        return LINK_STATUS_NOT_FOUND;
     case EXDEV:
     case ELOOP:
-        call_refuse(call, LINK_STATUS_PERMISSION_DENIED, "%s: the path leaves the workspace", what);
-        return;
     case EACCES:
     case EPERM:
     case EROFS:
-        status = LINK_STATUS_PERMISSION_DENIED;
-        break;
+        return LINK_STATUS_PERMISSION_DENIED;
     case ENOSPC:
     case EDQUOT:
     case ENOMEM:
     case EMFILE:
     case ENFILE:
-        status = LINK_STATUS_RESOURCE_EXHAUSTED;
-        break;
+        return LINK_STATUS_RESOURCE_EXHAUSTED;
     case EEXIST:
-        status = LINK_STATUS_ALREADY_EXISTS;
-        break;
+        return LINK_STATUS_ALREADY_EXISTS;
     case EINVAL:
     case ENAMETOOLONG:
-        status = LINK_STATUS_INVALID_ARGUMENT;
-        break;
+        return LINK_STATUS_INVALID_ARGUMENT;
     default: /* ENOTDIR, EISDIR, ENOTEMPTY, EBUSY, … */
-        status = LINK_STATUS_FAILED_PRECONDITION;
-        break;
+        return LINK_STATUS_FAILED_PRECONDITION;
     }
-    call_refuse(call, status, "%s: %s", what, strerror(errno_value));
+}
+
+void call_refuse_errno(struct link_call *call, int errno_value, const char *what)
+{
+    bool leaves = errno_value == EXDEV || errno_value == ELOOP;
+    call_refuse(call, call_status_of(errno_value), "%s: %s", what,
+                leaves ? "the path leaves the workspace" : strerror(errno_value));
+}
+
+/* Calls that are answered later. */
+
+void awaited_add(struct agent *agent, struct awaited *awaited, struct link_call *call)
+{
+    awaited->call = call;
+    list_init(&awaited->link);
+    list_append(&agent->awaited, &awaited->link);
+}
+
+struct link_call *awaited_take(struct awaited *awaited)
+{
+    if (awaited->call)
+        list_remove(&awaited->link);
+    return steal_pointer(awaited->call);
+}
+
+static void call_gone(struct agent *agent, struct link_call *call)
+{
+    list_for_each(cursor, next, &agent->awaited)
+    {
+        struct awaited *awaited = container_of(cursor, struct awaited, link);
+        if (awaited->call == call)
+            awaited_take(awaited);
+    }
+    exec_call_gone(agent, call);
 }
 
 /* The agent's own calls. */
@@ -118,71 +139,17 @@ static void handle_hello(struct agent *agent, struct link_call *call,
     link_call_reply(call, &reply.base);
 }
 
-static bool add_entropy(const ProtobufCBinaryData *entropy)
-{
-    struct {
-        struct rand_pool_info info;
-        unsigned char bytes[256];
-    } pool = {0};
-    auto_close int fd = open("/dev/random", O_WRONLY | O_CLOEXEC);
-    size_t length = entropy->len < sizeof pool.bytes ? entropy->len : sizeof pool.bytes;
-    if (fd < 0 || !length)
-        return false;
-    pool.info.buf_size = (int)length;
-    pool.info.entropy_count = (int)length * 8;
-    memcpy(pool.bytes, entropy->data, length);
-    /* Not permitted in a container, where the host's kernel has its own. */
-    return ioctl(fd, RNDADDENTROPY, &pool) == 0 && ioctl(fd, RNDRESEEDCRNG) == 0;
-}
-
-static void write_machine_id(const char *machine_id)
-{
-    if (strlen(machine_id) != 32 || strspn(machine_id, "0123456789abcdef") != 32)
-        return;
-    auto_close int fd =
-        open("/etc/machine-id", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0444);
-    if (fd < 0)
-        return;
-    if (write(fd, machine_id, 32) == 32 && write(fd, "\n", 1) < 0)
-        log_warning("machine_id_not_written", "%s", strerror(errno));
-}
-
-static void handle_configure(struct agent *agent, struct link_call *call,
-                             const ProtobufCMessage *message)
-{
-    const Hearth__Agent__V1__ConfigureRequest *request =
-        (const Hearth__Agent__V1__ConfigureRequest *)message;
-    Hearth__Agent__V1__ConfigureReply reply = HEARTH__AGENT__V1__CONFIGURE_REPLY__INIT;
-    reply.entropy_added = add_entropy(&request->entropy);
-    if (request->wall_clock_us) {
-        struct timespec now = {.tv_sec = (time_t)(request->wall_clock_us / 1000000),
-                               .tv_nsec = (long)(request->wall_clock_us % 1000000) * 1000};
-        reply.clock_set = clock_settime(CLOCK_REALTIME, &now) == 0;
-    }
-    if (*request->hostname)
-        reply.hostname_set = sethostname(request->hostname, strlen(request->hostname)) == 0;
-    if (*request->hostname && agent->options.machine) {
-        machine_name(request->hostname);
-        machine_grow_root(); /* one that was cloned may have been given more */
-    }
-    if (*request->machine_id)
-        write_machine_id(request->machine_id);
-    link_call_reply(call, &reply.base);
-}
-
 static void handle_shutdown(struct agent *agent, struct link_call *call,
                             const ProtobufCMessage *message)
 {
     const Hearth__Agent__V1__ShutdownRequest *request =
         (const Hearth__Agent__V1__ShutdownRequest *)message;
-    Hearth__Agent__V1__Empty empty = HEARTH__AGENT__V1__EMPTY__INIT;
-    exec_end_all(agent);
-    sync();
-    link_call_reply(call, &empty.base);
+    if (agent->stop.phase != STOP_NONE) {
+        call_refuse(call, LINK_STATUS_FAILED_PRECONDITION, "the agent is stopping");
+        return;
+    }
     agent->power_off = request->power_off;
-    /* After this turn, in which the answer goes out. */
-    static const struct timeval soon = {.tv_usec = 10000};
-    event_base_loopexit(agent->base, &soon);
+    stop_begin(agent, call);
 }
 
 static void handle_list_execs(struct agent *agent, struct link_call *call,
@@ -197,6 +164,7 @@ static void handle_list_execs(struct agent *agent, struct link_call *call,
     {                                                                                              \
         function(agent, call, (const type *)message);                                              \
     }
+HANDLER(handle_configure, configure_handle, Hearth__Agent__V1__ConfigureRequest)
 HANDLER(handle_exec_start, exec_handle_start, Hearth__Agent__V1__ExecStartRequest)
 HANDLER(handle_exec_read, exec_handle_read, Hearth__Agent__V1__ExecReadRequest)
 HANDLER(handle_exec_input, exec_handle_input, Hearth__Agent__V1__ExecInputRequest)
@@ -301,7 +269,7 @@ static void unary_end(struct link_call *call, void *arg, enum link_status status
     struct unary *unary = arg;
     (void)message;
     if (status != LINK_STATUS_OK)
-        exec_call_gone(unary->agent, call);
+        call_gone(unary->agent, call);
     free(unary);
 }
 
@@ -405,6 +373,7 @@ static void on_child(evutil_socket_t fd, short what, void *arg)
     (void)fd;
     (void)what;
     exec_reap(arg);
+    stop_child_ended(arg);
 }
 
 static void on_terminate(evutil_socket_t fd, short what, void *arg)
@@ -412,17 +381,33 @@ static void on_terminate(evutil_socket_t fd, short what, void *arg)
     struct agent *agent = arg;
     (void)fd;
     (void)what;
-    exec_end_all(agent);
-    event_base_loopbreak(agent->base);
+    if (agent->stop.phase == STOP_NONE)
+        stop_begin(agent, NULL);
 }
 
-int agent_serve(struct agent *agent)
+int agent_begin(struct agent *agent)
 {
     id_random_text(agent->boot_id, 32);
     agent->started_us = clock_monotonic_us();
     list_init(&agent->links);
+    list_init(&agent->awaited);
     list_init(&agent->running);
     list_init(&agent->finished);
+    agent->jobs = jobs_new(agent);
+    return agent->jobs ? 0 : -ENOMEM;
+}
+
+void agent_end(struct agent *agent)
+{
+    while (!list_empty(&agent->links))
+        drop_stream(container_of(agent->links.next, struct stream, entry));
+    jobs_free(agent->jobs);
+    stop_free(agent);
+    exec_free_all(agent);
+}
+
+static int listen_and_dispatch(struct agent *agent)
+{
     struct event *child = evsignal_new(agent->base, SIGCHLD, on_child, agent);
     struct event *terminate = evsignal_new(agent->base, SIGTERM, on_terminate, agent);
     struct event *listener = NULL;
@@ -443,11 +428,19 @@ int agent_serve(struct agent *agent)
         return -ENOMEM;
     event_base_dispatch(agent->base);
     serial_free(agent);
-    while (!list_empty(&agent->links))
-        drop_stream(container_of(agent->links.next, struct stream, entry));
     if (listener)
         event_free(listener);
     event_free(child);
     event_free(terminate);
     return 0;
+}
+
+int agent_serve(struct agent *agent)
+{
+    int error = agent_begin(agent);
+    if (error)
+        return error;
+    error = listen_and_dispatch(agent);
+    agent_end(agent);
+    return error;
 }

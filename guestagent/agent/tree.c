@@ -1,9 +1,14 @@
-/* A checked archive's members, put below a directory of the workspace one after the other. The host
- * has refused what is hostile before it sent anything; here every name is resolved beneath the root
- * once more, no symlink is written through, and what is not a file, directory, symlink or hard link
- * is refused. */
+/* A checked archive's members, put below a directory of the workspace all at once. They come into a
+ * stage beside the workspace, so that a full disk, a broken link or a bad member is met before
+ * anything has changed; tree_commit.c then moves them. The host has refused what is hostile before
+ * it sent anything; here no name leads out of the stage, and what is not a file, directory, symlink
+ * or hard link is refused once more. */
 #include "base/path_at.h"
 #include "guestagent/agent/agent.h"
+#include "guestagent/agent/inside.h"
+#include "guestagent/agent/jobs.h"
+#include "guestagent/agent/stage.h"
+#include "guestagent/agent/tree_commit.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -24,9 +29,13 @@ struct late_directory {
 };
 
 struct applying {
+    struct job job; /* its end: the commit where all came, and the stage's removal */
     struct agent *agent;
-    int base_fd;   /* the destination */
-    int parent_fd; /* the directory that the last member went into, -1 */
+    struct link_call *call; /* NULL once it has ended */
+    struct stage stage;
+    int tree_fd, aside_fd; /* in the stage: the members, and what they replace; -1 before the first
+                              message */
+    int parent_fd;         /* the directory that the last member went into, -1 */
     char parent[PATH_BYTES];
     int file_fd; /* the member whose content is coming, -1 */
     uint32_t mode, uid, gid;
@@ -34,7 +43,11 @@ struct applying {
     bool exact; /* owners and all of the mode */
     uint64_t entry_count, bytes_written;
     struct late_directory *directories;
-    bool ended;
+    char destination[PATH_BYTES]; /* resolved */
+    bool refused, whole, ending;  /* ending: the job is under way, or over */
+    bool job_over;
+    int error;
+    struct tree_commit commit;
 };
 
 static int to_text(const ProtobufCBinaryData *bytes, char out[PATH_BYTES])
@@ -88,22 +101,20 @@ static int open_parent(struct applying *applying, const char *path, const char *
     if (!*name || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
         return -EINVAL;
     if (!length)
-        return applying->base_fd;
+        return applying->tree_fd;
     if (applying->parent_fd >= 0 && strlen(applying->parent) == length &&
         memcmp(applying->parent, path, length) == 0)
         return applying->parent_fd;
     cleanup_close(&applying->parent_fd);
     memcpy(applying->parent, path, length);
     applying->parent[length] = '\0';
-    int error = path_make_directories(applying->base_fd, applying->parent, 0755);
+    int error = path_make_directories(applying->tree_fd, applying->parent, 0755);
     applying->parent_fd =
-        error ? -1
-              : path_open_beneath(applying->base_fd, applying->parent, O_PATH | O_DIRECTORY, 0);
+        error ? -1 : path_open_plain(applying->tree_fd, applying->parent, O_PATH | O_DIRECTORY);
     return error ? error : applying->parent_fd;
 }
 
-/* What is in the way of a member that is no directory; a directory stays and the member is refused.
- */
+/* An earlier member of the same name gives way; a directory stays and the member is refused. */
 static int make_way(int parent, const char *name)
 {
     return unlinkat(parent, name, 0) < 0 && errno != ENOENT ? -errno : 0;
@@ -113,7 +124,11 @@ static int put_directory(struct applying *applying, const char *path,
                          const Hearth__Agent__V1__TreeItem *item)
 {
     const Hearth__Agent__V1__FileEntry *entry = item->entry;
-    int error = path_make_directories(applying->base_fd, path, 0755);
+    const char *name;
+    int parent = open_parent(applying, path, &name);
+    int error = parent < 0                                           ? parent
+                : mkdirat(parent, name, 0755) < 0 && errno != EEXIST ? -errno
+                                                                     : 0;
     struct late_directory *late = error ? NULL : malloc(sizeof *late + strlen(path) + 1);
     if (!late)
         return error ? error : -ENOMEM;
@@ -167,7 +182,8 @@ static int put_hard_link(struct applying *applying, int parent, const char *name
     char path[PATH_BYTES];
     const char *target_name;
     int error = to_text(target, path);
-    auto_close int directory = error ? -1 : path_open_parent(applying->base_fd, path, &target_name);
+    auto_close int directory =
+        error ? -1 : path_open_plain_parent(applying->tree_fd, path, &target_name);
     if (error || directory < 0)
         return error ? error : directory;
     return linkat(directory, target_name, parent, name, 0) < 0 ? -errno : 0;
@@ -218,81 +234,158 @@ static int put_data(struct applying *applying, const ProtobufCBinaryData *data)
     return 0;
 }
 
-static int open_destination(struct applying *applying, const char *destination)
+static int make_inside(struct applying *applying, const char *name)
 {
-    if (*destination) {
-        int error = path_make_directories(applying->agent->root_fd, destination, 0755);
-        if (error)
-            return error;
-    }
-    applying->base_fd = path_open_beneath(
-        applying->agent->root_fd, *destination ? destination : ".", O_RDONLY | O_DIRECTORY, 0);
-    return applying->base_fd < 0 ? applying->base_fd : 0;
+    if (mkdirat(applying->stage.fd, name, 0755) < 0)
+        return -errno;
+    int fd = openat(applying->stage.fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return fd < 0 ? -errno : fd;
 }
 
-static void finish_directories(struct applying *applying, bool apply)
+static int begin(struct applying *applying, const Hearth__Agent__V1__TreeItem *item)
 {
+    applying->exact = item->exact;
+    int error = inside_resolve(applying->agent, item->destination, true, applying->destination);
+    if (!error)
+        error = stage_open(&applying->stage, applying->agent->root_fd);
+    if (error)
+        return error;
+    applying->tree_fd = make_inside(applying, "tree");
+    if (applying->tree_fd < 0)
+        return applying->tree_fd;
+    applying->aside_fd = make_inside(applying, "aside");
+    return applying->aside_fd < 0 ? applying->aside_fd : 0;
+}
+
+/* In the workspace, once all is there. */
+static void finish_directories(struct applying *applying)
+{
+    auto_close int base =
+        path_open_plain(applying->agent->root_fd, applying->destination, O_RDONLY | O_DIRECTORY);
+    for (struct late_directory *late = applying->directories; late && base >= 0;
+         late = late->next) {
+        auto_close int fd = path_open_plain(base, late->path, O_RDONLY | O_DIRECTORY);
+        struct timespec times[2] = {{.tv_nsec = UTIME_NOW}, time_of(late->mtime_ns)};
+        mode_t mode = applying->exact ? late->mode & 07777 : (late->mode & 0777) | 0700;
+        if (fd < 0)
+            continue;
+        if (applying->exact && (late->uid || late->gid))
+            (void)!fchown(fd, late->uid, late->gid);
+        if (fchmod(fd, mode) == 0)
+            futimens(fd, times);
+    }
+}
+
+/* The end. */
+
+static void run_end(struct job *job)
+{
+    struct applying *applying = container_of(job, struct applying, job);
+    if (applying->whole) {
+        applying->commit = (struct tree_commit){.staged_fd = applying->tree_fd,
+                                                .aside_fd = applying->aside_fd,
+                                                .root_fd = applying->agent->root_fd,
+                                                .destination = applying->destination};
+        applying->error = tree_commit(&applying->commit);
+        if (!applying->error)
+            finish_directories(applying);
+    }
+    cleanup_close(&applying->file_fd);
+    cleanup_close(&applying->parent_fd);
+    cleanup_close(&applying->tree_fd);
+    cleanup_close(&applying->aside_fd);
+    stage_close(&applying->stage);
+}
+
+static void answer(struct applying *applying)
+{
+    Hearth__Agent__V1__TreeApplyReply reply = HEARTH__AGENT__V1__TREE_APPLY_REPLY__INIT;
+    struct link_call *call = applying->call; /* its end follows */
+    reply.entry_count = applying->entry_count;
+    reply.bytes_written = applying->bytes_written;
+    if (!applying->error)
+        link_call_reply(call, &reply.base);
+    else if (*applying->commit.problem)
+        call_refuse(call, call_status_of(-applying->error), "%s", applying->commit.problem);
+    else
+        call_refuse_errno(call, -applying->error, "unpack");
+}
+
+/* Once both the call and the job are over. */
+static void maybe_free(struct applying *applying)
+{
+    if (applying->call || !applying->job_over)
+        return;
     while (applying->directories) {
         struct late_directory *late = applying->directories;
         applying->directories = late->next;
-        auto_close int fd =
-            apply ? path_open_beneath(applying->base_fd, late->path, O_RDONLY | O_DIRECTORY, 0)
-                  : -1;
-        if (fd >= 0) {
-            struct timespec times[2] = {{.tv_nsec = UTIME_NOW}, time_of(late->mtime_ns)};
-            mode_t mode = applying->exact ? late->mode & 07777 : (late->mode & 0777) | 0700;
-            if (applying->exact && (late->uid || late->gid))
-                (void)!fchown(fd, late->uid, late->gid);
-            if (fchmod(fd, mode) == 0)
-                futimens(fd, times);
-        }
         free(late);
     }
+    free(applying);
 }
 
-static void refuse(struct applying *applying, struct link_call *call, int error)
+static void ended(struct job *job)
 {
-    applying->ended = true;
-    call_refuse_errno(call, -error, "unpack");
+    struct applying *applying = container_of(job, struct applying, job);
+    applying->job_over = true;
+    if (applying->call && !applying->refused)
+        answer(applying);
+    maybe_free(applying);
+}
+
+static void end(struct applying *applying)
+{
+    if (applying->ending)
+        return;
+    applying->ending = true;
+    applying->job = (struct job){.run = run_end, .done = ended};
+    jobs_submit(applying->agent->jobs, &applying->job);
+}
+
+static void refuse(struct applying *applying, int error, const Hearth__Agent__V1__TreeItem *item)
+{
+    char what[160] = "unpack";
+    if (item && item->entry && item->entry->path.len)
+        snprintf(what, sizeof what, "the member %.*s",
+                 (int)(item->entry->path.len < 100 ? item->entry->path.len : 100),
+                 (const char *)item->entry->path.data);
+    applying->refused = true;
+    call_refuse_errno(applying->call, -error, what);
 }
 
 static void tree_message(struct link_call *call, void *arg, const uint8_t *data, size_t length)
 {
     struct applying *applying = arg;
-    if (applying->ended)
+    (void)call;
+    if (applying->refused || applying->ending)
         return;
     Hearth__Agent__V1__TreeItem *item = hearth__agent__v1__tree_item__unpack(NULL, length, data);
     int error = item ? 0 : -EINVAL;
-    if (!error && applying->base_fd < 0) {
-        applying->exact = item->exact;
-        error = open_destination(applying, item->destination);
-    }
+    if (!error && applying->tree_fd < 0)
+        error = begin(applying, item);
     if (!error && item->entry)
         error = put_member(applying, item);
     if (!error)
         error = put_data(applying, &item->data);
+    if (error)
+        refuse(applying, error, item);
     if (item)
         hearth__agent__v1__tree_item__free_unpacked(item, NULL);
-    if (error)
-        refuse(applying, call, error);
 }
 
 static void tree_half_closed(struct link_call *call, void *arg)
 {
     struct applying *applying = arg;
-    if (applying->ended)
+    (void)call;
+    if (applying->refused || applying->ending)
         return;
-    int error = finish_file(applying);
+    int error = applying->tree_fd < 0 ? -EINVAL : finish_file(applying);
     if (error) {
-        refuse(applying, call, error);
+        refuse(applying, error, NULL);
         return;
     }
-    finish_directories(applying, true);
-    applying->ended = true;
-    Hearth__Agent__V1__TreeApplyReply reply = HEARTH__AGENT__V1__TREE_APPLY_REPLY__INIT;
-    reply.entry_count = applying->entry_count;
-    reply.bytes_written = applying->bytes_written;
-    link_call_reply(call, &reply.base);
+    applying->whole = true;
+    end(applying);
 }
 
 static void tree_end(struct link_call *call, void *arg, enum link_status status,
@@ -302,12 +395,11 @@ static void tree_end(struct link_call *call, void *arg, enum link_status status,
     (void)call;
     (void)status;
     (void)message;
-    finish_directories(applying, false);
-    if (applying->file_fd >= 0)
-        close(applying->file_fd);
-    cleanup_close(&applying->parent_fd);
-    cleanup_close(&applying->base_fd);
-    free(applying);
+    applying->call = NULL;
+    if (applying->ending)
+        maybe_free(applying);
+    else
+        end(applying);
 }
 
 static const struct link_call_events tree_events = {
@@ -320,6 +412,12 @@ void tree_accept_apply(struct agent *agent, struct link_call *call)
         call_refuse(call, LINK_STATUS_RESOURCE_EXHAUSTED, "the agent is out of memory");
         return;
     }
-    *applying = (struct applying){.agent = agent, .base_fd = -1, .parent_fd = -1, .file_fd = -1};
+    *applying = (struct applying){.agent = agent,
+                                  .call = call,
+                                  .stage = STAGE_NONE,
+                                  .tree_fd = -1,
+                                  .aside_fd = -1,
+                                  .parent_fd = -1,
+                                  .file_fd = -1};
     link_call_accept(call, &tree_events, applying);
 }

@@ -198,3 +198,14 @@ def test_a_command_that_was_answered_is_known_and_in_the_logs(client, workspace)
         assert client.get(f"{workspace.path}/execs/{done['exec_id']}")["stdout"] == f"{number}\n"
         entries = client.get(f"{workspace.path}/logs", limit=1000)["entries"]
         assert entries[-1]["stdout"] == f"{number}\n"
+
+
+def test_a_stop_gives_commands_the_time_to_end_by_themselves(workspace):
+    state = workspace.exec("trap 'sleep 0.3; echo saved > saved; echo bye; exit 3' TERM; echo up > up; "
+                           "while :; do sleep 0.05; done", detach=True)
+    workspace.exec("while [ ! -e up ]; do sleep 0.05; done")
+    workspace.client.post(f"{workspace.path}/stop")
+    workspace.client.post(f"{workspace.path}/start")
+    assert workspace.read("saved")["content"] == "saved\n"
+    final = ended(workspace, state["exec_id"])
+    assert (final["exit_code"], final["stdout"]) == (3, "bye\n")
