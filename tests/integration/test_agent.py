@@ -282,7 +282,7 @@ def test_no_symlink_leads_out(agent, tmp_path):
     (tmp_path / "workspace-not/secret").write_text("outside")
     for name, target in {"abs": tmp_path / "secret", "rel": "../secret", "sly": root / "../secret",
                          "prefix": tmp_path / "workspace-not/secret", "dir": tmp_path, "up": root / "x/../../secret",
-                         "proc": "/proc/self/root/etc/passwd"}.items():
+                         "proc": "/proc/self/cwd/secret"}.items():
         (root / name).symlink_to(target)
     for path in ("abs", "rel", "sly", "prefix", "dir/secret", "up", "proc", "dir/workspace/../secret"):
         refused(lambda: read(agent, path), grpc.StatusCode.PERMISSION_DENIED)
