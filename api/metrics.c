@@ -117,6 +117,13 @@ void metrics_reply(struct api *api, struct http_request *request)
     line(&metrics, "deletes_total", "counter", "Workspaces deleted.", (double)health.deletes_total);
     line(&metrics, "guests_adopted_total", "counter", "Guests taken back at the start.",
          (double)health.adopted_total);
+    line(&metrics, "machine_boots_retried_total", "counter",
+         "Machines whose first boot missed its deadline.", (double)health.drivers.boots_retried);
+    line(&metrics, "machine_template_clones_total", "counter", "Machines started from a template.",
+         (double)health.drivers.template_clones);
+    line(&metrics, "machine_template_failures_total", "counter",
+         "Templates that could not be made or used: cold boots instead.",
+         (double)health.drivers.template_failures);
     line(&metrics, "loop_turns_total", "counter", "Turns of the event loop.",
          (double)loop_turns(loop));
     line(&metrics, "loop_lag_seconds", "gauge", "Longest delay of the loop since last asked.",

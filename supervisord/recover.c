@@ -392,6 +392,20 @@ static void choose(struct supervisor *supervisor)
              qemu->probe.usable ? qemu->probe.version : qemu->probe.reason);
 }
 
+void supervisor_driver_changed(void *arg, struct driver *driver, const struct driver_probe *probe)
+{
+    struct supervisor *supervisor = arg;
+    bool all = true;
+    for (int i = 0; i < DRIVER_COUNT; i++) {
+        struct driver_slot *slot = &supervisor->drivers[i];
+        if (slot->driver == driver)
+            slot->probe = *probe;
+        all = all && slot->probed;
+    }
+    if (all)
+        choose(supervisor);
+}
+
 static void probed(void *arg, const struct driver_probe *probe)
 {
     struct driver_slot *slot = arg;

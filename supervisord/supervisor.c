@@ -323,6 +323,10 @@ static int make_drivers(struct supervisor *supervisor, struct hearth_failure *fa
         .qemu = config->qemu,
         .kernel = config->kernel,
         .kernel_modules = config->kernel_modules,
+        .try_early = strcmp(config->driver, "oci") != 0,
+        .on_probed = supervisor_driver_changed,
+        .on_probed_arg = supervisor,
+        .counters = &supervisor->totals.drivers,
     };
     supervisor->drivers[DRIVER_OCI].name = "oci";
     supervisor->drivers[DRIVER_QEMU].name = "qemu";

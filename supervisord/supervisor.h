@@ -47,6 +47,7 @@ struct supervisor_health {
     uint32_t guests, pooled_guests, running_execs, links_up;
     uint64_t execs_total, execs_failed, creates_total, creates_failed, deletes_total, adopted_total,
         links_lost_total;
+    struct driver_counters drivers;
 };
 void supervisor_get_health(struct supervisor *supervisor, struct supervisor_health *ret_health);
 /* Each driver's last probe; names are static. */

@@ -148,6 +148,9 @@ void supervisor_keep_range(struct supervisor *supervisor, uint32_t index);
 void supervisor_give_range(struct supervisor *supervisor, uint32_t index);
 /* Tells a drain that nothing is under way any more. */
 void supervisor_maybe_quiet(struct supervisor *supervisor);
+/* recover.c: a driver has found out more of itself; the choice may be another for new guests. */
+void supervisor_driver_changed(void *supervisor, struct driver *driver,
+                               const struct driver_probe *probe);
 struct driver_slot *supervisor_driver(struct supervisor *supervisor, const char *name);
 /* An audit row in the change that has its effect. */
 void supervisor_audit_row(struct change *change, const struct principal *principal,

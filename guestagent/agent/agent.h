@@ -28,7 +28,7 @@ struct agent_options {
     int connected_fd;      /* -1: none */
     int serial_fd;         /* a virtio-serial port; -1: none */
     bool pid1, no_new_privs, seccomp;
-    bool machine; /* the first process of a virtual machine */
+    bool machine, no_disk; /* the first process of a virtual machine; one without a disk */
 };
 
 /* A call that something else than its handler answers, until then or until it is gone. */

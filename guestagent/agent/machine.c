@@ -156,7 +156,7 @@ static void raise_loopback(void)
         log_warning("loopback_down", "%s", strerror(errno));
 }
 
-int machine_boot(void)
+int machine_boot(bool disk)
 {
     static const struct mount_point early[] = {
         {"devtmpfs", "/dev", "devtmpfs", "mode=0755", MS_NOSUID},
@@ -173,6 +173,8 @@ int machine_boot(void)
     if (error)
         return error;
     load_modules();
+    if (!disk)
+        return 0;
     error = mount_root();
     if (!error && (error = switch_root()))
         log_error("root_not_switched", "%s", strerror(-error));

@@ -2,10 +2,12 @@
  * that commands can live in, and in the end back to a file system that is whole. Blocking. */
 #pragma once
 
+#include <stdbool.h>
+
 /* Loads the drivers, mounts everything, makes the disk the root. What is said goes to the kernel's
- * log, which the host keeps. 0 or a negative errno: without a root there is nothing to go on with.
- */
-int machine_boot(void);
+ * log, which the host keeps. Without disk the initramfs stays the root: enough to answer. 0 or a
+ * negative errno: without a root there is nothing to go on with. */
+int machine_boot(bool disk);
 /* lo is up, host names are in place (called again when the name changes). */
 void machine_name(const char *hostname);
 /* The root file system takes what its device has; online. */

@@ -22,10 +22,11 @@
 
 static int usage(void)
 {
-    fputs("usage: hearth-agent (--listen-fd N | --listen PATH | --connect-fd N) [--workspace DIR]\n"
-          "                    [--pid1] [--no-new-privs] [--seccomp]\n"
-          "       hearth-agent --machine    as the first process of a virtual machine\n",
-          stderr);
+    fputs(
+        "usage: hearth-agent (--listen-fd N | --listen PATH | --connect-fd N) [--workspace DIR]\n"
+        "                    [--pid1] [--no-new-privs] [--seccomp]\n"
+        "       hearth-agent --machine [--no-disk]    as the first process of a virtual machine\n",
+        stderr);
     return 2;
 }
 
@@ -48,6 +49,8 @@ static int parse(struct agent_options *options, int argc, char **argv)
         const char *value = i + 1 < argc ? argv[i + 1] : NULL;
         if (strcmp(argv[i], "--machine") == 0)
             options->machine = options->pid1 = true;
+        else if (strcmp(argv[i], "--no-disk") == 0)
+            options->no_disk = true;
         else if (strcmp(argv[i], "--pid1") == 0)
             options->pid1 = true;
         else if (strcmp(argv[i], "--no-new-privs") == 0)
@@ -76,7 +79,7 @@ static int parse(struct agent_options *options, int argc, char **argv)
 /* Everything a machine is before there is a link. */
 static int boot(struct agent_options *options)
 {
-    int error = machine_boot();
+    int error = machine_boot(!options->no_disk);
     if (error)
         return error;
     options->serial_fd = machine_open_port(AGENT_PORT_NAME);

@@ -16,6 +16,14 @@
 
 struct driver;
 struct guest;
+struct driver_probe;
+
+/* What drivers count for the metrics. */
+struct driver_counters {
+    uint64_t boots_retried;     /* machines whose first boot missed its deadline */
+    uint64_t template_clones;   /* machines started from a template */
+    uint64_t template_failures; /* templates that could not be made or used: cold boots instead */
+};
 
 enum network_policy {
     NETWORK_OFF,
@@ -42,6 +50,11 @@ struct driver_config {
     const char *kernel;         /* a path to a bzImage, instead of IMAGE_DIR's */
     const char *kernel_modules; /* its directory of NN-NAME.ko; NULL or "": none are needed */
     const char *vhost_vsock;    /* the device; for tests */
+    bool try_early;             /* find out in the background what machines can do here */
+    /* A probe's result has changed since it was told. May be NULL. */
+    void (*on_probed)(void *arg, struct driver *driver, const struct driver_probe *probe);
+    void *on_probed_arg;
+    struct driver_counters *counters;
 };
 
 /* What a guest is to be. Strings are borrowed until prepare's completion. */

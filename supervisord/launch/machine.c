@@ -179,7 +179,8 @@ static void show_device(struct machine *machine, const char *path)
     snprintf(target, sizeof target, JAIL "%s", path);
     if (stat(path, &status) < 0)
         launch_die(errno, "cannot find %s", path);
-    machine->groups[next(&machine->group_count)] = status.st_gid;
+    if ((status.st_mode & 060) == 060 && status.st_gid != 0)
+        machine->groups[next(&machine->group_count)] = status.st_gid;
     put(mount_open_detached(path, S_IFCHR), target, S_IFCHR);
 }
 

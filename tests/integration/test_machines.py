@@ -53,6 +53,32 @@ def test_a_machine_is_what_was_asked_for(machine):
     assert seen[6:] == ["00:00:00:00:00:00"]  # lo alone
 
 
+def test_what_the_accelerator_is_was_found_out_and_is_told(machine_daemon, machine):
+    ready = machine.client.request("GET", "/readyz", query={"verbose": "true"}).json()
+    told = next(driver for driver in ready["drivers"] if driver["name"] == "qemu")
+    accelerator = machine.status()["vm_accelerator"]
+    assert told["chosen"] and told["usable"] and f"({accelerator}, " in told["version"]
+    assert told["probe_ms"] > 0
+    assert (accelerator == "kvm") == (not told["reason"])
+
+
+def test_a_kvm_that_does_not_boot_a_guest_is_not_taken_again(hearthd_factory, images, tmp_path):
+    """What was found is kept; a kernel that never answers is given up and told."""
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        pytest.skip("there is no /dev/kvm to try")
+    hearthd = hearthd_factory(driver="qemu")
+    with hearthd.client() as client:
+        Workspace(client, mem_mib=MEM_MIB).delete()
+    found = [path for path in (images / "accelerator", hearthd.state_dir / "machines/accelerator")
+             if path.exists()]
+    assert found
+    before = hearthd.log().count("accelerator_found")
+    hearthd.restart()
+    with hearthd.client() as client:
+        Workspace(client, mem_mib=MEM_MIB).delete()
+    assert hearthd.log().count("accelerator_found") == before
+
+
 def test_files_go_in_and_out(machine):
     machine.write("dir/note", "from outside\n")
     assert machine.exec("cat dir/note; printf inside > back")["stdout"] == "from outside\n"

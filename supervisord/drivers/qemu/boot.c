@@ -13,6 +13,7 @@
 
 #define LAUNCH_TIMEOUT_MS 15000
 #define BOOT_DEADLINE_US (30 * US_PER_S)
+#define TRIAL_DEADLINE_US (10 * US_PER_S)
 #define BOOTS_MAX 2
 #define QEMU_MIB 192 /* what QEMU needs besides the machine's memory: translations, buffers */
 
@@ -58,9 +59,9 @@ static void give_up(struct qemu_guest *guest, bool again)
     tail_end(&guest->errors);
     pidref_close(&guest->guest->process);
     guest->phase.error = (int)guest->phase.failure.error;
-    again = again && guest->boots < BOOTS_MAX && !phase_unwanted(&guest->phase);
+    again = again && !guest->trial && guest->boots < BOOTS_MAX && !phase_unwanted(&guest->phase);
     if (again) {
-        guest->driver->boots_retried++;
+        guest->driver->config.counters->boots_retried++;
         log_warning("boot_retried", "guest=%s detail=\"%s\"", guest->guest_id,
                     guest->phase.failure.detail);
         guest->phase.error = 0;
@@ -84,6 +85,11 @@ static void on_ended_early(void *arg)
     fail(arg, "the machine ended before its agent answered", false);
 }
 
+static int64_t deadline_of(const struct qemu_guest *guest)
+{
+    return guest->trial ? TRIAL_DEADLINE_US : BOOT_DEADLINE_US;
+}
+
 static void on_deadline(void *arg)
 {
     struct qemu_guest *guest = arg;
@@ -91,7 +97,7 @@ static void on_deadline(void *arg)
     tail_text(&guest->console, console, sizeof console);
     hearth_fail(&guest->phase.failure, HEARTH_EUNAVAILABLE, "boot_timed_out",
                 "the machine's agent did not answer within %d s%s%s",
-                (int)(BOOT_DEADLINE_US / US_PER_S), *console ? "; console: " : "", console);
+                (int)(deadline_of(guest) / US_PER_S), *console ? "; console: " : "", console);
     give_up(guest, true);
 }
 
@@ -139,7 +145,7 @@ static void on_launched(void *arg, const struct child_result *result)
     }
     /* A crash from here on finds the process by what is stored after this. */
     guest->timer.fn = on_deadline;
-    timer_set(&guest->timer, clock_monotonic_us() + BOOT_DEADLINE_US);
+    timer_set(&guest->timer, clock_monotonic_us() + deadline_of(guest));
 }
 
 /* --- the beginning --- */
@@ -237,12 +243,31 @@ static void boot(struct qemu_guest *guest)
     worker_submit(guest->driver->starters, boot_work, on_boot_work, guest);
 }
 
+static void on_accelerator(void *arg)
+{
+    struct qemu_guest *guest = arg;
+    guest->accelerator = guest->driver->accelerator;
+    if (phase_unwanted(&guest->phase))
+        phase_finish(&guest->phase, 0, NULL); /* the phase says what that means */
+    else
+        boot(guest);
+}
+
+static bool begin(struct qemu_guest *data, guest_done done, void *arg)
+{
+    if (!phase_begin(&data->phase, PHASE_STARTING, done, arg))
+        return false;
+    data->boots = 0;
+    snprintf(data->version, sizeof data->version, "%s", data->driver->version);
+    return true;
+}
+
 void qemu_start(struct driver *base, struct guest *guest, const struct guest_spec *spec,
                 guest_done done, void *arg)
 {
     struct qemu_guest *data = qemu_guest_data(base, guest);
     struct qemu_driver *driver = data->driver;
-    if (!phase_begin(&data->phase, PHASE_STARTING, done, arg))
+    if (!begin(data, done, arg))
         return;
     struct hearth_failure *failure = &data->phase.failure;
     int error = qemu_take_spec(data, spec);
@@ -255,11 +280,23 @@ void qemu_start(struct driver *base, struct guest *guest, const struct guest_spe
                             "the machine is running already");
     if (!error)
         error = transport_choose(&data->transport, driver, driver->config.transport, failure);
-    data->boots = 0;
-    data->accelerator = driver->accelerator;
-    snprintf(data->version, sizeof data->version, "%s", driver->version);
     if (error)
         phase_finish_later(&data->phase, error);
     else
-        boot(data);
+        qemu_accelerator_when_known(driver, on_accelerator, data);
+}
+
+void qemu_boot_trial(struct driver *base, struct guest *guest, uint32_t mem_mib, guest_done done,
+                     void *arg)
+{
+    struct qemu_guest *data = qemu_guest_data(base, guest);
+    if (!begin(data, done, arg))
+        return;
+    data->trial = true;
+    data->vcpu_count = 1;
+    data->mem_mib = mem_mib;
+    data->pids_max = QEMU_PIDS_MAX;
+    data->transport = &transport_serial;
+    data->accelerator = "kvm";
+    boot(data);
 }

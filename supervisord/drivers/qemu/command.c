@@ -36,9 +36,11 @@ static void add_jail(const struct qemu_guest *guest, struct arguments *arguments
         arguments_add(arguments, "--device=/dev/kvm");
     arguments_add(arguments, "--show=kernel=%s", guest->kernel.path);
     arguments_add(arguments, "--show=initrd=%s", guest->initrd);
-    arguments_add(arguments, "--show=base=%s", guest->image_path);
-    arguments_add(arguments, "--own=guest=%s/machines/%s", driver->config.state_dir,
-                  guest->guest_id);
+    if (!guest->trial) {
+        arguments_add(arguments, "--show=base=%s", guest->image_path);
+        arguments_add(arguments, "--own=guest=%s/machines/%s", driver->config.state_dir,
+                      guest->guest_id);
+    }
     arguments_add(arguments, "--pass=3");
     arguments_add(arguments, "--");
 }
@@ -64,11 +66,25 @@ static void add_machine(const struct qemu_guest *guest, struct arguments *argume
     add(arguments, "-kernel", "/kernel");
     add(arguments, "-initrd", "/initrd");
     arguments_add(arguments, "-append");
-    if (!kvm && guest->timestamp_khz)
+    if (guest->trial)
+        arguments_add(arguments, KERNEL_ARGUMENTS " -- --machine --no-disk");
+    else if (!kvm && guest->timestamp_khz)
         arguments_add(arguments, KERNEL_ARGUMENTS " tsc_early_khz=%u -- --machine",
                       guest->timestamp_khz);
     else
         arguments_add(arguments, KERNEL_ARGUMENTS " -- --machine");
+}
+
+static void add_disk(struct arguments *arguments)
+{
+    add(arguments, "-blockdev",
+        "driver=file,node-name=base-file,filename=/base,read-only=on,auto-read-only=off");
+    add(arguments, "-blockdev", "driver=raw,node-name=base,file=base-file,read-only=on");
+    add(arguments, "-blockdev",
+        "driver=file,node-name=root-file,filename=/guest/disk.qcow2,discard=unmap");
+    add(arguments, "-blockdev",
+        "driver=qcow2,node-name=root,file=root-file,backing=base,discard=unmap");
+    add(arguments, "-device", "virtio-blk-device,id=disk,drive=root");
 }
 
 static void add_devices(const struct qemu_guest *guest, struct arguments *arguments)
@@ -79,14 +95,8 @@ static void add_devices(const struct qemu_guest *guest, struct arguments *argume
     arguments_add(arguments, "-chardev");
     arguments_add(arguments, "socket,id=console,fd=%d,server=on,wait=off", QEMU_FD_CONSOLE);
     add(arguments, "-serial", "chardev:console");
-    add(arguments, "-blockdev",
-        "driver=file,node-name=base-file,filename=/base,read-only=on,auto-read-only=off");
-    add(arguments, "-blockdev", "driver=raw,node-name=base,file=base-file,read-only=on");
-    add(arguments, "-blockdev",
-        "driver=file,node-name=root-file,filename=/guest/disk.qcow2,discard=unmap");
-    add(arguments, "-blockdev",
-        "driver=qcow2,node-name=root,file=root-file,backing=base,discard=unmap");
-    add(arguments, "-device", "virtio-blk-device,id=disk,drive=root");
+    if (!guest->trial)
+        add_disk(arguments);
     guest->transport->add_arguments(guest, arguments);
 }
 

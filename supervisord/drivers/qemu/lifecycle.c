@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define PIDS_DEFAULT 256
 #define KILL_WAIT_US (10 * US_PER_S)
 #define CONSOLE_TOLD 300 /* characters of it in a failure */
 
@@ -24,7 +23,7 @@ int qemu_take_spec(struct qemu_guest *guest, const struct guest_spec *spec)
     guest->vcpu_count = spec->vcpu_count;
     guest->mem_mib = spec->mem_mib;
     guest->disk_mib = spec->disk_mib;
-    guest->pids_max = PIDS_DEFAULT;
+    guest->pids_max = QEMU_PIDS_MAX;
     free(guest->image_path);
     guest->image_path = text_copy(spec->image_path);
     if (!guest->image_path)

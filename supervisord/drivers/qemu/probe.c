@@ -22,7 +22,6 @@ struct probe {
 static void finish(struct probe *probe)
 {
     struct qemu_driver *driver = probe->driver;
-    driver->probe.took_us = clock_monotonic_us() - probe->began_us;
     probe->done(probe->arg, &driver->probe);
     free(probe);
 }
@@ -49,8 +48,8 @@ static void on_version(void *arg, const struct child_result *result)
     snprintf(driver->version, sizeof driver->version, "QEMU %.*s",
              (int)strspn(number, "0123456789."), number);
     driver->probe = (struct driver_probe){.usable = true};
-    snprintf(driver->probe.version, sizeof driver->probe.version, "%s (%s, %s)", driver->version,
-             driver->accelerator, driver->as_root ? "root" : "rootless");
+    driver->probe.took_us = clock_monotonic_us() - probe->began_us;
+    qemu_accelerator_begin(driver);
     finish(probe);
 }
 

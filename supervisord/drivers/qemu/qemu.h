@@ -20,6 +20,7 @@
 #define QEMU_ID_RANGE                                                                              \
     65536 /* IDs that a guest's index stands for, as root; QEMU runs as the first */
 #define QEMU_VERSION_SIZE 64
+#define QEMU_PIDS_MAX 256 /* threads of one QEMU */
 
 /* Descriptors of QEMU, in the order in which they are passed. */
 enum { QEMU_FD_QMP = 3, QEMU_FD_CONSOLE, QEMU_FD_AGENT };
@@ -41,10 +42,11 @@ struct qemu_driver {
     char program[PATH_MAX]; /* QEMU; "": not found */
     char version[QEMU_VERSION_SIZE];
     char boot_id[40];
-    const char *accelerator; /* "kvm", "tcg" */
-    struct timestamp made;   /* when the driver was */
+    enum { ACCELERATOR_UNKNOWN, ACCELERATOR_TRYING, ACCELERATOR_KNOWN } accelerator_state;
+    const char *accelerator; /* "kvm", "tcg"; "tcg" until it is known */
+    struct list accelerator_waiters;
+    struct timestamp made; /* when the driver was */
     struct driver_probe probe;
-    uint64_t boots_retried; /* a first boot missed its deadline */
 };
 
 /* guest->driver_data */
@@ -64,6 +66,7 @@ struct qemu_guest {
     void *connecting;         /* by the transport; NULL: nothing under way */
     struct qemu_asked *asked; /* a connect of the driver's that waits for it; NULL */
     int ready_fd;             /* the first stream, until connect asks for it; -1 */
+    bool trial;               /* of KVM: no disk, a short deadline */
     bool linked;              /* the agent has answered since QEMU was started */
     unsigned boots;           /* of this start */
     /* In and out of the work on a worker. */
@@ -103,6 +106,15 @@ void qemu_describe_end(struct qemu_guest *guest, char *out, size_t size);
 /* boot.c */
 void qemu_start(struct driver *driver, struct guest *guest, const struct guest_spec *spec,
                 guest_done done, void *arg);
+
+/* A machine without a disk under KVM. Ended by destroy. */
+void qemu_boot_trial(struct driver *driver, struct guest *guest, uint32_t mem_mib, guest_done done,
+                     void *arg);
+
+/* accelerator.c: takes up what was found before, or begins to find out. Reads small files. */
+void qemu_accelerator_begin(struct qemu_driver *driver);
+/* Calls done, never before this returns, once driver->accelerator is known. */
+void qemu_accelerator_when_known(struct qemu_driver *driver, void (*done)(void *arg), void *arg);
 
 /* command.c: hearth-launch and QEMU with all their arguments. */
 void qemu_command(const struct qemu_guest *guest, struct arguments *arguments);
