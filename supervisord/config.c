@@ -5,6 +5,7 @@
 #include "base/id.h"
 #include "base/path_at.h"
 #include "base/text.h"
+#include "supervisord/drivers/network.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -51,6 +52,8 @@ static const struct setting settings[] = {
             "kernel of virtual machines: auto, or a path to a bzImage"),
     SETTING(kernel_modules, SETTING_TEXT, "", 0, 0,
             "a directory of NN-NAME.ko that it needs, where it is not auto"),
+    SETTING(egress_allow, SETTING_TEXT, "", 0, 0,
+            "IPv4 networks that guests with egress reach although they are private, with commas"),
     SETTING(allowed_hosts, SETTING_TEXT, "", 0, 0, "Host names taken besides localhost's own"),
     SETTING(allowed_origins, SETTING_TEXT, "", 0, 0, "web origins that may call"),
     SETTING(log_level, SETTING_TEXT, "info", 0, 0, "debug, info, warning or error"),
@@ -306,6 +309,9 @@ static int check(struct config *config, struct hearth_failure *failure)
     if (!error && !id_node_tag_valid(config->node_tag))
         error =
             bad_value(find("node_tag", 8), config->node_tag, "two characters of a-z, 2-7", failure);
+    if (!error && !network_allow_valid(config->egress_allow))
+        error = bad_value(find("egress_allow", 12), config->egress_allow,
+                          "networks such as 192.168.1.0/24,10.1.2.3", failure);
     return error;
 }
 

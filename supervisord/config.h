@@ -22,6 +22,7 @@ struct config {
     char *log_level;
     bool template_on;         /* template */
     uint32_t pool;            /* started, empty sandboxes kept ready */
+    const char *egress_allow; /* networks that guests reach although they are private */
     uint32_t uid_base;        /* first uid of the guests' ranges, as root */
     uint32_t history_entries; /* kept for each workspace */
     uint32_t event_entries;   /* kept for each tenant … */

@@ -319,6 +319,7 @@ static int make_drivers(struct supervisor *supervisor, struct hearth_failure *fa
         .agent_path = supervisor->agent_path,
         .transport = config->transport,
         .runtime = config->runtime,
+        .egress_allow = config->egress_allow,
         .uid_base = config->uid_base,
         .qemu = config->qemu,
         .kernel = config->kernel,

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "supervisord/net/net.h"
 #include "supervisord/snapshot_internal.h"
 #include "supervisord/supervisor_internal.h"
 #include "supervisord/tree/work.h"
@@ -490,6 +491,7 @@ void workspace_describe(struct workspace *workspace, struct workspace_status *re
 {
     static const struct guest_facts nothing = {0};
     const struct sandbox *sandbox = workspace->sandbox;
+    bool on_network = sandbox && sandbox->running && network_has_device(workspace->network);
     *ret_status = (struct workspace_status){
         .workspace_id = workspace->workspace_id,
         .name = workspace->name,
@@ -507,6 +509,8 @@ void workspace_describe(struct workspace *workspace, struct workspace_status *re
         .state = workspace->state,
         .network = workspace->network,
         .allow_host_compat = workspace->allow_host_compat,
+        .guest_ip = on_network ? NET_GUEST_ADDRESS : NULL,
+        .tap_name = on_network ? NET_GUEST_INTERFACE : NULL,
         .facts = sandbox ? sandbox->guest.facts : nothing,
         .seed_mode = workspace->seed_mode,
         .seed_path = workspace->seed_path,

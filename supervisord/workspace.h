@@ -103,6 +103,7 @@ struct workspace_status {
     enum workspace_state state;
     enum network_policy network;
     bool allow_host_compat;
+    const char *guest_ip, *tap_name; /* NULL: it has no network device, or does not run */
     struct guest_facts facts;
     const char *seed_mode, *seed_path,
         *seed_destination; /* mode "empty", "directory", "tar_archive" */

@@ -118,7 +118,7 @@ const struct field status_fields[] = {
     FLAG("network_enabled", "It has a network device."),
     FLAG("allow_host_compat", "A container was accepted."),
     NULLABLE_TEXT("guest_ip", "Address of the guest."),
-    NULLABLE_TEXT("tap_name", "Network device of the guest on the host."),
+    NULLABLE_TEXT("tap_name", "The guest's network device."),
     NULLABLE_TEXT("execution_mode", "guest_vsock, guest_serial or guest_unix."),
     NULLABLE_TEXT("isolation", "vm or container."),
     NULLABLE_TEXT("vm_accelerator", "kvm or tcg."),
@@ -283,12 +283,10 @@ void write_status(struct json_writer *json, struct workspace *workspace)
     write_times(json, &status);
     json_string(json, "state", workspace_state_name(status.state));
     json_string(json, "network_policy", network_policy_name(status.network));
-    json_boolean(json, "network_enabled",
-                 status.network == NETWORK_EGRESS ||
-                     status.network == NETWORK_EGRESS_AND_PUBLISHED_PORTS);
+    json_boolean(json, "network_enabled", network_has_device(status.network));
     json_boolean(json, "allow_host_compat", status.allow_host_compat);
-    json_null(json, "guest_ip");
-    json_null(json, "tap_name");
+    json_string(json, "guest_ip", status.guest_ip);
+    json_string(json, "tap_name", status.tap_name);
     json_string(json, "execution_mode", status.facts.execution_mode);
     json_string(json, "isolation", status.facts.isolation);
     json_string(json, "vm_accelerator", status.facts.vm_accelerator);

@@ -208,14 +208,6 @@ static void created(void *arg, int error, const struct hearth_failure *failure,
 static void run_(struct call *call, const void *arg)
 {
     const struct run_input *input = arg;
-    if (input->network) {
-        struct hearth_failure failure;
-        hearth_fail(&failure, HEARTH_EUNSUPPORTED, "network_unsupported",
-                    "this build of hearth runs machines without network only");
-        hearth_failure_field(&failure, "/network");
-        call_fail(call, &failure);
-        return;
-    }
     struct run *run = call_allocate_or_fail(call, sizeof *run);
     if (!run)
         return;
@@ -227,6 +219,7 @@ static void run_(struct call *call, const void *arg)
         .mem_mib = (uint32_t)input->mem_mib,
         .disk_mib = 4096,
         .ttl_us = input->ttl_seconds * US_PER_S,
+        .network = input->network ? NETWORK_EGRESS : NETWORK_OFF,
         .isolation = input->isolation,
         .allow_host_compat = input->allow_host_compat,
         .one_shot = true,
@@ -277,7 +270,7 @@ static void environments(struct call *call, const void *arg)
 
 static const char *const run_errors[] = {"unknown_environment", "environment_not_pulled",
                                          "quota_workspaces",    "isolation_unavailable",
-                                         "network_unsupported", NULL};
+                                         "network_unavailable", NULL};
 
 const struct operation_entry vm_operations[] = {
     {

@@ -58,7 +58,8 @@ static const struct field create_input[] = {
      .flags = FIELD_FULL_ONLY,
      .choices = network_policies,
      .default_json = "\"off\"",
-     .description = "What the workspace may reach; off is no network but its own loopback.",
+     .description = "What the workspace may reach: off is its own loopback alone, egress "
+                    "the public internet (TCP, UDP, DNS), not the host nor its networks.",
      .offset = offsetof(struct create_input, network_policy)},
     {.name = "seed_path",
      .type = FIELD_STRING,
@@ -104,9 +105,9 @@ static void create(struct call *call, const void *arg)
     if (!labels)
         return;
     int network = network_policy_parse(input->network_policy);
-    if (network != NETWORK_OFF) {
+    if (network != NETWORK_OFF && network != NETWORK_EGRESS) {
         hearth_fail(&failure, HEARTH_EUNSUPPORTED, "network_unsupported",
-                    "this build of hearth runs workspaces without network only");
+                    "this build of hearth publishes no ports");
         hearth_failure_field(&failure, "/network_policy");
         call_fail(call, &failure);
         return;
@@ -379,6 +380,7 @@ static const char *const create_errors[] = {"unknown_environment",
                                             "quota_workspaces",
                                             "quota_memory",
                                             "network_unsupported",
+                                            "network_unavailable",
                                             NULL};
 static const char *const id_errors[] = {"workspace_not_found", NULL};
 static const char *const update_errors[] = {"workspace_not_found", "empty_update", "bad_name",

@@ -4,6 +4,7 @@
 #include "base/id.h"
 #include "base/path_at.h"
 #include "supervisord/drivers/oci/bundle.h"
+#include "supervisord/net/net.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -51,6 +52,8 @@ static int open_directory(int parent, const char *name)
 static int write_names(const struct oci_guest *guest, int upper)
 {
     char hosts[256], hostname[80];
+    const char *resolver =
+        network_has_device(guest->network) ? "nameserver " NET_NAME_SERVER "\n" : "";
     snprintf(hosts, sizeof hosts, "127.0.0.1 localhost %s\n::1 localhost\n", guest->hostname);
     snprintf(hostname, sizeof hostname, "%s\n", guest->hostname);
     auto_close int etc = open_directory(upper, "etc");
@@ -60,7 +63,7 @@ static int write_names(const struct oci_guest *guest, int upper)
     if (!error)
         error = write_owned(guest, etc, "hostname", hostname, strlen(hostname));
     if (!error)
-        error = write_owned(guest, etc, "resolv.conf", "", 0);
+        error = write_owned(guest, etc, "resolv.conf", resolver, strlen(resolver));
     return error;
 }
 

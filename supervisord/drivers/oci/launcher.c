@@ -3,6 +3,7 @@
 #include "base/cleanup.h"
 #include "base/text.h"
 #include "supervisord/drivers/arguments.h"
+#include "supervisord/drivers/network.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -62,6 +63,24 @@ int oci_launch(struct oci_guest *guest, child_done done, struct hearth_failure *
         arguments_add(&arguments, "%s", rest[i]);
     arguments_add(&arguments, "%s", guest->guest_id);
     return run(guest, &arguments, &guest->listen_fd, 1, LAUNCH_TIMEOUT_MS, done, failure);
+}
+
+int oci_launch_network(struct oci_guest *guest, guest_done done, struct hearth_failure *failure)
+{
+    const struct oci_driver *driver = guest->driver;
+    char files[CGROUP_CONTROLLERS_MAX][CGROUP_PATH_SIZE], variable[64];
+    const char *cgroup_files[CGROUP_CONTROLLERS_MAX];
+    snprintf(variable, sizeof variable, GUEST_ID_VARIABLE "=%s", guest->guest_id);
+    for (size_t i = 0; i < driver->cgroups.base_count; i++) {
+        cgroup_join_file(&driver->cgroups, i, guest->guest_id, files[i]);
+        cgroup_files[i] = files[i];
+    }
+    const struct network_spec spec = {.guest = guest->guest->process.pid,
+                                      .allow = driver->config.egress_allow,
+                                      .environment = variable,
+                                      .cgroup_files = cgroup_files,
+                                      .cgroup_count = driver->cgroups.base_count};
+    return network_connect(&guest->child, driver->config.loop, &spec, done, guest, failure);
 }
 
 int oci_launch_remove(struct oci_guest *guest, child_done done, struct hearth_failure *failure)

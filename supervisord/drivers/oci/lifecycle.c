@@ -2,6 +2,7 @@
 
 #include "base/cleanup.h"
 #include "base/text.h"
+#include "supervisord/drivers/network.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -135,6 +136,7 @@ static bool is_hostname(const char *text)
 static int take_spec(struct oci_guest *guest, const struct guest_spec *spec)
 {
     take_limits(guest, spec);
+    guest->network = spec->network;
     snprintf(guest->hostname, sizeof guest->hostname, "%s",
              spec->hostname && is_hostname(spec->hostname) ? spec->hostname : "hearth");
     free(guest->tree_path);
@@ -253,6 +255,28 @@ static void describe_launch(struct oci_guest *guest, const struct child_result *
                 "the container could not be started: %.*s", (int)strcspn(errors, "\n"), errors);
 }
 
+/* What has been started, but not to its end, goes again. */
+static void undo_start(struct oci_guest *guest)
+{
+    guest->error = guest->failure.error;
+    unwatch(guest);
+    kill_process(guest);
+    pidref_close(&guest->guest->process);
+    clear_runtime(guest);
+}
+
+static void on_network(void *arg, int error, const struct hearth_failure *failure)
+{
+    struct oci_guest *guest = arg;
+    guest->child = NULL;
+    if (!error || guest->forgotten) {
+        finish(guest, 0, NULL);
+        return;
+    }
+    guest->failure = *failure;
+    undo_start(guest);
+}
+
 static void on_launched(void *arg, const struct child_result *result)
 {
     struct oci_guest *guest = arg;
@@ -264,14 +288,14 @@ static void on_launched(void *arg, const struct child_result *result)
     if (result->exit_code)
         describe_launch(guest, result);
     else if (take_process(guest, &guest->failure) == 0) {
-        finish(guest, 0, NULL);
-        return;
+        if (!network_has_device(guest->network)) {
+            finish(guest, 0, NULL);
+            return;
+        }
+        if (oci_launch_network(guest, on_network, &guest->failure) == 0)
+            return;
     }
-    guest->error = guest->failure.error;
-    unwatch(guest);
-    kill_process(guest);
-    pidref_close(&guest->guest->process);
-    clear_runtime(guest);
+    undo_start(guest);
 }
 
 static void on_start_work(void *arg)

@@ -60,6 +60,7 @@ struct oci_guest {
     /* In and out of the work on a worker. */
     struct cgroup_limits limits;
     char hostname[65];
+    enum network_policy network;
     char *tree_path;
     int listen_fd;
     int error;
@@ -109,6 +110,8 @@ int guest_state_load(struct oci_driver *driver, struct guest *guest,
 
 /* launcher.c: hearth-launch as a child. done as spawn's. */
 int oci_launch(struct oci_guest *guest, child_done done, struct hearth_failure *failure);
+/* Gives the running guest its network. */
+int oci_launch_network(struct oci_guest *guest, guest_done done, struct hearth_failure *failure);
 /* Removes the guest's directories, in a process of its own: a hostile tree costs the daemon no
  * descriptors and no time. */
 int oci_launch_remove(struct oci_guest *guest, child_done done, struct hearth_failure *failure);

@@ -24,6 +24,9 @@ int qemu_take_spec(struct qemu_guest *guest, const struct guest_spec *spec)
     guest->mem_mib = spec->mem_mib;
     guest->disk_mib = spec->disk_mib;
     guest->pids_max = QEMU_PIDS_MAX;
+    if (network_has_device(spec->network))
+        return hearth_fail(&guest->phase.failure, HEARTH_EUNSUPPORTED, "network_unavailable",
+                           "virtual machines have no network in this build");
     free(guest->image_path);
     guest->image_path = text_copy(spec->image_path);
     if (!guest->image_path)

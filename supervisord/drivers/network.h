@@ -1,0 +1,23 @@
+/* A guest's network, for every driver: hearth-net as a child, which leaves behind what carries the
+ * guest's connections and ends with the guest. Loop thread. */
+#pragma once
+
+#include "supervisord/drivers/driver.h"
+#include "supervisord/spawn.h"
+
+struct network_spec {
+    pid_t guest;             /* whose user and network namespaces they are */
+    const char *allow;       /* comma-separated IPv4 networks that are reached although they are
+                                the host's or private; NULL or "": none */
+    const char *environment; /* NAME=VALUE that the guest's processes are known by; or NULL */
+    const char *const *cgroup_files; /* to join first */
+    size_t cgroup_count;
+};
+
+/* done is told when the guest has its network (guest_done's failures: HEARTH_EUNSUPPORTED
+ * `network_unavailable`). Strings are borrowed for the call. */
+int network_connect(struct child **ret_child, struct loop *loop, const struct network_spec *spec,
+                    guest_done done, void *arg, struct hearth_failure *failure);
+
+/* Whether text is such a list. Pure. */
+bool network_allow_valid(const char *text);
