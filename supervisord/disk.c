@@ -320,6 +320,9 @@ static int run(struct disk_job *job, const char *const *words, struct spawn_spec
     if (!program)
         return hearth_fail(&job->failure, HEARTH_EUNSUPPORTED, "program_missing",
                            "hearth-disk is not installed");
+    if (!operations->disk)
+        return hearth_fail(&job->failure, HEARTH_EUNSUPPORTED, "disk_unsupported",
+                           "disks of this kind of guest cannot be read");
     sandbox_spec(sandbox, &guest_spec, hostname);
     int error =
         operations->disk(sandbox->guest.driver, &sandbox->guest, &guest_spec, &disk, &job->failure);

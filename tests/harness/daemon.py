@@ -46,8 +46,9 @@ class Hearthd:
         self.base = pathlib.Path(tempfile.mkdtemp(prefix="hearth-"))
         self.state_dir, self.runtime_dir = self.base / "state", self.base / "run"
         self.image_dir = pathlib.Path(image_dir)
-        # IDs made here are told apart from those of any other daemon on this machine.
-        self.node_tag = "".join(random.choices(BASE32, k=2))
+        # IDs made here are told apart from those of any other daemon on this machine, also one
+        # that has the default tag.
+        self.node_tag = random.choice(BASE32[1:]) + random.choice(BASE32)
         self.flags = {"listen": "127.0.0.1:0", "driver": DRIVER, "node_tag": self.node_tag,
                       **flags}
         self.check_replies, self.observe = check_replies, None
