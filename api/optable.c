@@ -12,6 +12,7 @@ const struct operation_entry *const *optable(size_t *ret_count)
         vm_operations,          workspace_operations, sync_operations,  exec_operations,
         file_operations,        export_operations,    disk_operations,  upload_operations,
         environment_operations, admin_operations,     event_operations, snapshot_operations,
+        diff_operations,
     };
     static const struct operation_entry *table[ENTRIES_MAX];
     static size_t count;

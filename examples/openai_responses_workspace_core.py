@@ -7,7 +7,6 @@ if you like) the real service is asked; without, a scripted model that ships bes
 """
 
 import contextlib
-import difflib
 import os
 import pathlib
 import sys
@@ -27,11 +26,8 @@ TASK = f"""The project in /workspace of workspace {{workspace_id}} has failing t
 
 
 def show_changes(workspace):
-    for path in sorted(PROJECT.rglob("*.py")):
-        name = str(path.relative_to(PROJECT))
-        before = path.read_text().splitlines(keepends=True)
-        after = workspace.read(name).decode().splitlines(keepends=True)
-        sys.stdout.writelines(difflib.unified_diff(before, after, f"a/{name}", f"b/{name}"))
+    for entry in workspace.diff()["entries"]:
+        sys.stdout.write(entry["text_patch"] or "")
 
 
 def main():

@@ -130,6 +130,7 @@ int tree_entry_read(struct tree_work *work, struct tree_entry *entry, struct con
                    size != told.size;
     bool linked = entry->links > 1;
     told.path = entry->path;
+    told.hard_link = entry->hard_link;
     told.order = entry->order;
     told.content = entry->content;
     told.hashed = !error;
