@@ -54,8 +54,10 @@ lint: build
 bench: build
 	@$(PYTHON) tests/bench/run.py --bin $(BUILD)/bin
 
-# The crash tests at length: make stress ROUNDS=5000 SEED=7
+# The crash tests at length: make stress ROUNDS=5000 SEED=7; and what is built of debian:12-build,
+# which is pulled for it where it is missing.
 stress: build
+	@HEARTH_TEST_PULL=1 $(PYTHON) -m pytest -p no:cacheprovider tests/integration/test_environments.py
 	@HEARTH_STRESS_ROUNDS=$(or $(ROUNDS),1000) HEARTH_STRESS_SEED=$(or $(SEED),1) \
 	    $(PYTHON) -m pytest -p no:cacheprovider --timeout 0 -m stress tests
 

@@ -39,25 +39,35 @@ static int env_list(struct cli *cli, int argc, char **argv)
 
 static int env_inspect(struct cli *cli, int argc, char **argv)
 {
-    const struct usage usage = {.line = "env inspect ENVIRONMENT",
-                                .summary = "Shows what an environment is made of.",
-                                .minimum = 1,
-                                .maximum = 1};
+    static const struct column columns[] = {{"PACKAGE", "name"},
+                                            {"VERSION", "version"},
+                                            {"ARCHITECTURE", "architecture"},
+                                            {NULL, NULL}};
+    const struct usage usage = {
+        .line = "env inspect ENVIRONMENT",
+        .summary = "Shows what an environment is made of, with its first 1000 packages.",
+        .minimum = 1,
+        .maximum = 1};
     struct words words;
     int status = options_parse(&usage, argc, argv, &cli->json, &words);
     if (status != OPTIONS_PARSED)
         return status;
     auto_buf struct buf path = {0}, body = {0};
     auto_json cJSON *result = NULL;
-    if (!cli_path(&path, "/v1/environments/", words.items[0], NULL))
+    if (!cli_path(&path, "/v1/environments/", words.items[0], NULL) ||
+        buf_text(&path, "?limit=1000"))
         return cli_out_of_memory(cli);
     status = cli_call_json(cli, "GET", path.data, NULL, &body, &result);
     if (status)
         return status;
-    if (cli->json)
+    if (cli->json) {
         output_json(body.data);
-    else
-        output_fields(result);
+        return 0;
+    }
+    auto_json cJSON *packages = cJSON_DetachItemFromObjectCaseSensitive(result, "packages");
+    output_fields(result);
+    if (cJSON_GetArraySize(packages))
+        output_table(packages, columns);
     return 0;
 }
 

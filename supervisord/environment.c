@@ -51,7 +51,7 @@ int environments_new(struct environments **ret_environments, struct loop *loop,
         return hearth_fail(failure, HEARTH_ENOMEMORY, "out_of_memory", "no memory");
     environments->loop = loop;
     environments->workers = workers;
-    environments->dir_fd = -1;
+    environments->dir_fd = environments->lease_fd = environments->owner_fd = -1;
     list_init(&environments->entries);
     list_init(&environments->jobs);
     environments->image_dir = text_copy(image_dir);
@@ -82,6 +82,8 @@ void environments_free(struct environments *environments)
         return;
     environment_jobs_free(environments);
     forget_entries(environments);
+    cleanup_close(&environments->owner_fd);
+    cleanup_close(&environments->lease_fd);
     cleanup_close(&environments->dir_fd);
     free(environments->image_dir);
     free(environments);

@@ -9,6 +9,7 @@
  * it IMAGE_DIR/versions/DIGEST/manifest   one line a file: what the digest is of
  *   IMAGE_DIR/versions/DIGEST/about      the record it was made with
  *   IMAGE_DIR/cache/                     downloaded packages; a killed build goes on from here
+ *   IMAGE_DIR/leases/ID/VERSION          the state directory with this ID needs the version
  *   IMAGE_DIR/lock                       held while something is built (one build at a time, over
  *                                        all daemons)
  *
@@ -41,6 +42,15 @@ int environments_new(struct environments **ret_environments, struct loop *loop,
                      struct hearth_failure *failure);
 void environments_free(struct environments *environments);
 
+/* Lets other daemons on the image directory know what this one needs: from here on versions are
+ * leased for state_dir (open as state_fd), until it is removed. Where the image directory cannot be
+ * written to there are no leases. For the start: it waits for the disk. */
+void environments_lease_open(struct environments *environments, const char *state_dir,
+                             int state_fd);
+/* Leases version, before something is made of it. False where the version is not there (any more):
+ * once this is true no daemon's prune takes it away. */
+bool environment_lease(struct environments *environments, const char *version);
+
 /* Re-reads what other processes may have added; cheap. Gives the environment or NULL; borrowed
  * until the next call into this module. */
 const struct environment *environment_find(struct environments *environments, const char *name);
@@ -49,6 +59,18 @@ const struct environment *environment_find_version(struct environments *environm
                                                    const char *version);
 void environment_each(struct environments *environments,
                       int (*visit)(void *arg, const struct environment *environment), void *arg);
+
+/* A Debian package that is installed in an environment. All texts are printable ASCII. */
+struct environment_package {
+    const char *name, *version, *architecture;
+};
+/* Reads from the tree of a version what dpkg has installed in it, on a worker. done gets the
+ * packages in the order of their names, then architectures, for as long as it runs; none where the
+ * tree is not of Debian packages, or what stands there cannot be read. */
+void environment_packages(struct environments *environments, const char *version,
+                          void (*done)(void *arg, const struct environment_package *packages,
+                                       size_t count),
+                          void *arg);
 
 /* Long work with progress. `stage` is a short word, done/total are in its unit (total 0: unknown).
  */
@@ -96,8 +118,8 @@ void environments_want_images(struct environments *environments, bool want);
  */
 void environment_job_leave(struct environment_job *job, void *arg);
 
-/* Removes versions that no name and no visited version refers to. done tells the bytes freed
- * through detail. */
+/* Removes versions that no name refers to, that are not among these in use, and that no other
+ * daemon on the directory has leased. */
 void environment_prune(struct environments *environments, const char *const *versions_in_use,
                        size_t count,
                        void (*done)(void *arg, int error, const struct hearth_failure *failure,

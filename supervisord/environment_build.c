@@ -321,6 +321,7 @@ static const environment_step build_steps[] = {environment_step_lock,
                                                settle,
                                                environment_step_digest,
                                                environment_step_publish,
+                                               environment_step_trim,
                                                environment_step_image_if_wanted,
                                                NULL};
 static const environment_step no_steps[] = {NULL};

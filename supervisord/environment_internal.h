@@ -25,6 +25,7 @@ struct environments {
     struct worker_pool *workers;
     char *image_dir;
     int dir_fd;
+    int lease_fd, owner_fd; /* environment_lease.c; -1: none */
     bool want_images;
     struct list entries; /* environment_entry::link */
     struct list jobs;    /* environment_job::link */
@@ -43,5 +44,15 @@ const struct builtin *environment_builtin(const char *name);
 bool environment_job_running(const struct environments *environments, const char *name);
 /* Starts to remove what killed builds have left, if anything. */
 void environments_sweep(struct environments *environments);
+/* Whether a daemon's state directory has leased the version: 1, 0 or a negative errno. Any thread.
+ */
+int environment_leased(int dir_fd, const char *version);
+/* Removes the leases of state directories that are gone. Any thread. */
+void environment_leases_sweep(int dir_fd);
+/* Gives up what this daemon has leased beyond these. */
+void environment_lease_only(struct environments *environments, const char *const *versions,
+                            size_t count);
+/* Can the directory be written to? HEARTH_EUNSUPPORTED `image_dir_read_only`. */
+int environment_check_writable(struct environments *environments, struct hearth_failure *failure);
 /* Ends all jobs, calling nobody. */
 void environment_jobs_free(struct environments *environments);

@@ -57,9 +57,6 @@ void environment_job_next(struct environment_job *job, int error);
 void environment_job_work(struct environment_job *job, void (*run)(void *job));
 void environment_job_progress(struct environment_job *job, const char *stage, const char *detail);
 
-/* Can the directory be written to? HEARTH_EUNSUPPORTED `image_dir_read_only`. */
-int environment_check_writable(struct environments *environments, struct hearth_failure *failure);
-
 /* Steps. */
 void environment_step_lock(struct environment_job *job);
 void environment_step_sweep(struct environment_job *job); /* what others left half made */
@@ -67,4 +64,6 @@ void environment_step_begin(struct environment_job *job); /* makes building-… 
 void environment_step_build(struct environment_job *job);
 void environment_step_digest(struct environment_job *job);
 void environment_step_publish(struct environment_job *job);
+/* Takes from the package cache what a newer version has superseded, and the oldest past a bound. */
+void environment_step_trim(struct environment_job *job);
 void environment_step_image_if_wanted(struct environment_job *job); /* environments_want_images */

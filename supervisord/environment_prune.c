@@ -65,20 +65,29 @@ static int keep_named(struct environment_job *job)
 }
 
 /* A version leaves by one rename, so that none is ever seen half removed; the sweep that follows
- * takes away what is called building-…. */
+ * takes away what is called building-…. A daemon leases first and then looks whether the version is
+ * there, so that one of the two sees the other: what was leased meanwhile is put back. */
 static int take_away(struct environment_job *job, const char *version)
 {
     char path[128], text[ENVIRONMENT_RECORD_MAX], suffix[9], building[64];
     struct environment_record record;
+    uint64_t size = 0;
     snprintf(path, sizeof path, "versions/%s/about", version);
     if (path_read_small(job->dir_fd, path, text, sizeof text) > 0 &&
         environment_record_parse(&record, text))
-        job->bytes_freed += record.size_bytes;
+        size = record.size_bytes;
     id_random_text(suffix, sizeof suffix - 1);
     snprintf(building, sizeof building, "building-%s", suffix);
     snprintf(path, sizeof path, "versions/%s", version);
+    int leased = environment_leased(job->dir_fd, version);
+    if (leased)
+        return leased < 0 ? leased : 0;
     if (renameat(job->dir_fd, path, job->dir_fd, building) < 0)
         return -errno;
+    leased = environment_leased(job->dir_fd, version);
+    if (leased)
+        return renameat(job->dir_fd, building, job->dir_fd, path) < 0 ? -errno : 0;
+    job->bytes_freed += size;
     job->removed++;
     return 0;
 }
@@ -87,6 +96,7 @@ static void run_prune(void *arg)
 {
     struct environment_job *job = arg;
     struct dirent **files = NULL;
+    environment_leases_sweep(job->dir_fd);
     int error = keep_named(job);
     int count = error ? 0 : scandirat(job->dir_fd, "versions", &files, is_version, NULL);
     if (count < 0)
@@ -112,7 +122,7 @@ void environment_prune(struct environments *environments, const char *const *ver
                        void *arg)
 {
     static const environment_step steps[] = {environment_step_lock, prune, environment_step_sweep,
-                                             NULL};
+                                             environment_step_trim, NULL};
     static const environment_step no_steps[] = {NULL};
     struct environment_job *job = environment_job_new(environments, "", steps);
     struct hearth_failure failure;
@@ -121,6 +131,7 @@ void environment_prune(struct environments *environments, const char *const *ver
         done(arg, (int)failure.error, &failure, 0, 0);
         return;
     }
+    environment_lease_only(environments, versions_in_use, count);
     job->internal = true;
     job->pruned = done;
     job->pruned_arg = arg;

@@ -161,7 +161,5 @@ int environment_sources_read(struct buf *out, const char *directory, const char 
         free(files[i]);
     }
     free(files);
-    if (!error && !out->length)
-        error = add(out, "http://deb.debian.org/debian", suite);
     return error;
 }

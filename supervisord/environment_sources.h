@@ -11,5 +11,6 @@
  * its security suite. Options, such as keys, are dropped. text is written over. */
 int environment_sources_add(struct buf *out, char *text, bool deb822, const char *suite);
 
-/* All of /etc/apt, or of directory; Debian's default where there is none. */
+/* All of /etc/apt, or of directory. Appends nothing where there is none: whoever builds has a
+ * default of its own. */
 int environment_sources_read(struct buf *out, const char *directory, const char *suite);

@@ -62,7 +62,9 @@ static struct workspace *find(struct supervisor *supervisor, const char *workspa
 
 static int load_workspace(void *arg, const struct row_workspace *row)
 {
-    return workspace_load(((struct loading *)arg)->supervisor, row);
+    struct supervisor *supervisor = ((struct loading *)arg)->supervisor;
+    (void)environment_lease(supervisor->environments, row->environment_version);
+    return workspace_load(supervisor, row);
 }
 
 static int load_guest(void *arg, const struct row_guest *row)

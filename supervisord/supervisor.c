@@ -367,6 +367,8 @@ static int make_parts(struct supervisor *supervisor, int state_fd, struct hearth
         error = environments_new(&supervisor->environments, supervisor->loop, supervisor->workers,
                                  config->image_dir, failure);
     if (!error)
+        environments_lease_open(supervisor->environments, config->state_dir, state_fd);
+    if (!error)
         error = uploads_new(&supervisor->uploads, supervisor->loop, supervisor->writer,
                             config->state_dir, config->node_tag, &limits, failure);
     if (!error) {

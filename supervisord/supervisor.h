@@ -28,6 +28,9 @@ void supervisor_audit(struct supervisor *supervisor, const struct principal *pri
  * steps. */
 void supervisor_crash_point(const char *name);
 
+/* A cursor that is none of ours: HEARTH_EINVALID `bad_cursor`, field "/cursor". */
+int supervisor_bad_cursor(struct hearth_failure *failure);
+
 /* The environment versions that workspaces were made of; borrowed until the next call. */
 const char *const *supervisor_versions_in_use(struct supervisor *supervisor, size_t *ret_count);
 

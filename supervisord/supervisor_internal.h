@@ -162,8 +162,6 @@ void supervisor_audit_row(struct change *change, const struct principal *princip
 void supervisor_audit_soon(struct supervisor *supervisor, const struct principal *principal,
                            const char *request_id, const char *operation, const char *subject_id,
                            const char *outcome);
-/* A cursor that is none of ours: HEARTH_EINVALID `bad_cursor`, field "/cursor". */
-int supervisor_bad_cursor(struct hearth_failure *failure);
 
 /* sandbox.c */
 struct sandbox *sandbox_new(struct supervisor *supervisor, struct driver *driver,

@@ -356,7 +356,8 @@ static int check_environment(struct supervisor *supervisor, const char *name,
                             "there is no environment \"%.80s\"",
                             environment_name_valid(name) ? name : "?");
         hearth_failure_hint(failure, "`hearth env list` shows what there is.");
-    } else if (!environment->version) {
+    } else if (!environment->version ||
+               !environment_lease(supervisor->environments, environment->version)) {
         error = hearth_fail(failure, HEARTH_ECONFLICT, "environment_not_pulled",
                             "the environment \"%.80s\" has not been built here yet", name);
         hearth_failure_hint(failure, "Run `hearth env pull %.80s` first.", name);

@@ -10,12 +10,12 @@ struct name_input {
     bool stream, force;
 };
 
-#define NAME_FIELD                                                                                 \
+#define NAME_FIELD(input_struct)                                                                   \
     {                                                                                              \
         .name = "name", .type = FIELD_STRING, .place = PLACE_PATH, .flags = FIELD_REQUIRED,        \
         .maximum = 129, .pattern = "^[A-Za-z0-9][A-Za-z0-9._:-]*$",                                \
         .description = "Name of the environment, for example debian:12.",                          \
-        .offset = offsetof(struct name_input, name)                                                \
+        .offset = offsetof(struct input_struct, name)                                              \
     }
 #define STREAM_FIELD                                                                               \
     {                                                                                              \
@@ -35,25 +35,92 @@ static int unknown(struct hearth_failure *failure)
 
 /* inspect */
 
-static const struct field inspect_input[] = {NAME_FIELD, {0}};
+#define PACKAGE_CURSOR_SIZE 520 /* NAME:ARCHITECTURE */
+
+struct inspect_input {
+    const char *name, *cursor;
+    int64_t limit;
+};
+
+static const struct field inspect_input[] = {
+    NAME_FIELD(inspect_input), PAGE_FIELDS(inspect_input, PACKAGE_CURSOR_SIZE - 1), {0}};
+
+struct inspecting {
+    struct call *call;
+    struct buf body;
+    struct json_writer json;
+    size_t limit;
+    char name[256], architecture[256]; /* the last of the page before; "" at the start */
+};
+
+/* What dpkg said, from the first package past the cursor on. */
+static void inspected(void *arg, const struct environment_package *packages, size_t count)
+{
+    struct inspecting *inspecting = arg;
+    struct json_writer *json = &inspecting->json;
+    char cursor[PACKAGE_CURSOR_SIZE] = "";
+    size_t begin = 0;
+    for (int order = -1; begin < count; begin++) {
+        order = strcmp(packages[begin].name, inspecting->name);
+        if (order > 0 ||
+            (order == 0 && strcmp(packages[begin].architecture, inspecting->architecture) > 0))
+            break;
+    }
+    size_t end = count - begin > inspecting->limit ? begin + inspecting->limit : count;
+    json_unsigned(json, "package_count", count);
+    json_array_begin(json, "packages");
+    for (size_t i = begin; i < end; i++) {
+        json_object_begin(json, NULL);
+        json_string(json, "name", packages[i].name);
+        json_string(json, "version", packages[i].version);
+        json_string(json, "architecture", packages[i].architecture);
+        json_object_end(json);
+    }
+    json_array_end(json);
+    if (end < count)
+        snprintf(cursor, sizeof cursor, "%s:%s", packages[end - 1].name,
+                 packages[end - 1].architecture);
+    json_string(json, "next_cursor", *cursor ? cursor : NULL);
+    json_object_end(json);
+    reply_with(inspecting->call, &inspecting->body, json);
+}
+
+static int parse_package_cursor(struct inspecting *inspecting, const char *cursor,
+                                struct hearth_failure *failure)
+{
+    const char *colon = cursor ? strchr(cursor, ':') : NULL;
+    if (!cursor)
+        return 0;
+    if (!colon || colon - cursor >= (ptrdiff_t)sizeof inspecting->name ||
+        strlen(colon + 1) >= sizeof inspecting->architecture)
+        return supervisor_bad_cursor(failure);
+    snprintf(inspecting->name, sizeof inspecting->name, "%.*s", (int)(colon - cursor), cursor);
+    snprintf(inspecting->architecture, sizeof inspecting->architecture, "%s", colon + 1);
+    return 0;
+}
 
 static void inspect(struct call *call, const void *arg)
 {
-    const struct name_input *input = arg;
+    const struct inspect_input *input = arg;
+    struct environments *environments = supervisor_environments(call_supervisor(call));
     const struct environment *environment =
-        environment_name_valid(input->name)
-            ? environment_find(supervisor_environments(call_supervisor(call)), input->name)
-            : NULL;
+        environment_name_valid(input->name) ? environment_find(environments, input->name) : NULL;
     struct hearth_failure failure;
-    if (!environment) {
-        unknown(&failure);
+    struct inspecting *inspecting = call_allocate_or_fail(call, sizeof *inspecting);
+    if (!inspecting)
+        return;
+    if (!environment || parse_package_cursor(inspecting, input->cursor, &failure)) {
+        if (!environment)
+            unknown(&failure);
         call_fail(call, &failure);
         return;
     }
-    struct buf body = {0};
-    struct json_writer json = JSON_WRITER(&body);
-    write_environment(&json, NULL, environment);
-    reply_with(call, &body, &json);
+    inspecting->call = call;
+    inspecting->limit = (size_t)input->limit;
+    inspecting->json = (struct json_writer)JSON_WRITER(&inspecting->body);
+    json_object_begin(&inspecting->json, NULL);
+    write_environment_members(&inspecting->json, environment);
+    environment_packages(environments, environment->version, inspected, inspecting);
 }
 
 /* pull and import: long work that may tell its progress */
@@ -173,7 +240,7 @@ static void job_begun(struct job *job, int error, const struct hearth_failure *f
 }
 
 static const struct field pull_input[] = {
-    NAME_FIELD,
+    NAME_FIELD(name_input),
     STREAM_FIELD,
     {.name = "force",
      .type = FIELD_BOOLEAN,
@@ -203,7 +270,7 @@ static void pull(struct call *call, const void *arg)
 static const char *const formats[] = {"rootfs-tar", "oci-layout", "docker-archive", NULL};
 
 static const struct field import_input[] = {
-    NAME_FIELD,
+    NAME_FIELD(name_input),
     STREAM_FIELD,
     {.name = "path",
      .type = FIELD_STRING,
@@ -287,7 +354,7 @@ static void prune(struct call *call, const void *arg)
 }
 
 static const char *const progress_types[] = {"application/x-ndjson", NULL};
-static const char *const name_errors[] = {"unknown_environment", NULL};
+static const char *const inspect_errors[] = {"unknown_environment", "bad_cursor", NULL};
 static const char *const pull_errors[] = {"unknown_environment", "environment_build_failed",
                                           "image_dir_read_only", NULL};
 static const char *const import_errors[] = {
@@ -300,16 +367,17 @@ const struct operation_entry environment_operations[] = {
         .family = "environment",
         .title = "Show an environment",
         .summary = "Tells what is known of one environment.",
-        .description = "Tells an environment's version, size and when it was built.",
+        .description = "Tells an environment's version, size, when it was built, and which Debian "
+                       "packages are installed in it, a page at a time.",
         .method = "GET",
         .path = "/v1/environments/{name}",
         .surfaces = SURFACE_REST,
         .flags = OPERATION_READ_ONLY | OPERATION_IDEMPOTENT,
         .status = 200,
         .input = inspect_input,
-        .input_size = sizeof(struct name_input),
-        .output = environment_fields,
-        .errors = name_errors,
+        .input_size = sizeof(struct inspect_input),
+        .output = environment_inspect_fields,
+        .errors = inspect_errors,
         .handler = inspect,
     },
     {

@@ -196,16 +196,29 @@ const struct field exec_fields[] = {
     {0},
 };
 
-const struct field environment_fields[] = {
-    TEXT("name", "Name of the environment."),
-    NULLABLE_TEXT("version", "Content digest; null while it is not built."),
-    FLAG("built", "It can be used now."),
-    FLAG("building", "It is being built."),
-    FLAG("builtin", "`pull` can build it."),
-    NULLABLE_TEXT("description", "What it holds."),
-    NUMBER("size_bytes", "Size on disk."),
-    NULLABLE_TIME("built_at", "When it was built."),
-    NULLABLE_TEXT("source", "What it was made of."),
+#define ENVIRONMENT_FIELDS                                                                         \
+    TEXT("name", "Name of the environment."),                                                      \
+        NULLABLE_TEXT("version", "Content digest; null while it is not built."),                   \
+        FLAG("built", "It can be used now."), FLAG("building", "It is being built."),              \
+        FLAG("builtin", "`pull` can build it."), NULLABLE_TEXT("description", "What it holds."),   \
+        NUMBER("size_bytes", "Size on disk."), NULLABLE_TIME("built_at", "When it was built."),    \
+        NULLABLE_TEXT("source", "What it was made of.")
+const struct field environment_fields[] = {ENVIRONMENT_FIELDS, {0}};
+
+static const struct field package_fields[] = {
+    TEXT("name", "The package."),
+    TEXT("version", "Its version."),
+    TEXT("architecture", "What it is built for; all for any."),
+    {0},
+};
+const struct field environment_inspect_fields[] = {
+    ENVIRONMENT_FIELDS,
+    NUMBER("package_count", "Debian packages installed in it, on all pages."),
+    {.name = "packages",
+     .type = FIELD_OBJECT_LIST,
+     .fields = package_fields,
+     .description = "Those of this page, by name."},
+    NEXT_CURSOR_FIELD,
     {0},
 };
 
@@ -436,10 +449,8 @@ void write_exec(struct json_writer *json, struct workspace *workspace,
     json_string(json, "cursor", status->cursor);
 }
 
-void write_environment(struct json_writer *json, const char *key,
-                       const struct environment *environment)
+void write_environment_members(struct json_writer *json, const struct environment *environment)
 {
-    json_object_begin(json, key);
     json_string(json, "name", environment->name);
     json_string(json, "version", environment->version);
     json_boolean(json, "built", environment->version != NULL);
@@ -449,6 +460,13 @@ void write_environment(struct json_writer *json, const char *key,
     json_unsigned(json, "size_bytes", environment->size_bytes);
     json_time(json, "built_at", environment->built_at);
     json_string(json, "source", environment->source);
+}
+
+void write_environment(struct json_writer *json, const char *key,
+                       const struct environment *environment)
+{
+    json_object_begin(json, key);
+    write_environment_members(json, environment);
     json_object_end(json);
 }
 

@@ -7,7 +7,7 @@
 
 /* STATUS and ROW of the contract. */
 extern const struct field status_fields[], row_fields[], exec_fields[], environment_fields[],
-    file_entry_fields[];
+    environment_inspect_fields[], file_entry_fields[];
 
 void write_status(struct json_writer *json, struct workspace *workspace);
 void write_row(struct json_writer *json, struct workspace *workspace);
@@ -25,6 +25,8 @@ bool write_output(struct json_writer *json, const char *key, const char *data, s
 void write_file_entry(struct json_writer *json, const struct file_entry *entry);
 void write_environment(struct json_writer *json, const char *key,
                        const struct environment *environment);
+/* The same into an object that has begun. */
+void write_environment_members(struct json_writer *json, const struct environment *environment);
 
 /* Finishes: sends what was written, or the failure that writing ran into. */
 void reply_with(struct call *call, struct buf *body, const struct json_writer *json);

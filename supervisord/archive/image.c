@@ -77,10 +77,10 @@ static const char *text_of(const cJSON *object, const char *name)
 /* "sha256:HEX" → the hex digits, or NULL. */
 static const char *hex_of(const char *digest)
 {
-    if (!text_starts_with(digest, DIGEST_PREFIX))
+    size_t prefix = strlen(DIGEST_PREFIX);
+    if (strlen(digest) != prefix + 64 || !text_starts_with(digest, DIGEST_PREFIX))
         return NULL;
-    const char *hex = digest + strlen(DIGEST_PREFIX);
-    return strlen(hex) == 64 && strspn(hex, "0123456789abcdef") == 64 ? hex : NULL;
+    return strspn(digest + prefix, "0123456789abcdef") == 64 ? digest + prefix : NULL;
 }
 
 /* One layer: an archive inside the image. digest is of its bytes; NULL where the image does not

@@ -17,13 +17,13 @@ def directory():
     return pathlib.Path(cache) / "hearth" / "images"
 
 
-def ensure(path):
+def ensure(path, environment=ENVIRONMENT):
     """Builds the environment where it is not there yet, with the progress on stderr."""
     path.mkdir(parents=True, exist_ok=True)
     daemon = Hearthd(path, driver="oci")
     try:
         daemon.start()
-        subprocess.run([BIN / "hearth", "env", "pull", ENVIRONMENT], check=True,
+        subprocess.run([BIN / "hearth", "env", "pull", environment], check=True,
                        env={**os.environ, "HEARTH_URL": f"unix://{daemon.socket_path}"})
     finally:
         daemon.destroy()

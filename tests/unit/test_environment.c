@@ -1,8 +1,7 @@
 /* Environments in an image directory of the test's own. What builds them is a stand-in for
  * mmdebstrap (a script that a test writes), the rest is real: lock, hearth-archive, files. */
 #include "supervisord/environment.h"
-#include "supervisord/environment_record.h"
-#include "supervisord/environment_sources.h"
+#include "supervisord/environment_packages.h"
 
 #include "base/cleanup.h"
 #include "base/path_at.h"
@@ -74,10 +73,16 @@ static void setup(void)
     open_environments();
 }
 
+static int remove_tree(const char *path)
+{
+    auto_close int root_fd = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return path_remove_tree(root_fd, path + 1);
+}
+
 static void teardown(void)
 {
     close_environments();
-    path_remove_tree(AT_FDCWD, base);
+    ck_assert_int_eq(remove_tree(base), 0);
 }
 
 /* Makes mmdebstrap a script; $tree is the directory that it is to fill. */
@@ -145,124 +150,8 @@ static void pull(struct told *told, const char *name, bool force)
     waited_for++;
 }
 
-/* Names, records, sources */
-
-START_TEST(names_are_a_repository_and_perhaps_a_tag)
-{
-    static const char *const good[] = {"a", "debian:12", "debian:12-base", "0.x_y-z:A.b_c-D",
-                                       "x:1"};
-    static const char *const bad[] = {"",    ":",     "a:",    ":a",       "A",         "a:b:c",
-                                      "a/b", "../a",  ".a",    "-a",       "a:.b",      "a b",
-                                      "a\n", "a:b/c", "a:b\n", "\xc3\xa4", "a:\xc3\xa4"};
-    char text[160];
-    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++)
-        ck_assert_msg(environment_name_valid(good[i]), "%s", good[i]);
-    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
-        ck_assert_msg(!environment_name_valid(bad[i]), "%s", bad[i]);
-    ck_assert(!environment_name_valid(NULL));
-    memset(text, 'a', sizeof text);
-    text[64] = ':';
-    text[129] = '\0';
-    ck_assert(environment_name_valid(text));
-    text[129] = 'a', text[130] = '\0';
-    ck_assert(!environment_name_valid(text));
-    text[64] = 'a', text[65] = '\0';
-    ck_assert(!environment_name_valid(text));
-}
-END_TEST
-
 #define DIGEST "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 #define OTHER_DIGEST "f123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
-
-START_TEST(a_record_is_read_as_it_was_written)
-{
-    struct environment_record record = {.version = DIGEST,
-                                        .name = "debian:12",
-                                        .source = "debian packages",
-                                        .description = "what it is: this",
-                                        .size_bytes = UINT64_C(1) << 40,
-                                        .built_at = 1234567890123456},
-                              read;
-    auto_buf struct buf text = {0};
-    ck_assert_int_eq(environment_record_print(&record, &text), 0);
-    ck_assert_int_eq(buf_text(&text, "later something new\n\n"), 0);
-    ck_assert(environment_record_parse(&read, text.data));
-    ck_assert_str_eq(read.version, record.version);
-    ck_assert_str_eq(read.name, record.name);
-    ck_assert_str_eq(read.source, record.source);
-    ck_assert_str_eq(read.description, record.description);
-    ck_assert_uint_eq(read.size_bytes, record.size_bytes);
-    ck_assert_int_eq(read.built_at, record.built_at);
-}
-END_TEST
-
-START_TEST(a_record_that_makes_no_sense_is_none)
-{
-    static const char *const bad[] = {
-        "",
-        "version " DIGEST "\n",
-        "name a\n",
-        "version x\nname a\n",
-        "version ../../../../../../../../../../../../../../../../../../../../etc\nname a\n",
-        "version " DIGEST "0\nname a\n",
-        "version " DIGEST "\nname ../a\n",
-        "version " DIGEST "\nname a\nsize_bytes -1\n",
-        "version " DIGEST "\nname a\nsize_bytes 1x\n",
-        "version " DIGEST "\nname a\nbuilt_at 99999999999999999999\n",
-    };
-    struct environment_record record;
-    char text[512];
-    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-        snprintf(text, sizeof text, "%s", bad[i]);
-        ck_assert_msg(!environment_record_parse(&record, text), "%s", bad[i]);
-    }
-}
-END_TEST
-
-START_TEST(only_debians_own_sources_of_the_suite_are_taken)
-{
-    char list[] = "# deb http://deb.debian.org/debian bookworm main\n"
-                  "deb [arch=amd64 signed-by=/k] http://mirror.test/debian/ bookworm main contrib\n"
-                  "deb http://mirror.test/debian/ bookworm main # again\n"
-                  "deb-src http://mirror.test/debian bookworm main\n"
-                  "deb http://mirror.test/debian trixie main\n"
-                  "deb http://mirror.test/debian bookworm-backports main\n"
-                  "deb http://other.test/linux/debian bookworm stable\n"
-                  "deb http://other.test/apt bookworm main\n"
-                  "deb file:/srv/debian bookworm main\n"
-                  "deb http://mirror.test/debian-security bookworm-security main";
-    char stanzas[] = "Types: deb deb-src\n"
-                     "URIs: https://a.test/debian http://b.test/debian/\n"
-                     "# a comment\n"
-                     "Suites: bookworm bookworm-updates sid\n"
-                     "Components: main\n"
-                     "Signed-By: /k\n"
-                     " \n"
-                     "types: deb\nuris: http://c.test/debian\nsuites: bookworm\n"
-                     "components: main\nenabled: no\n"
-                     "\n"
-                     "Types: deb\nURIs: http://d.test/debian\nSuites: bookworm\n"
-                     "Components: contrib\n";
-    auto_buf struct buf out = {0};
-    ck_assert_int_eq(environment_sources_add(&out, list, false, "bookworm"), 0);
-    ck_assert_str_eq(out.data, "deb http://mirror.test/debian/ bookworm main\n"
-                               "deb http://mirror.test/debian-security bookworm-security main\n");
-    buf_clear(&out);
-    ck_assert_int_eq(environment_sources_add(&out, stanzas, true, "bookworm"), 0);
-    ck_assert_str_eq(out.data, "deb https://a.test/debian bookworm main\n"
-                               "deb https://a.test/debian bookworm-updates main\n"
-                               "deb http://b.test/debian/ bookworm main\n"
-                               "deb http://b.test/debian/ bookworm-updates main\n");
-}
-END_TEST
-
-START_TEST(a_host_without_sources_has_debians)
-{
-    auto_buf struct buf out = {0};
-    ck_assert_int_eq(environment_sources_read(&out, base, "bookworm"), 0);
-    ck_assert_str_eq(out.data, "deb http://deb.debian.org/debian bookworm main\n");
-}
-END_TEST
 
 /* Finding */
 
@@ -623,17 +512,123 @@ START_TEST(nothing_is_pruned_where_a_name_cannot_be_read)
 }
 END_TEST
 
+START_TEST(what_a_state_directory_has_leased_is_not_pruned)
+{
+    char state_dir[128];
+    snprintf(state_dir, sizeof state_dir, "%s/state", base);
+    ck_assert_int_eq(mkdir(state_dir, 0700), 0);
+    auto_close int state_fd = open(state_dir, O_RDONLY | O_DIRECTORY);
+    put_version(DIGEST, "debian:12", NULL);
+    struct environments *others;
+    ck_assert_int_eq(environments_new(&others, loop, workers, image_dir, NULL), 0);
+    environments_lease_open(others, state_dir, state_fd);
+    ck_assert(environment_lease(others, DIGEST));
+    ck_assert(!environment_lease(others, OTHER_DIGEST));
+    ck_assert_uint_eq(count_matching("%s/leases/*/" DIGEST, image_dir), 1);
+    environment_prune(environments, NULL, 0, on_pruned, &pruned);
+    loop_run(loop);
+    ck_assert_uint_eq(pruned, 0);
+
+    environments_free(others); /* the daemon is down, its workspaces are not gone */
+    environment_prune(environments, NULL, 0, on_pruned, &pruned);
+    loop_run(loop);
+    ck_assert_uint_eq(pruned, 0);
+    ck_assert_uint_eq(count_matching("%s/versions/*", image_dir), 1);
+
+    ck_assert_int_eq(remove_tree(state_dir), 0);
+    environment_prune(environments, NULL, 0, on_pruned, &pruned);
+    loop_run(loop);
+    ck_assert_uint_eq(pruned, 1);
+    ck_assert_uint_eq(count_matching("%s/versions/*", image_dir), 0);
+    ck_assert_uint_eq(count_matching("%s/leases/*", image_dir), 0);
+}
+END_TEST
+
+START_TEST(a_daemons_own_lease_ends_when_it_prunes)
+{
+    auto_close int state_fd = open(base, O_RDONLY | O_DIRECTORY);
+    const char *in_use = OTHER_DIGEST;
+    put_version(DIGEST, "debian:12", NULL);
+    put_version(OTHER_DIGEST, "debian:12", NULL);
+    environments_lease_open(environments, base, state_fd);
+    ck_assert(environment_lease(environments, DIGEST));
+    ck_assert(environment_lease(environments, OTHER_DIGEST));
+    environment_prune(environments, &in_use, 1, on_pruned, &pruned);
+    loop_run(loop);
+    ck_assert_uint_eq(pruned, 1);
+    ck_assert_uint_eq(count_matching("%s/versions/" OTHER_DIGEST, image_dir), 1);
+    ck_assert_uint_eq(count_matching("%s/leases/*/" OTHER_DIGEST, image_dir), 1);
+    ck_assert_uint_eq(count_matching("%s/leases/*/" DIGEST, image_dir), 0);
+}
+END_TEST
+
+START_TEST(superseded_packages_leave_the_cache)
+{
+    static const char *const kept[] = {"a_2_amd64.deb", "a_2_i386.deb", "ab_1_amd64.deb"};
+    char path[256];
+    write_file("old", "%s/cache/a_1_amd64.deb", image_dir);
+    snprintf(path, sizeof path, "%s/cache/a_1_amd64.deb", image_dir);
+    struct timespec times[2] = {{.tv_sec = 1000}, {.tv_sec = 1000}};
+    ck_assert_int_eq(utimensat(AT_FDCWD, path, times, 0), 0);
+    for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++)
+        write_file("new", "%s/cache/%s", image_dir, kept[i]);
+    snprintf(path, sizeof path, "%s/cache/huge_1_all.deb", image_dir);
+    write_file("", "%s", path);
+    ck_assert_int_eq(truncate(path, (off_t)2 << 30), 0); /* more than the cache may hold */
+    environment_prune(environments, NULL, 0, on_pruned, &pruned);
+    loop_run(loop);
+    ck_assert_uint_eq(count_matching("%s/cache/*", image_dir), sizeof kept / sizeof kept[0]);
+    for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++)
+        ck_assert_uint_eq(count_matching("%s/cache/%s", image_dir, kept[i]), 1);
+}
+END_TEST
+
+/* Packages */
+
+static size_t packages_told;
+
+static void on_packages(void *arg, const struct environment_package *packages, size_t count)
+{
+    packages_told = count;
+    loop_stop(loop);
+}
+
+START_TEST(a_tree_cannot_lead_its_reader_out)
+{
+    char path[512];
+    put_version(DIGEST, "mine", "mine");
+    snprintf(path, sizeof path, "%s/versions/" DIGEST "/tree/var/lib/dpkg", image_dir);
+    ck_assert_int_eq(path_make_own_directories(path, 0755), 0);
+    write_file("Package: a\nStatus: install ok installed\nVersion: 1\nArchitecture: all\n",
+               "%s/status-outside", base);
+    snprintf(path, sizeof path, "%s/versions/" DIGEST "/tree/var/lib/dpkg/status", image_dir);
+    char outside[128];
+    snprintf(outside, sizeof outside, "%s/status-outside", base);
+    ck_assert_int_eq(symlink(outside, path), 0);
+    packages_told = 7;
+    environment_packages(environments, DIGEST, on_packages, NULL);
+    loop_run(loop);
+    ck_assert_uint_eq(packages_told, 0);
+    ck_assert_int_eq(unlink(path), 0);
+    ck_assert_int_eq(mkfifo(path, 0644), 0);
+    packages_told = 7;
+    environment_packages(environments, DIGEST, on_packages, NULL);
+    loop_run(loop);
+    ck_assert_uint_eq(packages_told, 0);
+    ck_assert_int_eq(unlink(path), 0);
+    ck_assert_int_eq(rename(outside, path), 0);
+    environment_packages(environments, DIGEST, on_packages, NULL);
+    loop_run(loop);
+    ck_assert_uint_eq(packages_told, 1);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("environment");
     TCase *test_case = tcase_create("environment");
     tcase_set_timeout(test_case, 60);
     tcase_add_checked_fixture(test_case, setup, teardown);
-    tcase_add_test(test_case, names_are_a_repository_and_perhaps_a_tag);
-    tcase_add_test(test_case, a_record_is_read_as_it_was_written);
-    tcase_add_test(test_case, a_record_that_makes_no_sense_is_none);
-    tcase_add_test(test_case, only_debians_own_sources_of_the_suite_are_taken);
-    tcase_add_test(test_case, a_host_without_sources_has_debians);
     tcase_add_test(test_case, builtins_are_known_before_they_are_built);
     tcase_add_test(test_case, what_another_process_adds_is_seen);
     tcase_add_test(test_case, a_version_is_found_without_its_name);
@@ -651,6 +646,10 @@ int main(void)
     tcase_add_test(test_case, a_file_that_is_not_there_is_told);
     tcase_add_test(test_case, versions_without_name_or_user_are_pruned);
     tcase_add_test(test_case, nothing_is_pruned_where_a_name_cannot_be_read);
+    tcase_add_test(test_case, what_a_state_directory_has_leased_is_not_pruned);
+    tcase_add_test(test_case, a_daemons_own_lease_ends_when_it_prunes);
+    tcase_add_test(test_case, superseded_packages_leave_the_cache);
+    tcase_add_test(test_case, a_tree_cannot_lead_its_reader_out);
     suite_add_tcase(suite, test_case);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

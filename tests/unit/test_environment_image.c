@@ -76,7 +76,8 @@ static void teardown(void)
     worker_pool_free(workers);
     loop_free(loop);
     ck_assert_int_eq(chdir("/"), 0);
-    path_remove_tree(AT_FDCWD, base);
+    auto_close int root_fd = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    ck_assert_int_eq(path_remove_tree(root_fd, base + 1), 0);
 }
 
 static size_t count_matching(const char *pattern)
