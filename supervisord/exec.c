@@ -25,6 +25,9 @@ static const struct exec_variable default_environment[] = {
 };
 #define DEFAULT_COUNT (sizeof default_environment / sizeof *default_environment)
 
+/* A command that is only waited for is written as running once it has run for so long. */
+#define NOTE_AFTER_US (5 * US_PER_MS)
+
 struct exec *exec_find(struct workspace *workspace, const char *exec_id)
 {
     struct map_entry *entry = map_find(&workspace->execs, exec_id);
@@ -33,11 +36,17 @@ struct exec *exec_find(struct workspace *workspace, const char *exec_id)
 
 static void exec_free(struct exec *exec)
 {
+    timer_free(&exec->note_due);
     exec_output_free(&exec->output);
     exec_output_free(&exec->errors);
     free(exec->command);
     free(exec->cwd);
     free(exec);
+}
+
+static void note_due(void *arg)
+{
+    exec_note(arg);
 }
 
 static struct exec *exec_new(struct workspace *workspace, const char *exec_id)
@@ -49,6 +58,7 @@ static struct exec *exec_new(struct workspace *workspace, const char *exec_id)
     exec->supervisor = workspace->supervisor;
     exec->tenant = workspace->tenant;
     list_init(&exec->waits);
+    timer_init(&exec->note_due, exec->supervisor->loop, note_due, exec);
     memcpy(exec->workspace_id, workspace->workspace_id, sizeof exec->workspace_id);
     snprintf(exec->exec_id, sizeof exec->exec_id, "%s", exec_id);
     exec->execution_mode = workspace->sandbox && workspace->sandbox->guest.facts.execution_mode
@@ -197,6 +207,7 @@ static void remember_last(struct exec *exec)
 static void exec_end(struct exec *exec, int error, const struct hearth_failure *failure)
 {
     exec->ended = true;
+    timer_unset(&exec->note_due);
     exec->ended_at = clock_wall_us();
     exec->tenant->running_execs--;
     exec->supervisor->totals.execs_total++;
@@ -432,6 +443,18 @@ static void noted(void *arg, int error, const struct hearth_failure *failure)
     exec_wait_noted(exec);
 }
 
+void exec_note(struct exec *exec)
+{
+    if (exec->noting)
+        return;
+    struct row_exec row;
+    struct change *change = change_new();
+    exec->noting = true;
+    exec_row(exec, &row);
+    change_put_exec(change, &row);
+    change_commit(change, exec->supervisor->history, noted, exec);
+}
+
 static void audit(const struct exec *exec, const struct principal *principal,
                   const char *request_id)
 {
@@ -459,11 +482,11 @@ void exec_start(struct workspace *workspace, const struct principal *principal,
         exec_lose(exec, "out of memory");
         return;
     }
-    struct row_exec row;
-    struct change *change = change_new();
-    exec_row(exec, &row);
-    change_put_exec(change, &row);
-    change_commit(change, workspace->supervisor->history, noted, exec);
+    /* Most commands end before anybody could be told that they run: they are written once. */
+    if (wait_ms >= 0)
+        exec_note(exec);
+    else
+        timer_set(&exec->note_due, clock_monotonic_us() + NOTE_AFTER_US);
 }
 
 /* Start-up and ends of workspaces. */
@@ -476,7 +499,7 @@ int exec_load(struct supervisor *supervisor, const struct row_exec *row)
     struct exec *exec = exec_new(container_of(entry, struct workspace, entry), row->exec_id);
     if (!exec)
         return HEARTH_ENOMEMORY;
-    exec->noted = true;
+    exec->noting = exec->noted = true;
     exec->sequence = row->sequence;
     exec->command = text_copy(row->command);
     exec->cwd = text_copy(row->cwd);

@@ -30,7 +30,8 @@ struct exec {
     int exit_code, signal;
     char problem[256];
     uint64_t ended_event; /* number of the event of its end */
-    bool noted;           /* its row is written: only now may it be told of as running */
+    bool noting, noted;   /* its row is being written, is: only then may it be told of as running */
+    struct timer note_due;
     struct exec_output output, errors;
     struct agent_call *watcher; /* waits for the end; NULL while the link is down */
     struct list waits;          // exec_wait::link
@@ -55,6 +56,8 @@ struct exec_wait {
 };
 
 /* exec.c */
+/* Writes its row, unless that is under way or done; exec_wait_noted follows. */
+void exec_note(struct exec *exec);
 struct exec *exec_find(struct workspace *workspace, const char *exec_id);
 /* Takes in what the agent says of an ended exec: records it, answers its waits. */
 void exec_finish(struct exec *exec, const Hearth__Agent__V1__ExecState *state);

@@ -127,8 +127,10 @@ static void deadline_passed(void *arg)
 {
     struct exec_wait *wait = arg;
     wait->due = !wait->exec->noted;
-    if (wait->due)
+    if (wait->due) {
+        exec_note(wait->exec);
         return;
+    }
     wait->snapshot = true;
     if (wait->call)
         agent_call_cancel(steal_pointer(wait->call));

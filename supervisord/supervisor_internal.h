@@ -102,6 +102,8 @@ struct workspace {
     bool one_shot;
     char *name;
     struct row_label *labels; /* sorted by key; keys and values owned */
+    uint64_t details;         /* workspace_status::details */
+    struct workspace_view view;
     size_t label_count;
     char *environment, *environment_version;
     uint32_t vcpu_count, mem_mib, disk_mib;

@@ -23,6 +23,7 @@ struct tenant {
     uint64_t mem_mib;
     struct list link;       // supervisor::tenants
     struct list workspaces; // workspace::link, last_activity_at descending
+    uint64_t order;         // another one whenever that list has changed
     /* events.c: the last number given, the last one that can be read. */
     uint64_t event_sequence, event_written;
     struct list followers; // event_follower::link

@@ -131,6 +131,7 @@ int workspace_labels_set(struct workspace *workspace, const struct row_label *la
     labels_free(workspace->labels, workspace->label_count);
     workspace->labels = copy;
     workspace->label_count = count;
+    workspace->details++;
     return 0;
 }
 
@@ -159,11 +160,17 @@ struct workspace *workspace_new(struct supervisor *supervisor, struct tenant *te
     return workspace;
 }
 
+static void unlist(struct workspace *workspace)
+{
+    workspace->tenant->order += !list_empty(&workspace->link);
+    list_remove(&workspace->link);
+}
+
 void workspace_free(struct workspace *workspace)
 {
     map_remove(&workspace->supervisor->workspaces, &workspace->entry);
     expiry_remove(workspace);
-    list_remove(&workspace->link);
+    unlist(workspace);
     list_remove(&workspace->dirty_link);
     if (workspace->counted)
         tenant_give_workspace(workspace->tenant, workspace->mem_mib);
@@ -185,6 +192,7 @@ void workspace_free(struct workspace *workspace)
         workspace->failure_detail,
         workspace->last_command.command,
         workspace->last_command.cwd,
+        workspace->view.text,
     };
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         free(owned[i]);
@@ -230,9 +238,9 @@ void workspace_row(const struct workspace *workspace, struct row_workspace *ret_
 /* Puts it where the tenant's list has its order: last activity, creation (newest first), ID. */
 static void place(struct workspace *workspace)
 {
-    struct list *position = workspace->tenant->workspaces.next;
+    const struct list *before = list_empty(&workspace->link) ? NULL : workspace->link.next;
     list_remove(&workspace->link);
-    position = workspace->tenant->workspaces.next;
+    struct list *position = workspace->tenant->workspaces.next;
     while (position != &workspace->tenant->workspaces) {
         const struct workspace *other = container_of(position, struct workspace, link);
         if (workspace->last_activity_at != other->last_activity_at) {
@@ -247,6 +255,7 @@ static void place(struct workspace *workspace)
         position = position->next;
     }
     list_insert(position, &workspace->link);
+    workspace->tenant->order += position != before;
 }
 
 static enum workspace_state state_parse(const char *text)
@@ -368,7 +377,7 @@ bool workspace_move(struct workspace *workspace, enum workspace_event event)
         free(steal_pointer(workspace->failure_detail));
     }
     if (cell.next == WORKSPACE_DELETING)
-        list_remove(&workspace->link);
+        unlist(workspace);
     else if (!workspace->one_shot && list_empty(&workspace->link))
         place(workspace);
     expiry_update(workspace);
@@ -518,12 +527,18 @@ void workspace_describe(struct workspace *workspace, struct workspace_status *re
         .seed_entry_count = workspace->seed_entry_count,
         .seed_bytes = workspace->seed_bytes,
         .command_count = workspace->command_count,
+        .details = workspace->details,
         .reset_count = workspace->reset_count,
         .last_reset_at = workspace->last_reset_at,
         .failure_code = workspace->failure_code,
         .failure_detail = workspace->failure_detail,
         .link_state = sandbox ? agentlink_state_name(&sandbox->link) : "down",
     };
+}
+
+struct workspace_view *workspace_view(struct workspace *workspace)
+{
+    return &workspace->view;
 }
 
 void workspace_describe_last_command(struct workspace *workspace, struct workspace_status *status)

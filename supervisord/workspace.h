@@ -109,6 +109,8 @@ struct workspace_status {
         *seed_destination; /* mode "empty", "directory", "tar_archive" */
     uint64_t seed_entry_count, seed_bytes;
     uint64_t command_count;
+    uint64_t details; /* another one whenever name or labels have changed */
+    uint32_t service_count, running_service_count;
     uint32_t reset_count;
     int64_t last_reset_at;
     const char *failure_code, *failure_detail; /* state failed */
@@ -123,6 +125,15 @@ struct workspace_status {
     } last_command;
 };
 void workspace_describe(struct workspace *workspace, struct workspace_status *ret_status);
+
+/* How the edge last wrote a workspace's row, and what of the status it was made of: a list is most
+ * often of rows that have not changed. text is NULL at first; freed with the workspace. */
+#define WORKSPACE_VIEW_KEYS 8
+struct workspace_view {
+    int64_t key[WORKSPACE_VIEW_KEYS];
+    char *text;
+};
+struct workspace_view *workspace_view(struct workspace *workspace);
 /* Adds last_command. The first time after a start it is looked up in the history database. */
 void workspace_describe_last_command(struct workspace *workspace, struct workspace_status *status);
 const char *network_policy_name(enum network_policy policy);

@@ -17,6 +17,7 @@
 struct list_snapshot {
     char name[SNAPSHOT_NAME_LENGTH + 1];
     struct tenant *tenant;
+    uint64_t order; /* tenant::order it was taken at, where it is of everything; else 0 */
     size_t count;
     struct list link; // supervisor::snapshots
     char ids[][ID_SIZE];
@@ -52,19 +53,40 @@ static void snapshot_drop(struct list_snapshot *snapshot)
     free(snapshot);
 }
 
-/* The IDs of what matches from workspace `first` on, in order. NULL: out of memory. */
+static bool is_of_everything(const struct workspace_filter *filter)
+{
+    return !filter->name && !filter->state && !filter->label_count;
+}
+
+/* The latest, if it is of everything and nothing has moved since: a tenant who lists again and
+ * again is not copied all IDs each time. */
+static struct list_snapshot *snapshot_again(const struct supervisor *supervisor,
+                                            const struct tenant *tenant,
+                                            const struct workspace_filter *filter)
+{
+    if (list_empty(&supervisor->snapshots) || !is_of_everything(filter))
+        return NULL;
+    struct list_snapshot *latest =
+        container_of(supervisor->snapshots.previous, struct list_snapshot, link);
+    return latest->tenant == tenant && latest->order == tenant->order ? latest : NULL;
+}
+
+/* The IDs of what matches, in order. NULL: out of memory. */
 static struct list_snapshot *snapshot_take(struct supervisor *supervisor, struct tenant *tenant,
-                                           struct list *first,
                                            const struct workspace_filter *filter)
 {
-    struct list_snapshot *snapshot =
-        malloc(sizeof *snapshot + tenant->workspace_count * sizeof *snapshot->ids);
+    struct list_snapshot *snapshot = snapshot_again(supervisor, tenant, filter);
+    if (snapshot)
+        return snapshot;
+    snapshot = malloc(sizeof *snapshot + tenant->workspace_count * sizeof *snapshot->ids);
     if (!snapshot)
         return NULL;
     id_random_text(snapshot->name, SNAPSHOT_NAME_LENGTH);
     snapshot->tenant = tenant;
+    snapshot->order = is_of_everything(filter) ? tenant->order : 0;
     snapshot->count = 0;
-    for (struct list *cursor = first; cursor != &tenant->workspaces; cursor = cursor->next) {
+    for (struct list *cursor = tenant->workspaces.next; cursor != &tenant->workspaces;
+         cursor = cursor->next) {
         const struct workspace *workspace = container_of(cursor, struct workspace, link);
         if (snapshot->count < tenant->workspace_count && matches(workspace, filter))
             memcpy(snapshot->ids[snapshot->count++], workspace->workspace_id, ID_SIZE);
@@ -89,24 +111,24 @@ static int first_page(struct supervisor *supervisor, struct tenant *tenant,
                       char ret_cursor[WORKSPACE_CURSOR_SIZE], struct hearth_failure *failure)
 {
     unsigned count = 0;
-    struct list *rest = NULL;
+    bool more = false;
     for (struct list *cursor = tenant->workspaces.next; cursor != &tenant->workspaces;
          cursor = cursor->next) {
         struct workspace *workspace = container_of(cursor, struct workspace, link);
         if (!matches(workspace, filter))
             continue;
         if (count++ == filter->limit) {
-            rest = cursor;
+            more = true;
             break;
         }
         visit(arg, workspace);
     }
-    if (!rest)
+    if (!more)
         return 0;
-    const struct list_snapshot *snapshot = snapshot_take(supervisor, tenant, rest, filter);
+    const struct list_snapshot *snapshot = snapshot_take(supervisor, tenant, filter);
     if (!snapshot)
         return hearth_fail(failure, HEARTH_ENOMEMORY, NULL, "out of memory");
-    snprintf(ret_cursor, WORKSPACE_CURSOR_SIZE, "%s.0", snapshot->name);
+    snprintf(ret_cursor, WORKSPACE_CURSOR_SIZE, "%s.%u", snapshot->name, filter->limit);
     return 0;
 }
 

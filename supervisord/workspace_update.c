@@ -27,6 +27,7 @@ static void committed(void *arg, int error, const struct hearth_failure *failure
     if (workspace && error) {
         free(workspace->name);
         workspace->name = steal_pointer(update->old_name);
+        workspace->details++;
         workspace_labels_set(workspace, update->old_labels, update->old_label_count);
     }
     if (workspace && !error)
@@ -127,6 +128,7 @@ void workspace_update(struct workspace *workspace, const struct principal *princ
     if (spec->name || spec->clear_name) {
         free(workspace->name);
         workspace->name = text_copy(spec->name);
+        workspace->details++;
     }
     workspace_touch(workspace);
     struct row_workspace row;

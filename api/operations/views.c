@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define TEXT(field_name, text)                                                                     \
@@ -317,24 +318,53 @@ void write_status(struct json_writer *json, struct workspace *workspace)
     write_last_command(json, &status);
     json_unsigned(json, "reset_count", status.reset_count);
     json_time(json, "last_reset_at", status.last_reset_at);
-    json_integer(json, "service_count", 0);
-    json_integer(json, "running_service_count", 0);
+    json_unsigned(json, "service_count", status.service_count);
+    json_unsigned(json, "running_service_count", status.running_service_count);
     write_metadata(json, &status);
     json_object_end(json);
+}
+
+/* Gives the text, or NULL without memory. */
+static char *render_row(const struct workspace_status *status)
+{
+    auto_buf struct buf row = {0};
+    struct json_writer json = JSON_WRITER(&row);
+    json_object_begin(&json, NULL);
+    write_head(&json, status);
+    json_string(&json, "state", workspace_state_name(status->state));
+    write_times(&json, status);
+    json_unsigned(&json, "command_count", status->command_count);
+    json_unsigned(&json, "service_count", status->service_count);
+    json_unsigned(&json, "running_service_count", status->running_service_count);
+    json_object_end(&json);
+    return json.error ? NULL : buf_steal(&row);
 }
 
 void write_row(struct json_writer *json, struct workspace *workspace)
 {
     struct workspace_status status;
+    struct workspace_view *view = workspace_view(workspace);
     workspace_describe(workspace, &status);
-    json_object_begin(json, NULL);
-    write_head(json, &status);
-    json_string(json, "state", workspace_state_name(status.state));
-    write_times(json, &status);
-    json_unsigned(json, "command_count", status.command_count);
-    json_integer(json, "service_count", 0);
-    json_integer(json, "running_service_count", 0);
-    json_object_end(json);
+    /* All that a row is made of and that may change. */
+    const int64_t key[WORKSPACE_VIEW_KEYS] = {
+        (int64_t)status.details,
+        status.last_activity_at,
+        status.created_at,
+        status.expires_at,
+        status.state,
+        (int64_t)status.command_count,
+        (int64_t)status.service_count,
+        (int64_t)status.running_service_count,
+    };
+    if (!view->text || memcmp(view->key, key, sizeof key) != 0) {
+        free(view->text);
+        memcpy(view->key, key, sizeof key);
+        view->text = render_row(&status);
+    }
+    if (view->text)
+        json_raw(json, NULL, view->text);
+    else
+        json->error = HEARTH_ENOMEMORY;
 }
 
 /* How many bytes a byte takes in JSON, at most. */

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -75,22 +76,39 @@ static int check_cwd(const char *cwd)
     return fd < 0 ? -errno : 0;
 }
 
+/* What the agent ignores would stay ignored; what it handles is set back by exec itself. Looked up
+ * once: posix_spawn makes a system call in the child for each signal that is named. */
+static void find_ignored(sigset_t *ret_ignored)
+{
+    static sigset_t ignored;
+    static bool known;
+    struct sigaction action;
+    if (!known) {
+        sigemptyset(&ignored);
+        for (int number = 1; number < NSIG; number++)
+            if (sigaction(number, NULL, &action) == 0 && action.sa_handler == SIG_IGN)
+                sigaddset(&ignored, number);
+        known = true;
+    }
+    *ret_ignored = ignored;
+}
+
 static int start(const Hearth__Agent__V1__ExecStartRequest *request, const char *program,
                  const char *cwd, char **environment, const int child[3], pid_t *ret_pid)
 {
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
-    sigset_t none, all;
+    sigset_t none, ignored;
     char **argv = calloc(request->n_argv + 1, sizeof *argv);
     if (!argv)
         return -ENOMEM;
     memcpy(argv, request->argv, request->n_argv * sizeof *argv);
     sigemptyset(&none);
-    sigfillset(&all);
+    find_ignored(&ignored);
     posix_spawn_file_actions_init(&actions);
     posix_spawnattr_init(&attributes);
     posix_spawnattr_setsigmask(&attributes, &none);
-    posix_spawnattr_setsigdefault(&attributes, &all);
+    posix_spawnattr_setsigdefault(&attributes, &ignored);
     posix_spawnattr_setflags(&attributes,
                              POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
     for (int i = 0; i < 3; i++)
@@ -122,7 +140,7 @@ static int with_pipes(const Hearth__Agent__V1__ExecStartRequest *request, const 
         if (error && ours[i] >= 0)
             close(ours[i]);
         else if (!error)
-            fcntl(ours[i], F_SETFL, fcntl(ours[i], F_GETFL) | O_NONBLOCK);
+            fcntl(ours[i], F_SETFL, O_NONBLOCK);
     }
     *ret_pipes = (struct command_pipes){ours[0], ours[1], ours[2]};
     return error;
