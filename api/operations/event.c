@@ -23,6 +23,13 @@ struct events_input {
     int64_t limit, wait_ms;
 };
 
+static int check_subject(const char *value, struct hearth_failure *failure)
+{
+    if (id_valid(value, "ws") || id_valid(value, "vm"))
+        return 0;
+    return hearth_fail(failure, HEARTH_EINVALID, "invalid_argument", "it is no ID of a workspace");
+}
+
 static const struct field events_input[] = {
     {.name = "kind",
      .type = FIELD_STRING_LIST,
@@ -35,6 +42,7 @@ static const struct field events_input[] = {
      .place = PLACE_QUERY,
      .maximum = 64,
      .pattern = ID_PATTERN("(ws|vm)"),
+     .check = check_subject,
      .description = "Only those of this workspace; it may be gone already.",
      .offset = offsetof(struct events_input, workspace_id)},
     {.name = "after",
@@ -42,7 +50,7 @@ static const struct field events_input[] = {
      .place = PLACE_QUERY,
      .flags = FIELD_OPTIONAL_VALUE,
      .minimum = -1,
-     .maximum = INT64_C(1) << 53,
+     .maximum = (INT64_C(1) << 53) - 1,
      .description = "Only those after this ID; -1: only what comes. Else a page begins with the "
                     "oldest, a stream with what comes, or after Last-Event-ID.",
      .offset = offsetof(struct events_input, after)},

@@ -25,9 +25,9 @@
 #define IMAGE_FD 3 /* in mke2fs */
 #define IMAGE_PATH "/proc/self/fd/3"
 /* As Debian 12's, in full: what another host's mke2fs.conf says makes no other image. */
-#define FEATURES                                                                                   \
-    "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,"              \
-    "sparse_super,large_file,huge_file,dir_nlink,extra_isize,metadata_csum"
+static const char FEATURES[] =
+    "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,sparse_super,"
+    "large_file,huge_file,dir_nlink,extra_isize,metadata_csum";
 #define EPOCH "1686355200" /* of the file system itself: Debian 12's release */
 
 static int fail(int error, char *detail, size_t size, const char *what)
