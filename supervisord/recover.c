@@ -304,7 +304,7 @@ static void settle(struct supervisor *supervisor, bool rebooted)
                                  "the guest ended while the daemon was away");
             if (workspace->steps)
                 continue;
-            if (workspace->one_shot)
+            if (workspace->one_shot && !workspace_label(workspace, WORKSPACE_MACHINE_LABEL))
                 workspace_discard(workspace);
             else if (!running && workspace->state == WORKSPACE_STARTED)
                 workspace_guest_gone(workspace, rebooted);

@@ -219,6 +219,20 @@ void sandbox_boot(struct sandbox *sandbox, bool prepare, guest_done done, void *
         boot_supplied(work, 0, NULL);
 }
 
+static void prepared(void *arg, int error, const struct hearth_failure *failure)
+{
+    work_end(arg, error, failure);
+}
+
+void sandbox_prepare(struct sandbox *sandbox, guest_done done, void *arg)
+{
+    struct guest_spec spec;
+    char hostname[64];
+    sandbox_spec(sandbox, &spec, hostname);
+    sandbox->guest.driver->operations->prepare(sandbox->guest.driver, &sandbox->guest, &spec,
+                                               prepared, work_new(sandbox, done, arg));
+}
+
 static void destroyed(void *arg, int error, const struct hearth_failure *failure)
 {
     struct sandbox_work *work = arg;

@@ -172,6 +172,8 @@ void sandbox_free(struct sandbox *sandbox); /* forgets it; what runs goes on */
 void sandbox_row(const struct sandbox *sandbox, struct row_guest *ret_row);
 /* prepare, start, link up, configured: the whole way; done once. */
 void sandbox_boot(struct sandbox *sandbox, bool prepare, guest_done done, void *arg);
+/* Makes its disk and no more; sandbox_boot without prepare follows some time. */
+void sandbox_prepare(struct sandbox *sandbox, guest_done done, void *arg);
 /* Tells the agent who it is; done once. */
 void sandbox_configure(struct sandbox *sandbox, guest_done done, void *arg);
 /* Kills and removes every trace, then frees the sandbox and calls done (may be NULL). */

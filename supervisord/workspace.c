@@ -308,6 +308,27 @@ int workspace_load(struct supervisor *supervisor, const struct row_workspace *ro
     return workspace_labels_set(workspace, row->labels, row->label_count);
 }
 
+const char *workspace_label(const struct workspace *workspace, const char *key)
+{
+    for (size_t i = 0; i < workspace->label_count; i++)
+        if (strcmp(workspace->labels[i].key, key) == 0)
+            return workspace->labels[i].value;
+    return NULL;
+}
+
+void workspace_each_machine(const struct principal *principal,
+                            void (*visit)(void *arg, struct workspace *workspace), void *arg)
+{
+    const struct map *all = &principal->tenant->supervisor->workspaces;
+    for (size_t i = 0; i < all->bucket_count; i++)
+        for (struct map_entry *entry = all->buckets[i]; entry; entry = entry->next) {
+            struct workspace *workspace = container_of(entry, struct workspace, entry);
+            if (workspace->tenant == principal->tenant && workspace->one_shot &&
+                workspace_label(workspace, WORKSPACE_MACHINE_LABEL))
+                visit(arg, workspace);
+        }
+}
+
 struct workspace *workspace_find(const struct principal *principal, const char *workspace_id,
                                  struct hearth_failure *failure)
 {

@@ -36,9 +36,20 @@ struct workspace_spec {
     bool allow_host_compat;
     const char *seed_upload; /* upload ID or NULL */
     const char *seed_path;   /* what the client packed it from, for STATUS; NULL */
-    bool one_shot;           /* a vm_run's: not listed among workspaces, ID with vm_ */
-    const char *request_id;  /* for the audit */
+    bool one_shot;           /* not listed among workspaces, ID with vm_; a vm_run's unless it has
+                                WORKSPACE_MACHINE_LABEL */
+    bool unstarted; /* its disk alone is made: it is stopped, and its first start boots it */
+    const char *request_id; /* for the audit */
 };
+
+/* The label of a machine that vm_create made: such a one outlives the daemon, a vm_run's does not.
+ */
+#define WORKSPACE_MACHINE_LABEL "hearth.machine"
+/* A label's value; NULL where it has none of that key. */
+const char *workspace_label(const struct workspace *workspace, const char *key);
+/* Visits the tenant's machines that have the label, in no order; visit may not delete them. */
+void workspace_each_machine(const struct principal *principal,
+                            void (*visit)(void *arg, struct workspace *workspace), void *arg);
 
 /* A name or label that may be used; on error field is "/name" or "/labels/…". */
 int workspace_name_check(const char *name, struct hearth_failure *failure);

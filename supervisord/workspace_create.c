@@ -22,6 +22,7 @@ struct creation {
     bool may_hold_files;       /* the environment may have something in /workspace */
     bool has_baseline;
     struct captured baseline;
+    bool unstarted;
     int64_t began_us;
     struct hearth_failure failure;
     workspace_done done; /* NULL when resumed after a restart */
@@ -72,6 +73,8 @@ static void publish(struct creation *creation)
     workspace->idle_since_us = clock_boot_us();
     workspace->history_loaded = true;
     workspace_move(workspace, WORKSPACE_EVENT_CREATED);
+    if (creation->unstarted)
+        workspace_move(workspace, WORKSPACE_EVENT_STOPPED);
     workspace_row(workspace, &row);
     sandbox_row(workspace->sandbox, &guest_row);
     change_put_workspace(change, &row);
@@ -211,7 +214,10 @@ static void run_boot(struct steps *steps, void *subject)
 {
     struct creation *creation = subject;
     (void)steps;
-    sandbox_boot(creation->workspace->sandbox, true, booted, creation);
+    if (creation->unstarted)
+        sandbox_prepare(creation->workspace->sandbox, booted, creation);
+    else
+        sandbox_boot(creation->workspace->sandbox, true, booted, creation);
 }
 
 static void undone(void *arg, int error, const struct hearth_failure *failure)
@@ -475,8 +481,9 @@ void workspace_create(struct supervisor *supervisor, const struct principal *pri
     if (check(supervisor, principal, spec, &environment, &slot, &failure) == 0)
         workspace = make(supervisor, principal->tenant, spec, environment, &failure);
     if (workspace) {
-        sandbox = pool_claim(supervisor, slot->driver, workspace->environment_version,
-                             workspace->network);
+        if (!spec->unstarted)
+            sandbox = pool_claim(supervisor, slot->driver, workspace->environment_version,
+                                 workspace->network);
         bool pooled = sandbox != NULL;
         if (!sandbox)
             sandbox = sandbox_new(supervisor, slot->driver, &failure);
@@ -494,6 +501,7 @@ void workspace_create(struct supervisor *supervisor, const struct principal *pri
             snprintf(creation->seed_upload, sizeof creation->seed_upload, "%s",
                      spec->seed_upload ? spec->seed_upload : "");
             creation->may_hold_files = !environment->builtin;
+            creation->unstarted = spec->unstarted;
             attach(workspace, sandbox);
             if (pooled)
                 claim(creation);

@@ -67,7 +67,7 @@ static const struct field limit_fields[] = {
     {0},
 };
 
-static const struct field metadata_fields[] = {
+const struct field metadata_fields[] = {
     NULLABLE_TEXT("runtime", "What runs the guest, with its version."),
     FLAG("rootless", "The daemon is not root."),
     FLAG("user_namespace", "Root in the guest is nobody on the host."),
@@ -262,7 +262,7 @@ static void write_last_command(struct json_writer *json, const struct workspace_
     json_object_end(json);
 }
 
-static void write_metadata(struct json_writer *json, const struct workspace_status *status)
+void write_metadata(struct json_writer *json, const struct workspace_status *status)
 {
     const struct guest_facts *facts = &status->facts;
     json_object_begin(json, "metadata");

@@ -9,6 +9,10 @@
 extern const struct field status_fields[], row_fields[], exec_fields[], environment_fields[],
     environment_inspect_fields[], file_entry_fields[];
 
+/* What a guest is run by, and how well it is bounded. */
+extern const struct field metadata_fields[];
+void write_metadata(struct json_writer *json, const struct workspace_status *status);
+
 void write_status(struct json_writer *json, struct workspace *workspace);
 void write_row(struct json_writer *json, struct workspace *workspace);
 

@@ -1,10 +1,12 @@
 #include "api/operations/families.h"
+#include "api/operations/machine.h"
 #include "api/operations/views.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* vm_run: one command in a sandbox of its own, that is gone afterwards whatever happened. */
+/* vm_run: one command in a sandbox of its own, that is gone afterwards whatever happened. vm_exec:
+ * the same in a machine that was made before. */
 
 struct run_input {
     const char *environment, *command, *isolation;
@@ -51,7 +53,7 @@ static const struct field cleanup_fields[] = {
     {.name = "reason", .type = FIELD_STRING, .description = "post_exec_cleanup."},
     {0},
 };
-static const struct field run_output[] = {
+const struct field vm_run_output[] = {
     {.name = "vm_id", .type = FIELD_STRING, .description = "ID of the machine, which is gone."},
     {.name = "environment", .type = FIELD_STRING, .description = "Its environment."},
     {.name = "environment_version",
@@ -83,7 +85,8 @@ static const struct field run_output[] = {
 
 struct run {
     struct call *call;
-    const struct run_input *input;
+    const char *command;
+    int64_t timeout_seconds;
     struct exec_wait *wait;
     char vm_id[ID_SIZE], exec_id[ID_SIZE];
     struct buf body; /* the answer, kept while the machine is deleted */
@@ -180,6 +183,45 @@ static void gone(void *arg)
     clean_up(run);
 }
 
+static void run_in(struct run *run, struct workspace *workspace)
+{
+    struct exec_spec spec = {
+        .command = run->command,
+        .timeout_ms = (unsigned)run->timeout_seconds * 1000,
+        .max_output_bytes = EXEC_OUTPUT_DEFAULT,
+        .request_id = call_request_id(run->call),
+    };
+    exec_start(workspace, call_principal(run->call), &spec, -1, ran, run, &run->wait);
+}
+
+void vm_exec(struct call *call, const void *arg)
+{
+    const struct vm_exec_input *input = arg;
+    struct hearth_failure failure;
+    struct workspace_status status;
+    struct workspace *workspace = machine_or_fail(call, input->vm_id);
+    if (!workspace)
+        return;
+    workspace_describe(workspace, &status);
+    if (status.state != WORKSPACE_STARTED) {
+        hearth_fail(&failure, HEARTH_ECONFLICT, "vm_not_started", "the machine is %s: it was kept",
+                    workspace_state_name(status.state));
+        hearth_failure_field(&failure, "/vm_id");
+        hearth_failure_hint(&failure, "Start it with vm_start, then run the command again.");
+        call_fail(call, &failure);
+        return;
+    }
+    struct run *run = call_allocate_or_fail(call, sizeof *run);
+    if (!run)
+        return;
+    run->call = call;
+    run->command = input->command;
+    run->timeout_seconds = input->timeout_seconds;
+    memcpy(run->vm_id, status.workspace_id, strlen(status.workspace_id) + 1);
+    call_on_gone(call, gone, run);
+    run_in(run, workspace);
+}
+
 static void created(void *arg, int error, const struct hearth_failure *failure,
                     struct workspace *workspace)
 {
@@ -196,13 +238,7 @@ static void created(void *arg, int error, const struct hearth_failure *failure,
         clean_up(run);
         return;
     }
-    struct exec_spec spec = {
-        .command = run->input->command,
-        .timeout_ms = (unsigned)run->input->timeout_seconds * 1000,
-        .max_output_bytes = EXEC_OUTPUT_DEFAULT,
-        .request_id = call_request_id(run->call),
-    };
-    exec_start(workspace, call_principal(run->call), &spec, -1, ran, run, &run->wait);
+    run_in(run, workspace);
 }
 
 static void run_(struct call *call, const void *arg)
@@ -212,7 +248,8 @@ static void run_(struct call *call, const void *arg)
     if (!run)
         return;
     run->call = call;
-    run->input = input;
+    run->command = input->command;
+    run->timeout_seconds = input->timeout_seconds;
     struct workspace_spec spec = {
         .environment = input->environment,
         .vcpu_count = (uint32_t)input->vcpu_count,
@@ -291,7 +328,7 @@ const struct operation_entry vm_operations[] = {
         .status = 200,
         .input = run_input,
         .input_size = sizeof(struct run_input),
-        .output = run_output,
+        .output = vm_run_output,
         .errors = run_errors,
         .handler = run_,
     },

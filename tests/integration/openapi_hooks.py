@@ -29,8 +29,9 @@ def fit_body(name, body):
         body["network_policy"] = "off"
         body["isolation"] = "container"
         body["mem_mib"] = 256
-    if name == "vm_run":
+    if name in ("vm_run", "vm_create"):
         body["network"] = False
+    if name == "vm_run":
         body["timeout_seconds"] = 1
     if name == "workspace_exec":
         body.pop("argv", None)
