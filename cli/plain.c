@@ -1,0 +1,165 @@
+#include "cli/plain.h"
+
+#include "cli/standard_input.h"
+
+#include <stdio.h>
+#include <string.h>
+
+union value {
+    bool flag;
+    const char *text;
+    long number;
+    struct text_list list;
+};
+
+static void *target_of(union value *value, enum option_kind kind)
+{
+    switch (kind) {
+    case OPTION_FLAG:
+        return &value->flag;
+    case OPTION_TEXT:
+        return &value->text;
+    case OPTION_INTEGER:
+        return &value->number;
+    case OPTION_LIST:
+        return &value->list;
+    }
+    return NULL;
+}
+
+static size_t count_options(const struct plain *plain)
+{
+    size_t count = 0;
+    while (plain->options[count].name)
+        count++;
+    return count;
+}
+
+static size_t count_words(const struct plain *plain)
+{
+    size_t count = 0;
+    while (count < PLAIN_WORDS_MAX && plain->words[count])
+        count++;
+    return count;
+}
+
+static void add_option(cJSON *arguments, const struct plain_option *option,
+                       const union value *value)
+{
+    switch (option->kind) {
+    case OPTION_FLAG:
+        if (value->flag)
+            cJSON_AddBoolToObject(arguments, option->argument, true);
+        break;
+    case OPTION_TEXT:
+        if (value->text)
+            cJSON_AddStringToObject(arguments, option->argument, value->text);
+        break;
+    case OPTION_INTEGER:
+        if (value->number >= 0)
+            cJSON_AddNumberToObject(arguments, option->argument, (double)value->number);
+        break;
+    case OPTION_LIST:
+        if (value->list.count) {
+            cJSON *items = cJSON_AddArrayToObject(arguments, option->argument);
+            for (size_t i = 0; i < value->list.count; i++)
+                cJSON_AddItemToArray(items, cJSON_CreateString(value->list.items[i]));
+        }
+        break;
+    }
+}
+
+static int add_input(const struct cli *cli, const struct plain *plain, cJSON *arguments)
+{
+    auto_buf struct buf input = {0};
+    struct hearth_failure failure;
+    if (!plain->input)
+        return 0;
+    if (standard_input_read(&input, &failure))
+        return cli_fail(cli, &failure, NULL);
+    cJSON_AddStringToObject(arguments, plain->input, input.data ? input.data : "");
+    return 0;
+}
+
+static void show(const struct cli *cli, const struct plain *plain, const char *verb,
+                 const struct buf *body, const cJSON *result)
+{
+    if (cli->json) {
+        output_json(body->data);
+        return;
+    }
+    if (plain->text)
+        output_text(json_text(result, plain->text, ""));
+    else if (plain->list)
+        output_table(json_member(result, plain->list), plain->columns);
+    else if (!plain->told)
+        output_fields(result);
+    if (plain->told)
+        output_summary(verb, result, plain->told);
+}
+
+/* "workspace-snapshot-list" of "workspace snapshot list WORKSPACE_ID". */
+static bool name_of(struct buf *name, const struct plain *plain)
+{
+    size_t length = strcspn(plain->line, "ABCDEFGHIJKLMNOPQRSTUVWXYZ[-");
+    while (length && plain->line[length - 1] == ' ')
+        length--;
+    if (buf_append(name, plain->line, length))
+        return false;
+    for (char *blank = name->data; (blank = strchr(blank, ' '));)
+        *blank = '-';
+    return true;
+}
+
+static int ask(struct cli *cli, const struct plain *plain, cJSON *arguments)
+{
+    auto_buf struct buf path = {0}, body = {0}, verb = {0};
+    auto_json cJSON *result = NULL;
+    bool named = plain->tool ? cli_path(&path, "/v1/tools/", plain->tool, "/call", NULL)
+                             : !buf_text(&path, plain->path);
+    if (!named || !name_of(&verb, plain)) {
+        cJSON_Delete(arguments);
+        return cli_out_of_memory(cli);
+    }
+    int status = cli_call_json(cli, "POST", path.data, arguments, &body, &result);
+    if (!status)
+        show(cli, plain, verb.data, &body, result);
+    return status;
+}
+
+int plain_run(struct cli *cli, const struct plain *plain, int argc, char **argv)
+{
+    union value values[PLAIN_OPTIONS_MAX] = {0};
+    struct option options[PLAIN_OPTIONS_MAX + 1] = {0};
+    size_t option_count = count_options(plain);
+    for (size_t i = 0; i < option_count; i++) {
+        const struct plain_option *row = &plain->options[i];
+        if (row->kind == OPTION_INTEGER)
+            values[i].number = -1;
+        options[i] = (struct option){row->name, row->kind, target_of(&values[i], row->kind),
+                                     row->value_name, row->help};
+    }
+    const struct usage usage = {.line = plain->line,
+                                .summary = plain->summary,
+                                .options = options,
+                                .minimum = count_words(plain),
+                                .maximum = count_words(plain)};
+    struct words words;
+    int status = options_parse(&usage, argc, argv, &cli->json, &words);
+    if (status == OPTIONS_PARSED) {
+        cJSON *arguments = cJSON_CreateObject();
+        for (size_t i = 0; i < words.count; i++)
+            cJSON_AddStringToObject(arguments, plain->words[i], words.items[i]);
+        for (size_t i = 0; i < option_count; i++)
+            add_option(arguments, &plain->options[i], &values[i]);
+        status = add_input(cli, plain, arguments);
+        if (status)
+            cJSON_Delete(arguments);
+        else
+            status = ask(cli, plain, arguments);
+    }
+    for (size_t i = 0; i < option_count; i++)
+        if (plain->options[i].kind == OPTION_LIST)
+            text_list_free(&values[i].list);
+    return status;
+}

@@ -1,0 +1,87 @@
+/* hearth workspace diff|changes|snapshot …, hearth store verify: what has become of a workspace's
+ * files. */
+
+#include "cli/plain.h"
+
+static const struct plain diff = {
+    .line = "workspace diff WORKSPACE_ID [OPTIONS]",
+    .summary = "Prints what has changed since the workspace was made, as git does.",
+    .tool = "workspace_diff",
+    .words = {"workspace_id"},
+    .options = {{"path", OPTION_LIST, "paths", "PATH", "only below this; may be given again"},
+                {"context", OPTION_INTEGER, "context", "N", "unchanged lines around changes (3)"},
+                {"binary", OPTION_FLAG, "binary", NULL, "files that are no text too"},
+                {"max-patch-bytes", OPTION_INTEGER, "max_patch_bytes", "N",
+                 "leave out what does not fit (262144)"}},
+    .text = "patch",
+    .told = (const char *const[]){"changed", "truncated", "patches_omitted", NULL},
+};
+PLAIN_COMMAND(diff)
+
+static const struct plain changes = {
+    .line = "workspace changes WORKSPACE_ID [OPTIONS]",
+    .summary = "Lists the files that have changed since the workspace was made.",
+    .tool = "workspace_diff",
+    .words = {"workspace_id"},
+    .options = {{"path", OPTION_LIST, "paths", "PATH", "only below this; may be given again"},
+                {"stat-only", OPTION_FLAG, "stat_only", NULL, "do not work out the patch"},
+                {"max-entries", OPTION_INTEGER, "max_entries", "N", "at most so many (1000)"}},
+    .list = "entries",
+    .columns =
+        (const struct column[]){
+            {"STATUS", "status"}, {"TYPE", "artifact_type"}, {"PATH", "path"}, {NULL, NULL}},
+    .told = (const char *const[]){"changed", "summary", "entries_omitted", NULL},
+};
+PLAIN_COMMAND(changes)
+
+static const struct plain snapshot_create = {
+    .line = "workspace snapshot create WORKSPACE_ID NAME",
+    .summary = "Keeps the workspace's files as they are now.",
+    .tool = "snapshot_create",
+    .words = {"workspace_id", "snapshot_name"},
+    .told = (const char *const[]){"workspace_id", "snapshot", NULL},
+};
+PLAIN_COMMAND(snapshot_create)
+
+static const struct plain snapshot_list = {
+    .line = "workspace snapshot list WORKSPACE_ID",
+    .summary = "Lists its snapshots, the baseline first.",
+    .tool = "snapshot_list",
+    .words = {"workspace_id"},
+    .list = "snapshots",
+    .columns = (const struct column[]){{"NAME", "snapshot_name"},
+                                       {"KIND", "kind"},
+                                       {"ENTRIES", "entry_count"},
+                                       {"BYTES", "bytes_written"},
+                                       {"CREATED", "created_at"},
+                                       {NULL, NULL}},
+    .told = (const char *const[]){"count", NULL},
+};
+PLAIN_COMMAND(snapshot_list)
+
+static const struct plain snapshot_delete = {
+    .line = "workspace snapshot delete WORKSPACE_ID NAME",
+    .summary = "Deletes a snapshot; the workspace's files stay as they are.",
+    .tool = "snapshot_delete",
+    .words = {"workspace_id", "snapshot_name"},
+    .told = (const char *const[]){"workspace_id", "snapshot_name", "deleted", NULL},
+};
+PLAIN_COMMAND(snapshot_delete)
+
+static const struct plain store_verify = {
+    .line = "store verify [OPTIONS]",
+    .summary = "Reads a tenant's whole content store and tells whether it is whole.",
+    .path = "/v1/store/verify",
+    .options = {{"tenant", OPTION_TEXT, "tenant", "NAME", "of this tenant (one's own)"}},
+};
+PLAIN_COMMAND(store_verify)
+
+const struct command tree_commands[] = {
+    {"workspace", "diff", "print what has changed in it", run_diff},
+    {"workspace", "changes", "list what has changed in it", run_changes},
+    {"workspace snapshot", "create", "keep its files as they are now", run_snapshot_create},
+    {"workspace snapshot", "list", "list its snapshots", run_snapshot_list},
+    {"workspace snapshot", "delete", "delete a snapshot", run_snapshot_delete},
+    {"store", "verify", "check that the content store is whole", run_store_verify},
+    {0},
+};
