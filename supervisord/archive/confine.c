@@ -51,14 +51,11 @@ static void limit(int resource, rlim_t most)
         die("set a resource limit");
 }
 
-static void become_nobody(void)
+void confine_user(uid_t uid)
 {
-    if (geteuid() != 0)
-        return;
     if (unshare(CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWNS) < 0 && errno != EPERM)
         die("leave the host's namespaces");
-    if (setgroups(0, NULL) < 0 || setresgid(NOBODY_ELSE, NOBODY_ELSE, NOBODY_ELSE) < 0 ||
-        setresuid(NOBODY_ELSE, NOBODY_ELSE, NOBODY_ELSE) < 0)
+    if (setgroups(0, NULL) < 0 || setresgid(uid, uid, uid) < 0 || setresuid(uid, uid, uid) < 0)
         die("drop the privileges of root");
 }
 
@@ -75,6 +72,7 @@ static const int reading[] = {
     SCMP_SYS(getpid),       SCMP_SYS(gettid),
     SCMP_SYS(getrandom),    SCMP_SYS(clock_gettime),
     SCMP_SYS(gettimeofday), SCMP_SYS(restart_syscall),
+    SCMP_SYS(pread64),
 };
 
 static const int making[] = {
@@ -182,7 +180,8 @@ static void give_up(const int *more, size_t count)
 void confine_reader(void)
 {
     limit_resources();
-    become_nobody();
+    if (geteuid() == 0)
+        confine_user(NOBODY_ELSE);
     give_up(NULL, 0);
 }
 
@@ -212,9 +211,12 @@ static void enclose(int directory_fd, int input_fd)
 static void keep_capabilities(const int *kept, size_t count)
 {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
-    struct __user_cap_data_struct data[2] = {0};
+    struct __user_cap_data_struct had[2] = {0}, data[2] = {0};
+    if (syscall(SYS_capget, &header, had) < 0)
+        die("look at its capabilities");
     for (size_t i = 0; i < count; i++)
-        data[CAP_TO_INDEX(kept[i])].permitted |= CAP_TO_MASK(kept[i]);
+        data[CAP_TO_INDEX(kept[i])].permitted |=
+            had[CAP_TO_INDEX(kept[i])].permitted & CAP_TO_MASK(kept[i]);
     for (int i = 0; i < 2; i++)
         data[i].effective = data[i].permitted;
     for (int capability = 0; capability <= CAP_LAST_CAP; capability++)

@@ -2,6 +2,8 @@
  * entered before the first byte of it is read. */
 #pragma once
 
+#include <sys/types.h>
+
 /* For what reads descriptor 0 and writes descriptors 1 and 2: no user anybody else is, no network,
  * no new descriptors, processes or files. Exits with a line on stderr where that cannot be had. */
 void confine_reader(void);
@@ -15,5 +17,8 @@ void confine_unpacker(const char *directory, int input_fd);
  * changed, and permissions do not matter to it. */
 void confine_walker(const char *directory);
 
-/* The same for what runs mke2fs on such a tree, and may change the one file that image_fd is. */
+/* The same for what runs mke2fs on such a tree, or e2fsck, and may change the one file that
+ * image_fd is. */
 void confine_image_maker(int image_fd);
+/* Before it, where there is no user namespace: root becomes this user, without network. */
+void confine_user(uid_t uid);

@@ -8,10 +8,12 @@
  *   hearth-disk list DISK [--recursive] --limit N PATH
  *   hearth-disk read DISK [--offset N] --limit N PATH
  *
- * DISK is --tree DIR --disk DIR [--uid-base N] (a container's). What the last three say is in
- * answer.h; before they look at what the guest has made, they are confined to it. */
+ * DISK is --tree DIR --disk DIR [--uid-base N] (a container's), or --overlay FILE --base FILE
+ * [--uid-base N] (a machine's; N is the user to be). What the last three say is in answer.h; before
+ * they look at what the guest has made, they are confined to it. */
 #include "supervisord/archive/confine.h"
 #include "supervisord/disk/answer.h"
+#include "supervisord/disk/ext4_view.h"
 #include "supervisord/disk/image.h"
 #include "supervisord/disk/layers.h"
 #include "supervisord/disk/tree_view.h"
@@ -33,6 +35,7 @@
 struct order {
     const char *verb;
     struct layers layers;
+    const char *overlay, *base;
     unsigned char seed[IMAGE_SEED_SIZE];
     bool has_seed, recursive;
     uint64_t offset, limit;
@@ -46,7 +49,8 @@ static _Noreturn void usage(void)
                     "       hearth-disk export DISK --seed HEX\n"
                     "       hearth-disk list DISK [--recursive] --limit N PATH\n"
                     "       hearth-disk read DISK [--offset N] --limit N PATH\n"
-                    "DISK: --tree DIR --disk DIR [--uid-base N]\n");
+                    "DISK: --tree DIR --disk DIR [--uid-base N], or\n"
+                    "      --overlay FILE --base FILE [--uid-base N]\n");
     _exit(2);
 }
 
@@ -72,10 +76,11 @@ static void parse_seed(struct order *order, const char *hex)
 static void parse(int argc, char **argv, struct order *order)
 {
     static const struct option options[] = {
-        {"seed", required_argument, NULL, 's'},   {"tree", required_argument, NULL, 't'},
-        {"disk", required_argument, NULL, 'd'},   {"uid-base", required_argument, NULL, 'u'},
-        {"recursive", no_argument, NULL, 'r'},    {"limit", required_argument, NULL, 'l'},
-        {"offset", required_argument, NULL, 'o'}, {0},
+        {"seed", required_argument, NULL, 's'},    {"tree", required_argument, NULL, 't'},
+        {"disk", required_argument, NULL, 'd'},    {"uid-base", required_argument, NULL, 'u'},
+        {"overlay", required_argument, NULL, 'v'}, {"base", required_argument, NULL, 'b'},
+        {"recursive", no_argument, NULL, 'r'},     {"limit", required_argument, NULL, 'l'},
+        {"offset", required_argument, NULL, 'o'},  {0},
     };
     *order = (struct order){.verb = argc > 1 ? argv[1] : ""};
     for (int option; (option = getopt_long(argc - 1, argv + 1, "", options, NULL)) != -1;) {
@@ -88,6 +93,12 @@ static void parse(int argc, char **argv, struct order *order)
             break;
         case 'd':
             order->layers.disk = optarg;
+            break;
+        case 'v':
+            order->overlay = optarg;
+            break;
+        case 'b':
+            order->base = optarg;
             break;
         case 'u':
             order->layers.as_root = true;
@@ -145,7 +156,7 @@ static void send_image(int fd, uint64_t bytes)
     }
 }
 
-static void run_export(const struct order *order)
+static void export_layers(const struct order *order)
 {
     uint64_t bytes;
     char detail[384];
@@ -157,7 +168,7 @@ static void run_export(const struct order *order)
     send_image(EXPORT_FD, bytes);
 }
 
-static void run_view(const struct order *order, bool list)
+static void view_layers(const struct order *order, bool list)
 {
     const char *path = order->words[0];
     layers_enter(&order->layers);
@@ -168,6 +179,73 @@ static void run_view(const struct order *order, bool list)
         tree_read(path, order->offset, order->limit);
 }
 
+/* --- machines --- */
+
+struct files {
+    int overlay, base;
+};
+
+static struct files open_files(const struct order *order)
+{
+    struct files files = {.overlay = open(order->overlay, O_RDONLY | O_NOFOLLOW | O_CLOEXEC),
+                          .base = open(order->base, O_RDONLY | O_CLOEXEC)};
+    if (files.overlay < 0 || files.base < 0)
+        answer_refuse("disk_unreadable", strerror(errno));
+    return files;
+}
+
+static void open_machine_disk(struct qcow2 *disk, const struct files *files)
+{
+    int error = qcow2_open(disk, files->overlay, files->base);
+    if (error)
+        answer_refuse("disk_unreadable",
+                      error == -EBADMSG ? "its overlay is not what QEMU makes" : strerror(-error));
+}
+
+static void view_machine(const struct order *order, bool list)
+{
+    struct qcow2 disk;
+    struct files files = open_files(order);
+    confine_reader();
+    open_machine_disk(&disk, &files);
+    if (list)
+        ext4_list(&disk, order->words[0], order->recursive, (unsigned)order->limit);
+    else
+        ext4_read(&disk, order->words[0], order->offset, order->limit);
+}
+
+/* Zeros become holes. */
+static void copy_disk(struct qcow2 *disk, int fd)
+{
+    static char data[COPY_SIZE];
+    for (uint64_t at = 0; at < disk->size; at += sizeof data) {
+        size_t length = disk->size - at < sizeof data ? (size_t)(disk->size - at) : sizeof data;
+        int error = qcow2_read(disk, at, data, length);
+        if (!error && (data[0] || memcmp(data, data + 1, length - 1) != 0) &&
+            pwrite(fd, data, length, (off_t)at) != (ssize_t)length)
+            error = errno ? -errno : -ENOSPC;
+        if (error)
+            answer_refuse(error == -ENOSPC ? "no_space" : "disk_unreadable", strerror(-error));
+    }
+    if (ftruncate(fd, (off_t)disk->size) < 0)
+        answer_refuse_errno(errno);
+}
+
+static void export_machine(const struct order *order)
+{
+    struct qcow2 disk;
+    char detail[384];
+    struct files files = open_files(order);
+    if (order->layers.as_root)
+        confine_user(order->layers.uid_base);
+    confine_image_maker(EXPORT_FD);
+    open_machine_disk(&disk, &files);
+    copy_disk(&disk, EXPORT_FD);
+    if (image_repair(EXPORT_FD, detail, sizeof detail))
+        answer_refuse("disk_unreadable", detail);
+    send_image(EXPORT_FD, disk.size);
+}
+
 int main(int argc, char **argv)
 {
     struct order order;
@@ -175,13 +253,14 @@ int main(int argc, char **argv)
     if (strcmp(order.verb, "image") == 0 && order.has_seed && order.word_count == 2)
         return run_image(&order);
     bool list = strcmp(order.verb, "list") == 0;
-    if (!order.layers.tree || !order.layers.disk)
+    bool machine = order.overlay && order.base;
+    if (machine == (order.layers.tree && order.layers.disk))
         usage();
     if (strcmp(order.verb, "export") == 0 && order.has_seed && order.word_count == 0)
-        run_export(&order);
+        (machine ? export_machine : export_layers)(&order);
     else if ((list || strcmp(order.verb, "read") == 0) && order.word_count == 1 &&
              order.words[0][0] == '/')
-        run_view(&order, list);
+        (machine ? view_machine : view_layers)(&order, list);
     else
         usage();
     /* Without exit handlers: what they do is of no use in there. */

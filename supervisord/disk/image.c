@@ -8,8 +8,8 @@
 #include <ext2fs/ext2fs.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <spawn.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -50,7 +50,8 @@ static void print_uuid(char out[37], const unsigned char bytes[16])
     }
 }
 
-/* What mke2fs says when it fails, which it breaks into lines, is the last of what it says. */
+/* What these programs say when they fail, which it breaks into lines, is the last of what it says.
+ */
 static void read_reason(int fd, char *out, size_t size)
 {
     char text[4096];
@@ -71,6 +72,7 @@ static void read_reason(int fd, char *out, size_t size)
     snprintf(out, size, "%s", length < size ? text : text + length - size + 1);
 }
 
+/* Gives the exit status, or a negative errno. */
 static int run(const char *const *argv, int image_fd, char *detail, size_t detail_size)
 {
     static const char *const environment[] = {"MKE2FS_CONFIG=/nonexistent",
@@ -91,13 +93,13 @@ static int run(const char *const *argv, int image_fd, char *detail, size_t detai
     close(ends[1]);
     if (error) {
         close(ends[0]);
-        return fail(error, detail, detail_size, "cannot run mke2fs");
+        return fail(error, detail, detail_size, "cannot run a program of e2fsprogs");
     }
     read_reason(ends[0], detail, detail_size);
     close(ends[0]);
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
         continue;
-    return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -EIO;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -EIO;
 }
 
 static int make_file_system(int fd, const char *tree, const unsigned char *seed,
@@ -123,7 +125,8 @@ static int make_file_system(int fd, const char *tree, const unsigned char *seed,
                                 "-b",     "4096", "-I",       "256", "-m",   "0",  "-N",
                                 inodes,   "-J",   journal,    "-U",  uuid,   "-E", extended,
                                 "-d",     tree,   IMAGE_PATH, size,  NULL};
-    return run(argv, fd, detail, detail_size);
+    int status = run(argv, fd, detail, detail_size);
+    return status > 0 ? -EIO : status;
 }
 
 static void settle_inode(struct ext2_inode_large *inode)
@@ -209,4 +212,26 @@ int image_make(int fd, const char *tree, const unsigned char seed[IMAGE_SEED_SIZ
     if (!error && (ftruncate(fd, (off_t)*ret_bytes) < 0 || fsync(fd) < 0))
         error = fail(-errno, detail, detail_size, "cannot store the image");
     return error;
+}
+
+static bool is_clean(int fd)
+{
+    ext2_filsys fs;
+    char name[16];
+    snprintf(name, sizeof name, "%d", fcntl(fd, F_DUPFD_CLOEXEC, IMAGE_FD + 1));
+    if (ext2fs_open(name, EXT2_FLAG_64BITS, 0, 0, unixfd_io_manager, &fs))
+        return false;
+    bool clean = fs->super->s_state & EXT2_VALID_FS && !(fs->super->s_state & EXT2_ERROR_FS) &&
+                 !ext2fs_has_feature_journal_needs_recovery(fs->super);
+    ext2fs_free(fs);
+    return clean;
+}
+
+int image_repair(int fd, char *detail, size_t detail_size)
+{
+    static const char *const argv[] = {"e2fsck", "-f", "-y", IMAGE_PATH, NULL};
+    if (is_clean(fd))
+        return 0;
+    int status = run(argv, fd, detail, detail_size);
+    return status < 0 ? status : status & ~1 ? -EIO : 0; /* 1: it has been mended */
 }

@@ -12,3 +12,7 @@
  * durable then. 0 or a negative errno, with what went wrong in detail. */
 int image_make(int fd, const char *tree, const unsigned char seed[IMAGE_SEED_SIZE],
                uint64_t *ret_bytes, char *detail, size_t detail_size);
+
+/* Has e2fsck put in order what a guest that was killed has left half done in the image at fd; one
+ * that is clean stays as it is. 0 or a negative errno. */
+int image_repair(int fd, char *detail, size_t detail_size);

@@ -130,3 +130,27 @@ void qemu_files_each(const struct qemu_driver *driver,
                 visit(arg, entry->d_name);
     }
 }
+
+int qemu_disk(struct driver *driver, struct guest *guest, const struct guest_spec *spec,
+              struct guest_disk *ret_disk, struct hearth_failure *failure)
+{
+    const struct qemu_guest *data = qemu_guest_data(driver, guest);
+    struct guest_disk *disk = ret_disk;
+    if (!spec->image_path)
+        return hearth_fail(failure, HEARTH_EINVALID, "environment_missing",
+                           "the environment is not there any more");
+    *disk = (struct guest_disk){.owner = geteuid()};
+    snprintf(disk->base, sizeof disk->base, "%s", spec->image_path);
+    snprintf(disk->disk, sizeof disk->disk, "%s/machines/%s/" DISK, data->driver->config.state_dir,
+             guest->guest_id);
+    const char *const words[] = {"--base", disk->base, "--overlay", disk->disk};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        disk->words[disk->word_count++] = words[i];
+    if (data->driver->as_root) {
+        disk->owner = data->owner;
+        snprintf(disk->number, sizeof disk->number, "%u", (unsigned)disk->owner);
+        disk->words[disk->word_count++] = "--uid-base";
+        disk->words[disk->word_count++] = disk->number;
+    }
+    return 0;
+}

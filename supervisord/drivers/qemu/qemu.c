@@ -199,6 +199,7 @@ static const struct driver_operations operations = {
     .start = qemu_start,
     .connect = connect_guest,
     .stop = qemu_stop,
+    .disk = qemu_disk,
     .destroy = qemu_destroy,
     .adopt = qemu_adopt,
     .each_trace = each_trace,

@@ -126,6 +126,9 @@ int qemu_files_stop(struct qemu_guest *guest, struct hearth_failure *failure);
 int qemu_files_remove(struct qemu_guest *guest, struct hearth_failure *failure);
 void qemu_files_each(const struct qemu_driver *driver,
                      void (*visit)(void *arg, const char *guest_id), void *arg);
+/* Not blocking: struct driver_operations.disk. */
+int qemu_disk(struct driver *driver, struct guest *guest, const struct guest_spec *spec,
+              struct guest_disk *ret_disk, struct hearth_failure *failure);
 /* A listening socket RUNTIME/machines/ID/NAME; or a negative errno. */
 int qemu_files_listen(const struct qemu_guest *guest, const char *name);
 /* Not blocking: a stream to it, connected at once; or a negative errno. */
