@@ -11,7 +11,6 @@
 #define PROGRESS_FIRST_US (300 * US_PER_MS)
 #define PROGRESS_EVERY_US (500 * US_PER_MS)
 #define META_VERSION "io.modelcontextprotocol/protocolVersion"
-#define META_IDEMPOTENCY "hearth/idempotency_key"
 
 /* Messages. */
 
@@ -217,8 +216,9 @@ static void answered(void *arg, int status, struct buf *body)
 }
 
 void mcp_call(struct mcp_request *request, const struct operation_entry *entry,
-              const cJSON *arguments)
+              const cJSON *arguments, const char *key)
 {
+    struct hearth_failure failure;
     struct call *call = call_new(request->peer->api, NULL, entry);
     if (!call) {
         mcp_fail(request, MCP_INTERNAL_ERROR, "out of memory");
@@ -231,7 +231,10 @@ void mcp_call(struct mcp_request *request, const struct operation_entry *entry,
     call->on_answer = answered;
     call->answer_arg = request;
     request->call = call;
-    call_dispatch(call, arguments);
+    if (call_take_key(call, key, &failure))
+        call_fail(call, &failure);
+    else
+        call_dispatch(call, arguments);
 }
 
 /* Answers. */

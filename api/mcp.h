@@ -116,9 +116,10 @@ void mcp_fail_data(struct mcp_request *request, enum mcp_code code, const char *
                    const char *data /* JSON text */);
 /* The answer of a failed operation that is no tool call. */
 void mcp_fail_problem(struct mcp_request *request, int status, const struct buf *problem);
-/* Calls an operation on the request's behalf; finish gets its answer. Takes nothing. */
+/* Calls an operation on the request's behalf; finish gets its answer. Takes nothing. key is the
+ * client's Idempotency-Key; NULL: none. */
 void mcp_call(struct mcp_request *request, const struct operation_entry *entry,
-              const cJSON *arguments);
+              const cJSON *arguments, const char *key);
 /* Starts telling of progress, where the request has a token. */
 void mcp_progress_start(struct mcp_request *request);
 /* Ends a request that nobody waits for: what it runs is cancelled, nothing is said. */

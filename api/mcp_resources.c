@@ -151,7 +151,7 @@ static void call_with(struct mcp_request *request, const char *operation, cJSON 
                       void (*finish)(struct mcp_request *, int, const struct buf *))
 {
     request->finish = finish;
-    mcp_call(request, optable_find(operation), arguments);
+    mcp_call(request, optable_find(operation), arguments, NULL);
     cJSON_Delete(arguments);
 }
 

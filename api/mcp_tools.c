@@ -7,6 +7,9 @@
 #include <stdio.h>
 #include <string.h>
 
+/* What a client that repeats a call gives both times. */
+#define META_IDEMPOTENCY "hearth/idempotency_key"
+
 bool mcp_no_cursor(struct mcp_request *request, const cJSON *params)
 {
     const cJSON *cursor = cJSON_GetObjectItemCaseSensitive(params, "cursor");
@@ -141,7 +144,8 @@ static void call(struct mcp_request *request, const cJSON *params)
         request->finish = called;
         if (entry->flags & OPERATION_LONG)
             mcp_progress_start(request);
-        mcp_call(request, entry, arguments);
+        mcp_call(request, entry, arguments,
+                 mcp_text(cJSON_GetObjectItemCaseSensitive(params, "_meta"), META_IDEMPOTENCY));
     }
     cJSON_Delete(none);
 }

@@ -220,7 +220,7 @@ static int gather(struct call *call, const struct route *route, cJSON **ret_obje
     return error;
 }
 
-static int take_key(struct call *call, const char *key, struct hearth_failure *failure)
+int call_take_key(struct call *call, const char *key, struct hearth_failure *failure)
 {
     if (!key || (call->entry->flags & OPERATION_READ_ONLY))
         return 0;
@@ -314,7 +314,7 @@ static void on_request(void *arg, struct http_request *request)
     call->raw_body = !call->tool && takes_content(request, route.entry);
     if (call->raw_body)
         http_request_pause_body(request, true); /* until the handler reads it */
-    if (take_key(call, http_request_header(request, "Idempotency-Key"), &failure))
+    if (call_take_key(call, http_request_header(request, "Idempotency-Key"), &failure))
         call_fail(call, &failure);
     else if (call->tool)
         tools_run(call);

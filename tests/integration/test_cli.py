@@ -13,6 +13,7 @@ import pytest
 
 from harness import leaks
 from harness.images import ENVIRONMENT
+from harness.mcp import Stdio
 
 WORKSPACE_ID = re.compile(r"ws_[a-z2-7]{16}")
 
@@ -389,6 +390,19 @@ def test_run_starts_a_private_daemon_where_none_runs(private):
     assert socket.is_socket()
     assert (private.runtime / "hearth").stat().st_mode & 0o777 == 0o700
     assert (private.base / ".local/state/hearth").stat().st_mode & 0o777 == 0o700
+
+
+def test_mcp_serve_starts_a_private_daemon_where_none_runs(private, tmp_path):
+    (tmp_path / "seeded").write_text("from the client")
+    with Stdio(None, environment={**private.environment, "HEARTH_URL": ""}) as stdio:
+        stdio.initialize()
+        made = stdio.call("workspace_create", {"environment": ENVIRONMENT, "seed_path": str(tmp_path)})
+        workspace_id = made["structuredContent"]["workspace_id"]
+        read = stdio.call("workspace_file_read", {"workspace_id": workspace_id, "path": "seeded"})
+        assert read["structuredContent"]["content"] == "from the client"
+        stdio.call("workspace_delete", {"workspace_id": workspace_id})
+        assert stdio.end()[0] == 0
+    assert len(list(private_daemons(private.base))) == 1
 
 
 def test_many_at_once_start_one(private):

@@ -160,6 +160,18 @@ def test_a_tool_of_another_profile_is_unknown(url):
             "code"] == -32602
 
 
+def test_a_repeated_call_with_a_key_has_one_effect(stdio, shared):
+    call = {"workspace_id": shared, "command": "echo again >>repeated; wc -l <repeated"}
+    first, again = (stdio.call("workspace_exec", call, **{"hearth/idempotency_key": "mcp-key-1"})
+                    for _ in range(2))
+    assert first == again and first["structuredContent"]["stdout"] == "1\n"
+    other = stdio.call("workspace_exec", {**call, "command": "true"},
+                       **{"hearth/idempotency_key": "mcp-key-1"})
+    assert json.loads(other["content"][0]["text"])["code"] == "idempotency_key_reused"
+    bad = stdio.call("workspace_exec", call, **{"hearth/idempotency_key": "é"})
+    assert json.loads(bad["content"][0]["text"])["code"] == "bad_idempotency_key"
+
+
 # Calls side by side, progress, cancelling
 
 def test_a_ping_is_answered_while_commands_run(stdio, shared):
