@@ -20,7 +20,7 @@ def connect(target):
                                  headers={"Authorization": f"Bearer {target['token']}"})
 
 
-async def scenario(session, workspace_id, notices):
+async def scenario(session, workspace_id, tag, notices):
     seen = {"version": (await session.initialize()).protocolVersion}
 
     async def run(command, **options):
@@ -43,11 +43,11 @@ async def scenario(session, workspace_id, notices):
         await session.call_tool("nope", {})
     except McpError as error:
         seen["unknown"] = error.error.code
-    uri = f"hearth://workspaces/{workspace_id}/files/seen"
-    await run("echo -n one >seen")
+    uri = f"hearth://workspaces/{workspace_id}/files/{tag}"
+    await run(f"echo -n one >{tag}")
     seen["resource"] = (await session.read_resource(uri)).contents[0].text
     await session.subscribe_resource(uri)
-    await run("echo -n two >>seen")
+    await run(f"echo -n two >>{tag}")
     await asyncio.wait_for(notices.get(), 20)
     seen["updated"] = True
     seen["prompts"] = len((await session.list_prompts()).prompts)
@@ -66,7 +66,8 @@ async def main():
 
     async with connect(target) as (reading, writing, *_):
         async with ClientSession(reading, writing, message_handler=on_message) as session:
-            print(json.dumps(await scenario(session, target["workspace_id"], notices)))
+            print(json.dumps(await scenario(session, target["workspace_id"], target["tag"],
+                                            notices)))
 
 
 asyncio.run(main())

@@ -21,7 +21,7 @@ def connect(target):
         headers={"Authorization": f"Bearer {target['token']}"}, timeout=60))
 
 
-async def scenario(client, workspace_id):
+async def scenario(client, workspace_id, tag):
     seen = {"version": client.protocol_version}
 
     async def run(command, **options):
@@ -44,12 +44,12 @@ async def scenario(client, workspace_id):
         await client.call_tool("nope", {})
     except MCPError as error:
         seen["unknown"] = error.error.code
-    uri = f"hearth://workspaces/{workspace_id}/files/seen"
-    await run("echo -n one >seen")
+    uri = f"hearth://workspaces/{workspace_id}/files/{tag}"
+    await run(f"echo -n one >{tag}")
     seen["resource"] = (await client.read_resource(uri)).contents[0].text
     if client.protocol_version >= "2026":
         async with client.listen(resource_subscriptions=[uri]) as events:
-            await run("echo -n two >>seen")
+            await run(f"echo -n two >>{tag}")
             async for event in events:
                 seen["updated"] = event.uri == uri
                 break
@@ -57,12 +57,12 @@ async def scenario(client, workspace_id):
     prompt = await client.get_prompt("repro-fix-loop", {"command": "make check"})
     seen["prompt"] = "make check" in prompt.messages[0].content.text
     # Giving up ends the command in the guest.
-    call = asyncio.create_task(run("exec sleep 4741"))
+    call = asyncio.create_task(run(f"echo $$ >{tag}.pid; exec sleep 60"))
     await asyncio.sleep(0.5)
     call.cancel()
     await asyncio.gather(call, return_exceptions=True)
-    left = await run("for i in $(seq 50); do grep -qs '^sleep.4741' /proc/[0-9]*/cmdline || break; "
-                     "sleep 0.1; done; grep -ls '^sleep.4741' /proc/[0-9]*/cmdline")
+    left = await run(f"pid=$(cat {tag}.pid) || echo never ran; for i in $(seq 50); do "
+                     "kill -0 $pid || break; sleep 0.1; done; kill -0 $pid && echo runs still")
     seen["left"] = left.structured_content["stdout"]
     return seen
 
@@ -70,7 +70,7 @@ async def scenario(client, workspace_id):
 async def main():
     target = json.loads(sys.argv[1])
     async with Client(connect(target), mode=target["mode"]) as client:
-        print(json.dumps(await scenario(client, target["workspace_id"])))
+        print(json.dumps(await scenario(client, target["workspace_id"], target["tag"])))
 
 
 asyncio.run(main())

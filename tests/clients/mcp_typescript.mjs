@@ -43,8 +43,8 @@ seen.result = [fast.structuredContent.stdout, fast.structuredContent.exit_code];
 const failed = await run(5);
 seen.failure = [failed.isError, JSON.parse(failed.content[0].text).code];
 await call("nope", {}).catch((error) => { seen.unknown = error.code; });
-await run("echo -n one >seen");
-const uri = `hearth://workspaces/${target.workspace_id}/files/seen`;
+await run(`echo -n one >${target.tag}`);
+const uri = `hearth://workspaces/${target.workspace_id}/files/${target.tag}`;
 seen.resource = (await client.readResource({ uri })).contents[0].text;
 seen.prompts = (await client.listPrompts()).prompts.length;
 const prompt = await client.getPrompt({ name: "repro-fix-loop", arguments: { command: "make check" } });
@@ -52,9 +52,10 @@ seen.prompt = prompt.messages[0].content.text.includes("make check");
 // Giving up ends the command in the guest.
 const giveUp = new AbortController();
 setTimeout(() => giveUp.abort(), 500);
-await run("exec sleep 4742", { signal: giveUp.signal }).catch(() => {});
-const left = await run("for i in $(seq 50); do grep -qs '^sleep.4742' /proc/[0-9]*/cmdline || break; " +
-  "sleep 0.1; done; grep -ls '^sleep.4742' /proc/[0-9]*/cmdline");
+await run(`echo $$ >${target.tag}.pid; exec sleep 60`, { signal: giveUp.signal }).catch(() => {});
+const left = await run(
+  `pid=$(cat ${target.tag}.pid) || echo never ran; for i in $(seq 50); do ` +
+  `kill -0 $pid || break; sleep 0.1; done; kill -0 $pid && echo runs still`);
 seen.left = left.structuredContent.stdout;
 console.log(JSON.stringify(seen));
 await client.close();

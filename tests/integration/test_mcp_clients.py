@@ -1,5 +1,6 @@
 """The real MCP clients of today, each with one scenario over both transports."""
 
+import concurrent.futures
 import contextlib
 import json
 import os
@@ -35,7 +36,7 @@ def shared(daemon):
         client.delete(f"/v1/workspaces/{made['workspace_id']}")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def target(daemon, shared):
     def make(transport, **more):
         return {"transport": transport, "command": str(BIN / "hearth"), "workspace_id": shared,
@@ -64,40 +65,45 @@ def check(seen, client, version):
     assert seen.get("left", "") == ""
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
-def test_python_sdk_1(target, client, transport):
-    if not PYTHON1.exists():
-        pytest.skip("mcp 1.x is not installed: make deps")
-    seen = seen_by([PYTHON1, CLIENTS / "mcp_python1.py", json.dumps(target(transport))])
-    assert seen["updated"]
-    check(seen, client, "2025-11-25")
+# Each client, with what it is told and the version it is to end up with.
+RUNS = {f"{name}-{transport}": (name, transport, options, version)
+        for transport in TRANSPORTS
+        for name, options, version in [
+            ("python1", {}, "2025-11-25"),
+            ("python2-auto", {"mode": "auto"}, "2026-07-28"),
+            ("python2-legacy", {"mode": "legacy"}, "2025-11-25"),
+            ("typescript1", {"sdk": 1}, "2025-11-25"),
+            ("typescript2-auto", {"sdk": 2, "mode": "auto"}, "2026-07-28"),
+            ("typescript2-legacy", {"sdk": 2, "mode": "legacy"}, "2025-11-25")]}
 
 
-@pytest.mark.parametrize("mode, version", [("auto", "2026-07-28"), ("legacy", "2025-11-25")])
-@pytest.mark.parametrize("transport", TRANSPORTS)
-def test_python_sdk_2(target, client, transport, mode, version):
-    seen = seen_by([sys.executable, CLIENTS / "mcp_python2.py",
-                    json.dumps(target(transport, mode=mode))])
-    assert seen["version"] == version and ("updated" in seen) == (mode == "auto")
-    check(seen, client, version)
-
-
-def run_script(target):
-    """From its standard input the script finds its modules where it is run."""
+def run(name, target):
+    if name == "python1":
+        return seen_by([PYTHON1, CLIENTS / "mcp_python1.py", json.dumps(target)])
+    if name.startswith("python2"):
+        return seen_by([sys.executable, CLIENTS / "mcp_python2.py", json.dumps(target)])
+    # From its standard input a script finds its modules where it is run.
     with open(CLIENTS / "mcp_typescript.mjs") as script:
         return seen_by([node(), "--input-type=module", "-"], stdin=script, cwd=NODE_DIRECTORY,
                        env={**os.environ, "HEARTH_TARGET": json.dumps(target)})
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
-def test_typescript_sdk_1(target, client, transport):
-    check(run_script(target(transport, sdk=1)), client, "2025-11-25")
+@pytest.fixture(scope="module")
+def runs(target):
+    """All of them, some at a time: they mostly wait."""
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        yield {name: pool.submit(run, client, target(transport, tag=name, **options))
+               for name, (client, transport, options, _) in RUNS.items()}
 
 
-@pytest.mark.parametrize("mode, version", [("auto", "2026-07-28"), ("legacy", "2025-11-25")])
-@pytest.mark.parametrize("transport", TRANSPORTS)
-def test_typescript_sdk_2(target, client, transport, mode, version):
-    check(run_script(target(transport, sdk=2, mode=mode)), client, version)
+@pytest.mark.parametrize("name", RUNS)
+def test_the_scenario(runs, client, name):
+    which, _, _, version = RUNS[name]
+    if which == "python1" and not PYTHON1.exists():
+        pytest.skip("mcp 1.x is not installed: make deps")
+    seen = runs[name].result()
+    assert ("updated" in seen) == (which in ("python1", "python2-auto"))
+    check(seen, client, version)
 
 
 def inspect(target, *words):
