@@ -59,6 +59,8 @@ static const struct setting settings[] = {
     SETTING(log_level, SETTING_TEXT, "info", 0, 0, "debug, info, warning or error"),
     {"template", SETTING_SWITCH, offsetof(struct config, template_on), "on", 0, 0,
      "start microVMs from a saved template"},
+    SETTING(template_shared, SETTING_SWITCH, "off", 0, 0,
+            "let tenants share templates (docs/security.md says what that tells them)"),
     SETTING(pool, SETTING_U32, "0", 0, 1024, "started, empty sandboxes kept ready"),
     SETTING(uid_base, SETTING_U32, "1879048192", 65536, 4000000000,
             "first uid of the ranges given to guests (as root)"),

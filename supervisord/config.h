@@ -20,6 +20,7 @@ struct config {
     char *qemu, *kernel, *kernel_modules;  /* virtual machines: "auto" or paths */
     char *allowed_hosts, *allowed_origins; /* comma-separated, besides localhost's names */
     char *log_level;
+    bool template_shared;     /* one template for all tenants */
     bool template_on;         /* template */
     uint32_t pool;            /* started, empty sandboxes kept ready */
     const char *egress_allow; /* networks that guests reach although they are private */

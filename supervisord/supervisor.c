@@ -324,6 +324,8 @@ static int make_drivers(struct supervisor *supervisor, struct hearth_failure *fa
         .qemu = config->qemu,
         .kernel = config->kernel,
         .kernel_modules = config->kernel_modules,
+        .template_on = config->template_on,
+        .node_tag = config->node_tag,
         .try_early = strcmp(config->driver, "oci") != 0,
         .on_probed = supervisor_driver_changed,
         .on_probed_arg = supervisor,

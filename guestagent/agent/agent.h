@@ -28,7 +28,8 @@ struct agent_options {
     int connected_fd;      /* -1: none */
     int serial_fd;         /* a virtio-serial port; -1: none */
     bool pid1, no_new_privs, seccomp;
-    bool machine, no_disk; /* the first process of a virtual machine; one without a disk */
+    bool machine;       /* the first process of a virtual machine */
+    bool no_disk, warm; /* a machine's: it has none; it is to be saved */
 };
 
 /* A call that something else than its handler answers, until then or until it is gone. */

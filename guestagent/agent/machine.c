@@ -27,6 +27,7 @@
 #define NEW_ROOT "/root"
 #define MODULES "/modules"
 #define DEVICE_WAIT_MS 10000
+#define WARM_S 20
 #define RESIZE_FS _IOW('f', 16, uint64_t) /* ext4: to so many blocks */
 
 struct mount_point {
@@ -216,6 +217,21 @@ void machine_grow_root(void)
     uint64_t blocks = bytes / (uint64_t)status.f_bsize;
     if (ioctl(root, RESIZE_FS, &blocks) < 0)
         log_warning("root_not_grown", "%s", strerror(errno));
+}
+
+void machine_warm(void)
+{
+    pid_t child = fork();
+    if (child == 0) {
+        alarm(WARM_S); /* kept over exec */
+        execl("/bin/sh", "sh", "-lc",
+              "exec >/dev/null 2>&1; cd /workspace; ls -la; cat /etc/hostname; git --version; "
+              "python3 -c 'import json, os, subprocess, sys, uuid'; sync",
+              NULL);
+        _exit(127);
+    }
+    while (child > 0 && waitpid(child, NULL, 0) < 0 && errno == EINTR)
+        continue;
 }
 
 void machine_power_off(void)

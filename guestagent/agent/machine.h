@@ -12,6 +12,8 @@ int machine_boot(bool disk);
 void machine_name(const char *hostname);
 /* The root file system takes what its device has; online. */
 void machine_grow_root(void);
+/* Runs what people run first once, so that a machine that is saved now has it in memory. */
+void machine_warm(void);
 /* Kills what runs, writes everything to the disk, powers off. Does not return. */
 void machine_power_off(void) __attribute__((noreturn));
 /* The virtio-serial port of this name, opened non-blocking, or a negative errno. */

@@ -22,11 +22,11 @@
 
 static int usage(void)
 {
-    fputs(
-        "usage: hearth-agent (--listen-fd N | --listen PATH | --connect-fd N) [--workspace DIR]\n"
-        "                    [--pid1] [--no-new-privs] [--seccomp]\n"
-        "       hearth-agent --machine [--no-disk]    as the first process of a virtual machine\n",
-        stderr);
+    fputs("usage: hearth-agent (--listen-fd N | --listen PATH | --connect-fd N) [--workspace DIR]\n"
+          "                    [--pid1] [--no-new-privs] [--seccomp]\n"
+          "       hearth-agent --machine [--no-disk | --warm]    as the first process of a virtual "
+          "machine\n",
+          stderr);
     return 2;
 }
 
@@ -51,6 +51,8 @@ static int parse(struct agent_options *options, int argc, char **argv)
             options->machine = options->pid1 = true;
         else if (strcmp(argv[i], "--no-disk") == 0)
             options->no_disk = true;
+        else if (strcmp(argv[i], "--warm") == 0)
+            options->warm = true;
         else if (strcmp(argv[i], "--pid1") == 0)
             options->pid1 = true;
         else if (strcmp(argv[i], "--no-new-privs") == 0)
@@ -82,6 +84,8 @@ static int boot(struct agent_options *options)
     int error = machine_boot(!options->no_disk);
     if (error)
         return error;
+    if (options->warm)
+        machine_warm();
     options->serial_fd = machine_open_port(AGENT_PORT_NAME);
     options->listen_fd = machine_listen_vsock(AGENT_VSOCK_PORT);
     if (options->serial_fd >= 0 || options->listen_fd >= 0)

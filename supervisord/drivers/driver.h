@@ -55,6 +55,8 @@ struct driver_config {
     const char *qemu;           /* a path to qemu-system-x86_64 */
     const char *kernel;         /* a path to a bzImage, instead of IMAGE_DIR's */
     const char *kernel_modules; /* its directory of NN-NAME.ko; NULL or "": none are needed */
+    bool template_on;           /* start from templates */
+    const char *node_tag;       /* of the IDs of guests that are the driver's own */
     const char *vhost_vsock;    /* the device; for tests */
     bool try_early;             /* find out in the background what machines can do here */
     /* A probe's result has changed since it was told. May be NULL. */
@@ -72,6 +74,7 @@ struct guest_spec {
     uint32_t pids_max;
     enum network_policy network;
     const char *hostname;
+    const char *template_owner; /* who shares what it may be cloned from: a tenant, "" for all */
 };
 
 /* What became true of a guest, for STATUS. Strings are static. */

@@ -208,6 +208,10 @@ static void make_jail(struct machine *machine)
         launch_die(errno, "cannot mount the jail's root");
     for (size_t i = 0; i < sizeof system / sizeof *system; i++)
         show_system(system[i]);
+    /* Of itself alone: QEMU opens descriptors that it was given by their names in there. */
+    mkdir(JAIL "/proc", 0755);
+    if (mount("proc", JAIL "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, "subset=pid") < 0)
+        launch_die(errno, "cannot mount /proc in the jail");
     mkdir(JAIL "/etc", 0755);
     show_system("/etc/ld.so.cache");
     mkdir(JAIL "/dev", 0755);
@@ -286,12 +290,13 @@ void machine_launch(int argc, char **argv, pid_t parent)
         enter_user_namespace();
     if (unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS) < 0)
         launch_die(errno, "cannot make namespaces");
-    make_jail(&machine);
-    pid_t child = fork(); /* the first process of the new PID namespace */
+    pid_t child = fork(); /* the first process of the new PID namespace, whose /proc it mounts */
     if (child < 0)
         launch_die(errno, "cannot start QEMU");
-    if (child == 0)
+    if (child == 0) {
+        make_jail(&machine);
         become_qemu(&machine);
+    }
     dprintf(1, "%d\n", (int)child);
     _exit(0);
 }

@@ -103,7 +103,7 @@ def test_qemu_is_in_a_jail(machine_daemon, machine):
     if os.geteuid() == 0:
         assert int(status["Uid"].split()[0]) >= 65536
     assert {path.name for path in (process / "root").iterdir()} <= {
-        "usr", "lib", "lib64", "bin", "etc", "dev", "kernel", "initrd", "base", "guest"}
+        "usr", "lib", "lib64", "bin", "etc", "dev", "proc", "kernel", "initrd", "base", "guest"}
     assert len((process / "net" / "dev").read_text().splitlines()) == 3  # two of heading, lo
     for name in ("mnt", "pid", "net", "ipc", "uts"):
         assert os.readlink(process / "ns" / name) != os.readlink(f"/proc/self/ns/{name}")

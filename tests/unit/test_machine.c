@@ -133,8 +133,8 @@ static void open_stream(bool used, int64_t within_us)
 {
     told = 0;
     opened_fd = -1;
-    ck_assert_ptr_nonnull(
-        opening_begin(loop, host_end, used, clock_monotonic_us() + within_us, on_opened, NULL));
+    ck_assert_ptr_nonnull(opening_begin(loop, host_end, used, false,
+                                        clock_monotonic_us() + within_us, on_opened, NULL));
     ck_assert_int_eq(told, 0);
     loop_run(loop);
     ck_assert_int_eq(told, 1);

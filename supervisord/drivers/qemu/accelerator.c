@@ -158,7 +158,7 @@ static void try_kvm(struct qemu_driver *driver)
         .process = PIDREF_NONE,
         .index = (UINT32_MAX - driver->config.uid_base) / QEMU_ID_RANGE - 1, /* the last */
     };
-    id_make(trial->guest.guest_id, "gu", "aa");
+    id_make(trial->guest.guest_id, "gu", driver->config.node_tag);
     driver->accelerator_state = ACCELERATOR_TRYING;
     qemu_boot_trial(&driver->driver, &trial->guest, PROBE_MEM_MIB, on_booted, trial);
 }

@@ -4,6 +4,9 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "base/text.h"
+#include "supervisord/drivers/qemu/qmp.h"
+#include "supervisord/drivers/qemu/template.h"
 #include "supervisord/drivers/remains.h"
 
 #include <errno.h>
@@ -14,6 +17,7 @@
 #define LAUNCH_TIMEOUT_MS 15000
 #define BOOT_DEADLINE_US (30 * US_PER_S)
 #define TRIAL_DEADLINE_US (10 * US_PER_S)
+#define CLONE_DEADLINE_US (10 * US_PER_S)
 #define BOOTS_MAX 2
 #define QEMU_MIB 192 /* what QEMU needs besides the machine's memory: translations, buffers */
 
@@ -23,8 +27,9 @@ static void boot(struct qemu_guest *guest);
 
 static void close_listening(struct qemu_guest *guest)
 {
-    int *const fds[] = {&guest->qmp_fd, &guest->console_fd, &guest->agent_fd};
-    for (size_t i = 0; i < 3; i++) {
+    int *const fds[] = {&guest->qmp_fd, &guest->console_fd, &guest->agent_fd,
+                        &guest->template_ram_fd, &guest->template_state_fd};
+    for (size_t i = 0; i < sizeof fds / sizeof *fds; i++) {
         cleanup_close(fds[i]);
         *fds[i] = -1;
     }
@@ -59,8 +64,15 @@ static void give_up(struct qemu_guest *guest, bool again)
     tail_end(&guest->errors);
     pidref_close(&guest->guest->process);
     guest->phase.error = (int)guest->phase.failure.error;
-    again = again && !guest->trial && guest->boots < BOOTS_MAX && !phase_unwanted(&guest->phase);
-    if (again) {
+    struct template *template = steal_pointer(guest->template);
+    again = (template || (again && !guest->trial && guest->boots < BOOTS_MAX)) &&
+            !phase_unwanted(&guest->phase);
+    if (template) { /* what was no boot is not counted as one */
+        template_failed(template, guest->phase.failure.detail);
+        template_release(template);
+        guest->boots--;
+        guest->phase.error = again ? 0 : guest->phase.error;
+    } else if (again) {
         guest->driver->config.counters->boots_retried++;
         log_warning("boot_retried", "guest=%s detail=\"%s\"", guest->guest_id,
                     guest->phase.failure.detail);
@@ -87,7 +99,9 @@ static void on_ended_early(void *arg)
 
 static int64_t deadline_of(const struct qemu_guest *guest)
 {
-    return guest->trial ? TRIAL_DEADLINE_US : BOOT_DEADLINE_US;
+    return guest->trial      ? TRIAL_DEADLINE_US
+           : guest->template ? CLONE_DEADLINE_US
+                             : BOOT_DEADLINE_US;
 }
 
 static void on_deadline(void *arg)
@@ -101,20 +115,32 @@ static void on_deadline(void *arg)
     give_up(guest, true);
 }
 
+/* A clone is one more; a first boot is what the next ones may be cloned from. */
+static void settle_template(struct qemu_guest *guest)
+{
+    struct template *template = steal_pointer(guest->template);
+    if (template) {
+        guest->driver->config.counters->template_clones++;
+        template_release(template);
+    } else if (guest->fresh) {
+        template_want(guest);
+    }
+    guest->fresh = false;
+}
+
 static void on_linked(void *arg, int fd, const struct hearth_failure *failure)
 {
     struct qemu_guest *guest = arg;
     guest->connecting = NULL;
     if (fd < 0) { /* the connection was closed: QEMU is about to end, or the time is over */
-        guest->phase.failure = *failure;
-        if (pidref_alive(&guest->guest->process))
-            on_deadline(guest);
-        else
-            on_ended_early(guest);
-        return;
+        log_debug("boot_disconnected", "guest=%s detail=\"%s\"", guest->guest_id, failure->detail);
+        return; /* the exit's watch or the timer tells more */
     }
-    guest->ready_fd = fd;
     guest->linked = true;
+    if (guest->making) /* nobody is to be linked to what is saved */
+        close(fd);
+    else
+        guest->ready_fd = fd;
     qemu_unwatch(guest);
     qemu_fill_facts(guest);
     if (qemu_state_save(guest) || qemu_watch_process(guest, &guest->phase.failure)) {
@@ -122,6 +148,7 @@ static void on_linked(void *arg, int fd, const struct hearth_failure *failure)
         give_up(guest, false);
         return;
     }
+    settle_template(guest);
     phase_finish(&guest->phase, 0, NULL);
 }
 
@@ -174,7 +201,8 @@ static int launch(struct qemu_guest *guest)
         return hearth_fail(failure, HEARTH_ENOMEMORY, NULL, "out of memory");
     snprintf(variable, sizeof variable, GUEST_ID_VARIABLE "=%s", guest->guest_id);
     const char *const environment[] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", variable, NULL};
-    const int pass_fds[] = {guest->qmp_fd, guest->console_fd, guest->agent_fd};
+    const int pass_fds[] = {guest->qmp_fd, guest->console_fd, guest->agent_fd,
+                            guest->template_ram_fd, guest->template_state_fd};
     const struct spawn_spec spec = {
         .argv = (const char *const *)arguments.items,
         .environment = environment,
@@ -182,7 +210,9 @@ static int launch(struct qemu_guest *guest)
         .stdout_fd = -1,
         .stderr_fd = errors_fd,
         .pass_fds = pass_fds,
-        .pass_count = 3,
+        .pass_count = guest->template_state_fd >= 0 ? 5
+                      : guest->template_ram_fd >= 0 ? 4
+                                                    : 3,
         .capture_limit = 64,
         .timeout_ms = LAUNCH_TIMEOUT_MS,
     };
@@ -199,7 +229,12 @@ static void boot_work(void *arg)
     };
     struct hearth_failure *failure = &guest->phase.failure;
     guest->timestamp_khz = timestamp_khz(&guest->driver->made);
-    int error = qemu_kernel_find(guest->driver, &guest->kernel, failure);
+    int error = 0;
+    /* A template has its first disk; a guest whose start from one failed has another. */
+    if (guest->making || (guest->fresh && guest->disk_used))
+        error = qemu_files_prepare(guest, failure);
+    if (!error)
+        error = qemu_kernel_find(guest->driver, &guest->kernel, failure);
     if (!error)
         error = qemu_initramfs(guest->driver, &guest->kernel, guest->initrd, failure);
     if (!error)
@@ -209,8 +244,31 @@ static void boot_work(void *arg)
     guest->phase.error = error;
 }
 
+static void on_loading(void *arg, int error, const struct hearth_failure *failure)
+{
+    struct qemu_guest *guest = arg;
+    guest->qmp = NULL;
+    if (error) /* QEMU's end, or the deadline, is what is told */
+        log_debug("state_not_loaded", "guest=%s detail=\"%s\"", guest->guest_id, failure->detail);
+}
+
+static void load_state(struct qemu_guest *guest)
+{
+    static const struct qmp_command commands[] = {
+        {"{\"execute\": \"migrate-set-capabilities\", \"arguments\": {\"capabilities\": ["
+         "{\"capability\": \"x-ignore-shared\", \"state\": true}]}}",
+         -1},
+        {"{\"execute\": \"migrate-incoming\", \"arguments\": {\"uri\": \"fd:7\"}}", -1},
+    };
+    _Static_assert(QEMU_FD_STATE == 7, "the descriptor that is named above");
+    int fd = qemu_files_connect(guest, "qmp");
+    if (fd >= 0)
+        guest->qmp = qmp_run(qemu_loop(guest), fd, commands, 2, false,
+                             clock_monotonic_us() + CLONE_DEADLINE_US, on_loading, guest);
+}
+
 /* The streams are there before QEMU is: nothing it says first is missed. */
-static void on_boot_work(void *arg)
+static void go(void *arg)
 {
     struct qemu_guest *guest = arg;
     struct hearth_failure *failure = &guest->phase.failure;
@@ -226,9 +284,31 @@ static void on_boot_work(void *arg)
         give_up(guest, false);
         return;
     }
+    if (guest->template)
+        load_state(guest);
     guest->connecting = guest->transport->connect(
         guest, clock_monotonic_us() + LAUNCH_TIMEOUT_MS * US_PER_MS + BOOT_DEADLINE_US, on_linked,
         guest);
+}
+
+static void template_work(void *arg)
+{
+    struct qemu_guest *guest = arg;
+    guest->phase.error = template_use(guest, &guest->phase.failure);
+}
+
+static void on_boot_work(void *arg)
+{
+    struct qemu_guest *guest = arg;
+    bool may = !guest->phase.error && guest->fresh && !guest->disk_used && !guest->trial;
+    guest->template = may && guest->transport->restorable ? template_find(guest) : NULL;
+    if (!guest->template) {
+        go(guest);
+        return;
+    }
+    guest->disk_used = true;
+    template_hold(guest->template);
+    worker_submit(guest->driver->starters, template_work, go, guest);
 }
 
 static void boot(struct qemu_guest *guest)
@@ -299,4 +379,26 @@ void qemu_boot_trial(struct driver *base, struct guest *guest, uint32_t mem_mib,
     data->transport = &transport_serial;
     data->accelerator = "kvm";
     boot(data);
+}
+
+void qemu_boot_template(struct driver *base, struct guest *guest, const struct qemu_guest *like,
+                        int ram_fd, guest_done done, void *arg)
+{
+    struct qemu_guest *data = qemu_guest_data(base, guest);
+    if (!begin(data, done, arg))
+        return;
+    data->making = true;
+    data->vcpu_count = like->vcpu_count;
+    data->mem_mib = like->mem_mib;
+    data->disk_mib = like->disk_mib;
+    data->pids_max = like->pids_max;
+    data->transport = like->transport;
+    data->accelerator = like->accelerator;
+    data->image_path = text_copy(like->image_path);
+    data->template_ram_fd = fcntl(ram_fd, F_DUPFD_CLOEXEC, 3);
+    if (!data->image_path || data->template_ram_fd < 0)
+        phase_finish_later(&data->phase, hearth_fail(&data->phase.failure, HEARTH_ENOMEMORY, NULL,
+                                                     "out of memory"));
+    else
+        boot(data);
 }

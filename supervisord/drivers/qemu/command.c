@@ -41,7 +41,11 @@ static void add_jail(const struct qemu_guest *guest, struct arguments *arguments
         arguments_add(arguments, "--own=guest=%s/machines/%s", driver->config.state_dir,
                       guest->guest_id);
     }
-    arguments_add(arguments, "--pass=3");
+    arguments_add(arguments, "--pass=%d",
+                  (guest->template_state_fd >= 0 ? QEMU_FD_END
+                   : guest->template_ram_fd >= 0 ? QEMU_FD_STATE
+                                                 : QEMU_FD_RAM) -
+                      QEMU_FD_QMP);
     arguments_add(arguments, "--");
 }
 
@@ -49,7 +53,17 @@ static void add_machine(const struct qemu_guest *guest, struct arguments *argume
 {
     bool kvm = strcmp(guest->accelerator, "kvm") == 0;
     arguments_add(arguments, "%s", guest->driver->program);
-    add(arguments, "-M", "microvm,acpi=on,rtc=on");
+    add(arguments, "-M",
+        guest->template_ram_fd >= 0 ? "microvm,acpi=on,rtc=on,memory-backend=ram"
+                                    : "microvm,acpi=on,rtc=on");
+    if (guest->template_ram_fd >= 0) {
+        arguments_add(arguments, "-object");
+        arguments_add(arguments,
+                      "memory-backend-file,id=ram,size=%uM,mem-path=/proc/self/fd/%d,share=%s",
+                      (unsigned)guest->mem_mib, QEMU_FD_RAM, guest->making ? "on" : "off");
+    }
+    if (guest->template_state_fd >= 0)
+        add(arguments, "-incoming", "defer"); /* until the monitor says what is left out of it */
     add(arguments, "-accel", kvm ? "kvm" : "tcg,tb-size=32");
     add(arguments, "-cpu", kvm ? "host" : "max");
     arguments_add(arguments, "-m");
@@ -68,6 +82,9 @@ static void add_machine(const struct qemu_guest *guest, struct arguments *argume
     arguments_add(arguments, "-append");
     if (guest->trial)
         arguments_add(arguments, KERNEL_ARGUMENTS " -- --machine --no-disk");
+    else if (guest->template_ram_fd >= 0) /* word for word the same for a template and its clones */
+        arguments_add(arguments, KERNEL_ARGUMENTS " tsc_early_khz=%u -- --machine --warm",
+                      kvm ? 0 : guest->timestamp_khz);
     else if (!kvm && guest->timestamp_khz)
         arguments_add(arguments, KERNEL_ARGUMENTS " tsc_early_khz=%u -- --machine",
                       guest->timestamp_khz);

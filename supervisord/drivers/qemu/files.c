@@ -51,6 +51,15 @@ int qemu_files_prepare(struct qemu_guest *guest, struct hearth_failure *failure)
                  : 0;
 }
 
+int qemu_files_open_disk(const struct qemu_guest *guest, bool empty)
+{
+    char path[sizeof guest->guest_id + sizeof DISK + 1];
+    snprintf(path, sizeof path, "%s/" DISK, guest->guest_id);
+    int fd = openat(guest->driver->state_fd, path,
+                    (empty ? O_RDWR | O_TRUNC : O_RDONLY) | O_NOFOLLOW | O_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
 /* A path of any length fits: the directory is named by its descriptor. */
 static int make_address(const struct qemu_guest *guest, const char *name,
                         struct sockaddr_un *address)

@@ -27,6 +27,8 @@ int qemu_take_spec(struct qemu_guest *guest, const struct guest_spec *spec)
     if (network_has_device(spec->network))
         return hearth_fail(&guest->phase.failure, HEARTH_EUNSUPPORTED, "network_unavailable",
                            "virtual machines have no network in this build");
+    snprintf(guest->template_owner, sizeof guest->template_owner, "%s",
+             spec->template_owner ? spec->template_owner : "");
     free(guest->image_path);
     guest->image_path = text_copy(spec->image_path);
     if (!guest->image_path)
@@ -45,7 +47,9 @@ static void prepare_work(void *arg)
 
 static void prepared(void *arg)
 {
-    phase_finish_now(&((struct qemu_guest *)arg)->phase);
+    struct qemu_guest *guest = arg;
+    guest->fresh = !guest->phase.error;
+    phase_finish_now(&guest->phase);
 }
 
 void qemu_prepare(struct driver *driver, struct guest *guest, const struct guest_spec *spec,

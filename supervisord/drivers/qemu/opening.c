@@ -17,7 +17,7 @@
 struct opening {
     struct loop *loop;
     int fd;
-    bool used, begun;
+    bool used, ask_only, begun;
     unsigned offers;
     int64_t deadline_us;
     struct watch watch;
@@ -110,6 +110,10 @@ static bool take(struct opening *opening, const struct preamble *preamble)
 {
     if (memcmp(preamble->nonce, opening->nonce, sizeof opening->nonce) != 0)
         return false;
+    if (preamble->kind == PREAMBLE_ACCEPT && opening->ask_only) {
+        finish(opening, NULL);
+        return true;
+    }
     if (preamble->kind == PREAMBLE_ACCEPT && !opening->begun) {
         opening->begun = true;
         say(opening, PREAMBLE_BEGIN);
@@ -140,16 +144,21 @@ static void on_readable(void *arg)
     }
 }
 
-struct opening *opening_begin(struct loop *loop, int fd, bool used, int64_t deadline_us,
-                              opened done, void *arg)
+struct opening *opening_begin(struct loop *loop, int fd, bool used, bool ask_only,
+                              int64_t deadline_us, opened done, void *arg)
 {
     struct opening *opening = calloc(1, sizeof *opening);
     if (!opening) {
         close(fd);
         return NULL;
     }
-    *opening = (struct opening){
-        .loop = loop, .fd = fd, .used = used, .deadline_us = deadline_us, .done = done, .arg = arg};
+    *opening = (struct opening){.loop = loop,
+                                .fd = fd,
+                                .used = used,
+                                .ask_only = ask_only,
+                                .deadline_us = deadline_us,
+                                .done = done,
+                                .arg = arg};
     id_random_bytes(opening->nonce, sizeof opening->nonce);
     timer_init(&opening->timer, loop, on_tick, opening);
     if (watch_init(&opening->watch, loop, fd, on_readable, opening)) {

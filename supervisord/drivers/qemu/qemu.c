@@ -5,6 +5,8 @@
 #include "base/path_at.h"
 #include "base/text.h"
 #include "supervisord/drivers/places.h"
+#include "supervisord/drivers/qemu/qmp.h"
+#include "supervisord/drivers/qemu/template.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -52,6 +54,8 @@ struct qemu_guest *qemu_guest_data(struct driver *base, struct guest *guest)
         .qmp_fd = -1,
         .console_fd = -1,
         .agent_fd = -1,
+        .template_ram_fd = -1,
+        .template_state_fd = -1,
         .accelerator = "tcg",
         .phase = {.loop = driver->config.loop,
                   .destroy = qemu_destroy_begin,
@@ -161,6 +165,8 @@ void qemu_disconnect(struct qemu_guest *guest)
 {
     void *connecting = steal_pointer(guest->connecting);
     struct qemu_asked *asked = steal_pointer(guest->asked);
+    if (guest->qmp)
+        qmp_cancel(steal_pointer(guest->qmp));
     if (connecting)
         guest->transport->cancel(connecting);
     if (asked)
@@ -183,6 +189,7 @@ static void free_driver(struct driver *base)
 {
     struct qemu_driver *driver = container_of(base, struct qemu_driver, driver);
     worker_pool_free(driver->starters);
+    templates_free(driver);
     cgroups_leave(&driver->cgroups);
     cleanup_close(&driver->state_fd);
     cleanup_close(&driver->runtime_fd);
@@ -225,6 +232,7 @@ int qemu_driver_new(struct driver **ret_driver, const struct driver_config *conf
         .made = timestamp_now(),
     };
     list_init(&driver->accelerator_waiters);
+    list_init(&driver->templates);
     qemu_program_find(driver);
     if (path_read_small(AT_FDCWD, "/proc/sys/kernel/random/boot_id", driver->boot_id,
                         sizeof driver->boot_id) > 0)

@@ -23,7 +23,7 @@
 #define QEMU_PIDS_MAX 256 /* threads of one QEMU */
 
 /* Descriptors of QEMU, in the order in which they are passed. */
-enum { QEMU_FD_QMP = 3, QEMU_FD_CONSOLE, QEMU_FD_AGENT };
+enum { QEMU_FD_QMP = 3, QEMU_FD_CONSOLE, QEMU_FD_AGENT, QEMU_FD_RAM, QEMU_FD_STATE, QEMU_FD_END };
 
 struct qemu_kernel {
     char path[PATH_MAX];    /* bzImage */
@@ -45,6 +45,7 @@ struct qemu_driver {
     enum { ACCELERATOR_UNKNOWN, ACCELERATOR_TRYING, ACCELERATOR_KNOWN } accelerator_state;
     const char *accelerator; /* "kvm", "tcg"; "tcg" until it is known */
     struct list accelerator_waiters;
+    struct list templates; // template::link
     struct timestamp made; /* when the driver was */
     struct driver_probe probe;
 };
@@ -63,19 +64,26 @@ struct qemu_guest {
     struct timer timer;
     struct child *child;
     struct tail console, errors;
-    void *connecting;         /* by the transport; NULL: nothing under way */
-    struct qemu_asked *asked; /* a connect of the driver's that waits for it; NULL */
-    int ready_fd;             /* the first stream, until connect asks for it; -1 */
-    bool trial;               /* of KVM: no disk, a short deadline */
-    bool linked;              /* the agent has answered since QEMU was started */
-    unsigned boots;           /* of this start */
+    void *connecting;          /* by the transport; NULL: nothing under way */
+    struct qemu_asked *asked;  /* a connect of the driver's that waits for it; NULL */
+    int ready_fd;              /* the first stream, until connect asks for it; -1 */
+    bool trial;                /* of KVM: no disk, a short deadline */
+    bool fresh;                /* prepared and never started: may be a clone */
+    bool disk_used;            /* by a start from a template */
+    bool making;               /* a template of it */
+    bool linked;               /* the agent has answered since QEMU was started */
+    unsigned boots;            /* of this start */
+    struct qmp *qmp;           /* loads a template's state; NULL */
+    struct template *template; /* held: what is being started is its clone; NULL */
+    char template_owner[64];   /* tenant, "" for all */
     /* In and out of the work on a worker. */
     uint32_t vcpu_count, mem_mib, disk_mib, pids_max;
     char *image_path;       /* the environment's */
     unsigned timestamp_khz; /* of the host's counter; 0: it has none */
     struct qemu_kernel kernel;
     char initrd[PATH_MAX];
-    int qmp_fd, console_fd, agent_fd; /* listening, to be passed; -1 */
+    int qmp_fd, console_fd, agent_fd;       /* listening, to be passed; -1 */
+    int template_ram_fd, template_state_fd; /* the same; of a template that is made or used */
 };
 
 /* qemu.c: the guest's data, made if it is not there yet. */
@@ -111,6 +119,11 @@ void qemu_start(struct driver *driver, struct guest *guest, const struct guest_s
 void qemu_boot_trial(struct driver *driver, struct guest *guest, uint32_t mem_mib, guest_done done,
                      void *arg);
 
+/* Another machine like `like`, with this memory (borrowed), up to the agent's readiness: the agent
+ * has said that it is there, but has no link. Ended by destroy. */
+void qemu_boot_template(struct driver *driver, struct guest *guest, const struct qemu_guest *like,
+                        int ram_fd, guest_done done, void *arg);
+
 /* accelerator.c: takes up what was found before, or begins to find out. Reads small files. */
 void qemu_accelerator_begin(struct qemu_driver *driver);
 /* Calls done, never before this returns, once driver->accelerator is known. */
@@ -129,6 +142,8 @@ void qemu_files_each(const struct qemu_driver *driver,
 /* Not blocking: struct driver_operations.disk. */
 int qemu_disk(struct driver *driver, struct guest *guest, const struct guest_spec *spec,
               struct guest_disk *ret_disk, struct hearth_failure *failure);
+/* The disk's file, emptied or as it is; or a negative errno. */
+int qemu_files_open_disk(const struct qemu_guest *guest, bool empty);
 /* A listening socket RUNTIME/machines/ID/NAME; or a negative errno. */
 int qemu_files_listen(const struct qemu_guest *guest, const char *name);
 /* Not blocking: a stream to it, connected at once; or a negative errno. */

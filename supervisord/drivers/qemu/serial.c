@@ -81,8 +81,8 @@ static void *connect_agent(struct qemu_guest *guest, int64_t deadline_us, transp
     timer_init(&connecting->late, qemu_loop(guest), tell_failure, connecting);
     int fd = qemu_files_connect(guest, SOCKET);
     if (fd >= 0)
-        connecting->opening =
-            opening_begin(qemu_loop(guest), fd, guest->linked, deadline_us, on_opened, connecting);
+        connecting->opening = opening_begin(qemu_loop(guest), fd, guest->linked, guest->making,
+                                            deadline_us, on_opened, connecting);
     if (!connecting->opening) {
         hearth_fail_errno(&connecting->failure, fd < 0 ? -fd : ENOMEM, "guest_unreachable",
                           "cannot connect to the machine's agent");
