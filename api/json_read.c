@@ -349,7 +349,9 @@ int json_parse_envelope(cJSON **ret_tree, const char *text, size_t length,
         return error;
     const char *end = NULL;
     cJSON *tree = cJSON_ParseWithLengthOpts(text, length, &end, false);
-    if (error && tree && strspn(end, " \t\r\n") != (size_t)(text + length - end)) {
+    while (tree && end < text + length && strchr(" \t\r\n", *end) && *end)
+        end++;
+    if (error && tree && end != text + length) {
         cJSON_Delete(tree);
         tree = NULL;
     }

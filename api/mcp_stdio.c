@@ -18,9 +18,12 @@ struct mcp_stream {
     struct http_request *output, *input; /* NULL: ended, gone or not there yet */
     char id[STREAM_ID_LENGTH + 1];
     struct list link; // api::mcp_streams
-    struct buf line;
+    struct buf lines; /* not served yet: the client reads too slowly, or the last has no end yet */
+    size_t scanned;   /* of lines: no end of a line */
+    size_t line_max;
     bool skipping; /* the rest of a line that is too long */
-    bool ended;    /* no more input comes */
+    bool over;     /* no more input comes */
+    bool ended;    /* and what came is served */
     bool full;     /* enough is queued for the client */
     struct timer timer;
 };
@@ -39,16 +42,6 @@ static void send_line(struct mcp_stream *stream, const struct buf *message)
     if (stream->input && stream->full)
         http_request_pause_body(stream->input, true);
 }
-
-static void on_writable(void *arg)
-{
-    struct mcp_stream *stream = arg;
-    stream->full = false;
-    if (stream->input)
-        http_request_pause_body(stream->input, false);
-}
-
-static const struct http_stream_events stream_events = {.on_writable = on_writable};
 
 /* The peer's transport. */
 
@@ -111,7 +104,7 @@ static void finish(struct mcp_stream *stream)
     reply_input(stream);
     list_remove(&stream->link);
     timer_free(&stream->timer);
-    buf_free(&stream->line);
+    buf_free(&stream->lines);
     free(stream);
 }
 
@@ -122,7 +115,7 @@ static void on_timer(void *arg)
 
 static void end_input(struct mcp_stream *stream, int64_t grace_us)
 {
-    stream->ended = true;
+    stream->over = stream->ended = true;
     timer_set(&stream->timer, clock_monotonic_us() + (stream->peer.request_count ? grace_us : 0));
 }
 
@@ -170,39 +163,76 @@ static void take_line(struct mcp_stream *stream, const char *text, size_t length
     mcp_message_free(&message);
 }
 
-static void end_line(struct mcp_stream *stream)
+/* Serves the next whole line; false: there is none. */
+static bool next_line(struct mcp_stream *stream)
 {
-    if (stream->skipping)
+    const char *text = stream->lines.data;
+    size_t length = stream->lines.length;
+    const char *newline = length > stream->scanned
+                              ? memchr(text + stream->scanned, '\n', length - stream->scanned)
+                              : NULL;
+    if (!newline) {
+        stream->scanned = length;
+        return false;
+    }
+    size_t line = (size_t)(newline - text);
+    if (stream->skipping || line > stream->line_max)
         refuse_line(stream, NULL, MCP_INVALID_REQUEST, "the message is longer than it may be");
-    else if (stream->line.length)
-        take_line(stream, stream->line.data, stream->line.length);
+    else
+        take_line(stream, text, line);
     stream->skipping = false;
-    buf_clear(&stream->line);
+    stream->scanned = 0;
+    buf_consume(&stream->lines, line + 1);
+    return true;
 }
+
+/* A client that does not read is not served on: its lines wait, and then its input does. */
+static void serve_lines(struct mcp_stream *stream)
+{
+    while (!stream->full && next_line(stream))
+        ;
+    if (stream->full || stream->ended)
+        return;
+    if (stream->lines.length > stream->line_max) {
+        stream->skipping = true;
+        stream->scanned = 0;
+        buf_clear(&stream->lines);
+    }
+    if (stream->over)
+        end_input(stream, GRACE_US);
+}
+
+static void on_writable(void *arg)
+{
+    struct mcp_stream *stream = arg;
+    stream->full = false;
+    serve_lines(stream);
+    if (stream->input && !stream->full)
+        http_request_pause_body(stream->input, false);
+}
+
+static const struct http_stream_events stream_events = {.on_writable = on_writable};
 
 static void on_body(struct request_owner *owner, const void *data, size_t length)
 {
     struct mcp_stream *stream = container_of(owner, struct mcp_stream, input_owner);
-    const char *at = data, *end = at + length;
-    while (at < end) {
-        const char *newline = memchr(at, '\n', (size_t)(end - at));
-        size_t piece = (size_t)((newline ? newline : end) - at);
-        if (!stream->skipping && buf_append(&stream->line, at, piece)) {
-            stream->skipping = true;
-            buf_free(&stream->line);
-        }
-        if (newline)
-            end_line(stream);
-        at += piece + (newline != NULL);
+    if (buf_append(&stream->lines, data, length)) { /* no memory: the message is as if too long */
+        stream->skipping = true;
+        stream->scanned = 0;
+        buf_free(&stream->lines);
     }
+    serve_lines(stream);
 }
 
 static void on_body_end(struct request_owner *owner)
 {
     struct mcp_stream *stream = container_of(owner, struct mcp_stream, input_owner);
-    end_line(stream);
     reply_input(stream);
-    end_input(stream, GRACE_US);
+    stream->over = true;
+    /* The last line may have no end of its own. */
+    if (stream->lines.length)
+        buf_char(&stream->lines, '\n');
+    serve_lines(stream);
 }
 
 /* The routes. */
@@ -248,7 +278,7 @@ void mcp_stream_open(struct api *api, struct http_request *request)
     stream->output = request;
     stream->output_owner = (struct request_owner){.on_gone = on_output_gone};
     stream->input_owner = (struct request_owner){on_body, on_body_end, on_input_gone};
-    stream->line.limit = supervisor_config(api->supervisor)->max_body_bytes;
+    stream->line_max = supervisor_config(api->supervisor)->max_body_bytes;
     id_random_text(stream->id, STREAM_ID_LENGTH);
     timer_init(&stream->timer, supervisor_loop(api->supervisor), on_timer, stream);
     list_init(&stream->link);
@@ -277,7 +307,7 @@ void mcp_stream_feed(struct api *api, struct http_request *request, const char *
 {
     struct hearth_failure failure;
     struct mcp_stream *stream = find_stream(api, http_request_principal(request), stream_id);
-    if (!stream || stream->ended) {
+    if (!stream || stream->over) {
         hearth_fail(&failure, HEARTH_ENOTFOUND, "stream_not_found", "there is no such stream");
         http_reply_problem(request, &failure);
     } else if (stream->input) {

@@ -30,9 +30,20 @@ struct pump {
     struct buf line;      /* of standard input, not yet whole */
     struct buf to_daemon; /* chunks */
     struct buf to_client;
+    size_t daemon_sent, client_sent; /* of these */
     bool input_ended, output_ended, stdout_gone;
     int64_t deadline_us;
 };
+
+/* Bytes that went out leave their queue once they are most of it: not a move for each write. */
+static void advance(struct buf *queue, size_t *sent, size_t more)
+{
+    *sent += more;
+    if (*sent == queue->length || *sent > queue->length / 2) {
+        buf_consume(queue, *sent);
+        *sent = 0;
+    }
+}
 
 static int queue_chunk(struct pump *pump, const char *data, size_t length)
 {
@@ -94,11 +105,12 @@ static int read_input(struct pump *pump)
 
 static void write_daemon(struct pump *pump)
 {
-    ssize_t sent = wire_send(&pump->in, pump->to_daemon.data, pump->to_daemon.length);
+    ssize_t sent = wire_send(&pump->in, pump->to_daemon.data + pump->daemon_sent,
+                             pump->to_daemon.length - pump->daemon_sent);
     if (sent < 0)
         pump->output_ended = true;
     else
-        buf_consume(&pump->to_daemon, (size_t)sent);
+        advance(&pump->to_daemon, &pump->daemon_sent, (size_t)sent);
 }
 
 static int read_daemon(struct pump *pump)
@@ -116,13 +128,13 @@ static int read_daemon(struct pump *pump)
 /* As much as goes without blocking; standard output itself is not made so, for it may be shared. */
 static void write_output(struct pump *pump)
 {
-    const char *data = pump->to_client.data;
-    size_t length = pump->to_client.length;
+    const char *data = pump->to_client.data + pump->client_sent;
+    size_t length = pump->to_client.length - pump->client_sent;
     ssize_t sent = send(STDOUT_FILENO, data, length, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (sent < 0 && errno == ENOTSOCK)
         sent = write(STDOUT_FILENO, data, length < PIPE_BUF ? length : PIPE_BUF);
     if (sent >= 0)
-        buf_consume(&pump->to_client, (size_t)sent);
+        advance(&pump->to_client, &pump->client_sent, (size_t)sent);
     else if (errno != EAGAIN && errno != EINTR)
         pump->stdout_gone = true;
 }

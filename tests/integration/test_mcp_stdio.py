@@ -1,6 +1,8 @@
 """`hearth mcp serve`: the protocol's rules over standard input and output, byte by byte."""
 
 import json
+import pathlib
+import re
 import signal
 import subprocess
 import time
@@ -313,20 +315,31 @@ def test_a_killed_client_takes_its_commands_with_it(stdio, daemon, shared):
     wait_for(lambda: not running(daemon, shared, "sleep 4713"))
 
 
-def test_a_client_that_never_reads_stops_nobody_else(url, stdio, shared):
-    """Its answers pile up to a bound; then it is not read any more."""
+def test_a_client_that_never_reads_stops_nobody_else(url, daemon, stdio, shared):
+    """Its answers pile up to a bound; then it is not served any more, and its input waits."""
+    def resident():
+        status = pathlib.Path(f"/proc/{daemon.pid}/status").read_text()
+        return int(re.search(r"VmRSS:\s+(\d+)", status)[1])
+    before = resident()
     greedy = subprocess.Popen([str(BIN / "hearth"), "mcp", "serve"], stdin=subprocess.PIPE,
                               stdout=subprocess.PIPE,
                               env={"HEARTH_URL": url, "PATH": "/usr/bin:/bin"})
     line = json.dumps(message("tools/list", None, 1)).encode() + b"\n"
     greedy.stdin.write(json.dumps(message("initialize", hello(), 0)).encode() + b"\n")
-    greedy.stdin.write(line * 200)
+    greedy.stdin.write(line * 20000)
     greedy.stdin.flush()
     assert stdio.request("ping") == {}
     assert stdio.call("workspace_status", {"workspace_id": shared})["isError"] is False
+    assert greedy.poll() is None and resident() - before < 64 << 10
     greedy.stdin.close()
     assert greedy.wait(30) == 0
     greedy.stdout.close()
+
+
+def test_many_requests_at_once_are_all_answered(stdio):
+    stdio.write(b"".join(json.dumps(message("tools/list", None, number)).encode() + b"\n"
+                         for number in range(300)))
+    assert [stdio.next()["id"] for _ in range(300)] == list(range(300))
 
 
 def test_an_unknown_profile_is_told_on_stderr_alone():
@@ -340,6 +353,21 @@ def test_without_a_daemon_it_says_so_on_stderr_alone():
     ended = subprocess.run([BIN / "hearth", "mcp", "serve"], capture_output=True,
                            stdin=subprocess.DEVNULL, env={"HEARTH_URL": "http://127.0.0.1:9"})
     assert ended.returncode == 1 and not ended.stdout and b"no hearthd" in ended.stderr
+
+
+def test_over_tcp_with_a_token(daemon, shared, tmp_path):
+    (tmp_path / "over").write_text("tcp")
+    with Stdio(daemon.url, environment={"HEARTH_TOKEN": daemon.token}) as stdio:
+        stdio.initialize()
+        pushed = stdio.call("workspace_sync_push", {"workspace_id": shared,
+                                                    "source_path": str(tmp_path)})
+        assert pushed["isError"] is False
+        read = stdio.call("workspace_file_read", {"workspace_id": shared, "path": "over"})
+        assert read["structuredContent"]["content"] == "tcp"
+        assert stdio.end() == (0, [])
+    with Stdio(daemon.url, environment={"HEARTH_TOKEN": "nonsense"}) as stdio:
+        assert stdio.process.wait(20) == 1
+        assert b"token" in stdio.process.stderr.read()
 
 
 def test_a_daemon_that_ends_is_told_of(hearthd_factory):

@@ -29,7 +29,7 @@ static void finish(struct probe *probe)
 static void refuse(struct driver_probe *probe, const char *why)
 {
     *probe = (struct driver_probe){0};
-    snprintf(probe->reason, sizeof probe->reason, "%s", why);
+    snprintf(probe->reason, sizeof probe->reason, "%.*s", (int)sizeof probe->reason - 1, why);
     snprintf(probe->install, sizeof probe->install, INSTALL);
 }
 
