@@ -43,6 +43,21 @@ install_packages() {
     as_root "${apt[@]}" install -y --no-install-recommends $missing </dev/null
 }
 
+# vsock for virtual machines where the host's kernel has none: the one part that is no Debian package.
+install_vhost_device_vsock() {
+    local version=0.3.0 root=${XDG_CACHE_HOME:-$HOME/.cache}/hearth cargo
+    [ ! -x "$root/bin/vhost-device-vsock" ] || return 0
+    [ ! -e /dev/vhost-vsock ] || return 0
+    cargo=$(command -v cargo || echo "$HOME/.cargo/bin/cargo")
+    if [ ! -x "$cargo" ]; then
+        echo "deps: no cargo: without vhost-device-vsock machines are reached over virtio-serial"
+        return 0
+    fi
+    echo "deps: vhost-device-vsock $version into $root/bin"
+    "$cargo" install vhost-device-vsock --version "$version" --locked --quiet --root "$root" ||
+        echo "deps: it could not be built: machines are reached over virtio-serial"
+}
+
 install_venv() {
     local wanted stamp=.venv/requirements.sha256
     wanted=$({ python3 --version && cat tests/requirements.txt; } | sha256sum)
@@ -85,6 +100,7 @@ install_node() {
 }
 
 install_packages
+install_vhost_device_vsock
 install_venv
 install_mcp1
 install_node

@@ -28,7 +28,7 @@
 
 struct shown {
     const char *name, *path;
-    bool writable;
+    bool writable, executable;
     mode_t type;
     int fd;
 };
@@ -67,10 +67,15 @@ static void show(struct machine *machine, char *argument, bool writable)
 static void parse(struct machine *machine, int argc, char **argv)
 {
     static const struct option options[] = {
-        {"uid", required_argument, NULL, 'u'},        {"cgroup", required_argument, NULL, 'c'},
-        {"file-limit", required_argument, NULL, 'f'}, {"device", required_argument, NULL, 'd'},
-        {"show", required_argument, NULL, 's'},       {"own", required_argument, NULL, 'o'},
-        {"pass", required_argument, NULL, 'p'},       {0},
+        {"uid", required_argument, NULL, 'u'},
+        {"cgroup", required_argument, NULL, 'c'},
+        {"file-limit", required_argument, NULL, 'f'},
+        {"device", required_argument, NULL, 'd'},
+        {"show", required_argument, NULL, 's'},
+        {"own", required_argument, NULL, 'o'},
+        {"run", required_argument, NULL, 'r'},
+        {"pass", required_argument, NULL, 'p'},
+        {0},
     };
     int option;
     while ((option = getopt_long(argc, argv, "+", options, NULL)) != -1) {
@@ -93,6 +98,10 @@ static void parse(struct machine *machine, int argc, char **argv)
             break;
         case 'o':
             show(machine, optarg, true);
+            break;
+        case 'r':
+            show(machine, optarg, false);
+            machine->shown[machine->shown_count - 1].executable = true;
             break;
         case 'p':
             machine->pass_count = (unsigned)strtoul(optarg, NULL, 10);
@@ -192,7 +201,7 @@ static void open_shown(struct machine *machine)
         item->fd = mount_open_detached(item->path, item->type);
         mount_set_attributes(item->fd, item->path,
                              (item->writable ? 0 : MOUNT_ATTR_RDONLY) | MOUNT_ATTR_NOSUID |
-                                 MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC,
+                                 MOUNT_ATTR_NODEV | (item->executable ? 0 : MOUNT_ATTR_NOEXEC),
                              -1);
     }
 }

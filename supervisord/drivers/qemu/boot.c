@@ -338,6 +338,7 @@ static bool begin(struct qemu_guest *data, guest_done done, void *arg)
     if (!phase_begin(&data->phase, PHASE_STARTING, done, arg))
         return false;
     data->boots = 0;
+    data->end_reason = NULL;
     snprintf(data->version, sizeof data->version, "%s", data->driver->version);
     return true;
 }

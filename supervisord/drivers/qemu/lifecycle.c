@@ -85,9 +85,10 @@ void qemu_describe_end(struct qemu_guest *guest, char *out, size_t size)
     const char *last = length > CONSOLE_TOLD ? console + length - CONSOLE_TOLD : console;
     const char *panic = strstr(console, "Kernel panic");
     snprintf(out, size, "%s%s%s%s%.*s",
-             memory  ? "QEMU was killed: its memory limit was reached"
-             : panic ? "the machine's kernel panicked"
-                     : "the machine's QEMU ended",
+             guest->end_reason ? guest->end_reason
+             : memory          ? "QEMU was killed: its memory limit was reached"
+             : panic           ? "the machine's kernel panicked"
+                               : "the machine's QEMU ended",
              *errors ? "; QEMU: " : "", errors, *console ? "; console: " : "", CONSOLE_TOLD,
              panic ? panic : last);
 }

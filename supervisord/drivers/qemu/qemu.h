@@ -73,6 +73,7 @@ struct qemu_guest {
     bool making;               /* a template of it */
     bool linked;               /* the agent has answered since QEMU was started */
     unsigned boots;            /* of this start */
+    const char *end_reason;    /* why we ended it ourselves; NULL: we have not */
     struct qmp *qmp;           /* loads a template's state; NULL */
     struct template *template; /* held: what is being started is its clone; NULL */
     char template_owner[64];   /* tenant, "" for all */

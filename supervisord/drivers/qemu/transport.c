@@ -2,8 +2,10 @@
 
 #include <string.h>
 
-/* The best first. */
-static const struct vm_transport *const transports[] = {&transport_vsock, &transport_serial};
+/* The best first. vsock without the kernel's help is slower than serial, and cannot be saved: it is
+ * for who asks for vsock. */
+static const struct vm_transport *const transports[] = {&transport_vsock, &transport_serial,
+                                                        &transport_vhost_user};
 #define TRANSPORTS (sizeof transports / sizeof transports[0])
 
 int transport_choose(const struct vm_transport **ret_transport, const struct qemu_driver *driver,

@@ -33,7 +33,7 @@ struct vm_transport {
     void (*clear)(struct qemu_guest *guest);
 };
 
-extern const struct vm_transport transport_serial, transport_vsock;
+extern const struct vm_transport transport_serial, transport_vsock, transport_vhost_user;
 
 /* choice is "auto", "vsock" or "serial". HEARTH_EUNSUPPORTED `transport_unavailable` where it
  * cannot be had. */

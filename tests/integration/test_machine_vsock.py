@@ -1,0 +1,104 @@
+"""Machines over vsock where the host's kernel has none: by way of vhost-device-vsock."""
+
+import os
+import pathlib
+import shutil
+import signal
+import time
+
+import pytest
+
+from conftest import Workspace
+from harness import daemon as harness_daemon
+
+PLACES = ["/usr/local/bin", "/usr/bin", str(pathlib.Path.home() / ".cache/hearth/bin")]
+
+pytestmark = [
+    pytest.mark.skipif(os.path.exists("/dev/vhost-vsock"), reason="this host's kernel has vsock"),
+    pytest.mark.skipif(not shutil.which("vhost-device-vsock", path=":".join(PLACES)),
+                       reason="vhost-device-vsock is not installed (make deps, with cargo)")]
+
+
+@pytest.fixture(scope="module")
+def vsock_daemon(images):
+    hearthd = harness_daemon.Hearthd(images, driver="qemu", transport="vsock")
+    try:
+        yield hearthd.start()
+    finally:
+        hearthd.destroy()
+
+
+@pytest.fixture(scope="module")
+def machine(vsock_daemon):
+    return Workspace(vsock_daemon.client(timeout=300), mem_mib=256)
+
+
+def helpers(hearthd):
+    """PIDs of this daemon's vhost-device-vsock."""
+    found = []
+    for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if (path.read_bytes().startswith(b"/program\0--guest-cid") and
+                    f"HEARTH_GUEST_ID=gu_{hearthd.node_tag}".encode() in
+                    (path.parent / "environ").read_bytes()):
+                found.append(int(path.parent.name))
+        except OSError:
+            pass
+    return found
+
+
+def test_commands_and_files_go_over_vsock(machine):
+    status = machine.status()
+    assert (status["isolation"], status["execution_mode"]) == ("vm", "guest_vsock")
+    assert machine.exec("echo hi; ls /dev/vport* 2>/dev/null | wc -l")["stdout"] == "hi\n0\n"
+    text = "0123456789abcdef" * (4 << 16)
+    machine.write("large", text)
+    assert machine.exec("wc -c <large; md5sum large | cut -c1-8")["stdout"].split()[0] == str(len(text))
+    reply = machine.client.request("GET", f"{machine.path}/files/content", query={"path": "large"},
+                                   headers={"Accept": "application/octet-stream"})
+    assert reply.body.decode() == text
+
+
+def test_it_is_in_a_jail_of_its_own(machine, vsock_daemon):
+    pid, = helpers(vsock_daemon)
+    process = pathlib.Path(f"/proc/{pid}")
+    status = dict(line.split(":\t", 1) for line in (process / "status").read_text().splitlines())
+    assert status["NoNewPrivs"] == "1" and int(status["CapEff"], 16) == 0
+    assert {path.name for path in (process / "root").iterdir()} <= {
+        "usr", "lib", "lib64", "bin", "etc", "dev", "proc", "program", "vsock"}
+    for name in ("mnt", "pid", "net", "ipc", "uts"):
+        assert os.readlink(process / "ns" / name) != os.readlink(f"/proc/self/ns/{name}")
+    if os.geteuid() == 0:
+        uids = {pathlib.Path(f"/proc/{one}").stat().st_uid for one in
+                [pid, *vsock_daemon.guest_pids()]}
+        assert 0 not in uids and len(uids) == len(vsock_daemon.guest_pids()) + 1
+
+
+def test_a_killed_daemon_takes_it_back(machine, vsock_daemon):
+    before = helpers(vsock_daemon), vsock_daemon.guest_pids()
+    vsock_daemon.kill9()
+    vsock_daemon.start()
+    machine.client = vsock_daemon.client(timeout=300)
+    assert (helpers(vsock_daemon), vsock_daemon.guest_pids()) == before
+    assert machine.status()["execution_mode"] == "guest_vsock"
+    assert machine.exec("wc -c <large")["exit_code"] == 0
+
+
+def test_a_stop_ends_it_and_a_start_has_a_new_one(machine, vsock_daemon):
+    before = helpers(vsock_daemon)
+    machine.client.post(f"{machine.path}/stop", {})
+    assert helpers(vsock_daemon) == []
+    machine.client.post(f"{machine.path}/start", {})
+    assert len(helpers(vsock_daemon)) == 1 and helpers(vsock_daemon) != before
+    assert machine.exec("wc -c <large")["exit_code"] == 0
+
+
+def test_one_that_dies_under_its_machine_is_told(machine, vsock_daemon):
+    pid, = helpers(vsock_daemon)
+    os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + 60
+    while (status := machine.status())["state"] != "failed":
+        assert time.monotonic() < deadline, status
+    assert "vhost-device-vsock ended" in status["metadata"]["failure_detail"]
+    assert machine.client.post(f"{machine.path}/start", {})["state"] == "started"
+    assert machine.exec("echo again")["stdout"] == "again\n"
