@@ -20,11 +20,14 @@ static int show(const struct cli *cli, const char *verb, const struct buf *body,
 
 static int tenant_create(struct cli *cli, int argc, char **argv)
 {
-    long max_workspaces = -1, max_execs = -1, max_mem_mib = -1, retention = -1;
+    long max_workspaces = -1, max_execs = -1, max_mem_mib = -1, max_kept_upload_bytes = -1,
+         retention = -1;
     const struct option options[] = {
         {"max-workspaces", OPTION_INTEGER, &max_workspaces, "N", "quota"},
         {"max-running-execs", OPTION_INTEGER, &max_execs, "N", "quota"},
         {"max-mem-mib", OPTION_INTEGER, &max_mem_mib, "MIB", "quota on the sum of memory"},
+        {"max-kept-upload-bytes", OPTION_INTEGER, &max_kept_upload_bytes, "BYTES",
+         "quota on the sum of uploads"},
         {"retention", OPTION_INTEGER, &retention, "SECONDS",
          "how long expired workspaces are kept before they are deleted"},
         {0}};
@@ -46,6 +49,8 @@ static int tenant_create(struct cli *cli, int argc, char **argv)
         cJSON_AddNumberToObject(arguments, "max_running_execs", (double)max_execs);
     if (max_mem_mib >= 0)
         cJSON_AddNumberToObject(arguments, "max_mem_mib", (double)max_mem_mib);
+    if (max_kept_upload_bytes >= 0)
+        cJSON_AddNumberToObject(arguments, "max_kept_upload_bytes", (double)max_kept_upload_bytes);
     if (retention >= 0)
         cJSON_AddNumberToObject(arguments, "retention_seconds", (double)retention);
     auto_buf struct buf body = {0};

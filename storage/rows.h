@@ -18,7 +18,7 @@ struct row_tenant {
     const char *name;
     int64_t created_at;
     uint32_t max_workspaces, max_running_execs;
-    uint64_t max_mem_mib;
+    uint64_t max_mem_mib, max_kept_upload_bytes;
     int64_t retention_us;
     const char *host_roots; /* newline-separated absolute paths, "" for none */
 };

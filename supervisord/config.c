@@ -93,6 +93,8 @@ static const struct setting settings[] = {
             "a new tenant's commands at one time"),
     SETTING(max_mem_mib, SETTING_U64, "4194304", 256, UINT64_C(1) << 40,
             "memory promised to a new tenant's workspaces"),
+    SETTING(max_kept_upload_bytes, SETTING_U64, "68719476736", 1024, 1024 * 1024 * GIB,
+            "uploads kept for a new tenant at one time"),
     SETTING(retention_seconds, SETTING_U32, "604800", 1, 3153600000,
             "time that a new tenant's expired workspaces are kept"),
     SETTING(stop_guests, SETTING_FLAG, NULL, 0, 0, "at SIGTERM stop the guests too"),

@@ -38,7 +38,7 @@ struct config {
     uint32_t max_snapshots;   /* named ones, of a workspace */
     uint64_t max_store_bytes; /* of a tenant's snapshots, baselines and uploads, on the disk */
     uint32_t max_workspaces, max_running_execs; /* a new tenant's quota */
-    uint64_t max_mem_mib;
+    uint64_t max_mem_mib, max_kept_upload_bytes;
     uint32_t retention_seconds;   /* a new tenant's: from a workspace's expiry to its deletion */
     bool stop_guests;             /* at SIGTERM */
     bool help, version, describe; /* what the command line asks for instead of serving */

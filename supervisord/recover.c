@@ -122,7 +122,8 @@ static int load_operation(void *arg, const struct row_operation *row)
 
 static int load_upload(void *arg, const struct row_upload *row)
 {
-    return uploads_load(((struct loading *)arg)->supervisor->uploads, row);
+    struct supervisor *supervisor = ((struct loading *)arg)->supervisor;
+    return uploads_load(supervisor->uploads, tenant_by_id(supervisor, row->tenant_id), row);
 }
 
 static int load_snapshot(void *arg, const struct row_snapshot *row)

@@ -121,6 +121,7 @@ static struct tenant *tenant_from_row(struct supervisor *supervisor, const struc
     tenant->max_workspaces = row->max_workspaces;
     tenant->max_running_execs = row->max_running_execs;
     tenant->max_mem_mib = row->max_mem_mib;
+    tenant->max_kept_upload_bytes = row->max_kept_upload_bytes;
     tenant->retention_us = row->retention_us;
     list_init(&tenant->link);
     list_init(&tenant->workspaces);
@@ -225,6 +226,7 @@ int tenants_first_start(struct supervisor *supervisor, int state_dir_fd,
         .max_workspaces = config->max_workspaces,
         .max_running_execs = config->max_running_execs,
         .max_mem_mib = config->max_mem_mib,
+        .max_kept_upload_bytes = config->max_kept_upload_bytes,
         .retention_us = config->retention_seconds * US_PER_S,
         .host_roots = "",
     };
@@ -401,6 +403,8 @@ void tenant_create(struct supervisor *supervisor, const struct tenant_asker *ask
         .max_running_execs =
             spec->max_running_execs ? spec->max_running_execs : config->max_running_execs,
         .max_mem_mib = spec->max_mem_mib ? spec->max_mem_mib : config->max_mem_mib,
+        .max_kept_upload_bytes = spec->max_kept_upload_bytes ? spec->max_kept_upload_bytes
+                                                             : config->max_kept_upload_bytes,
         .retention_us =
             spec->retention_us ? spec->retention_us : config->retention_seconds * US_PER_S,
         .host_roots = spec->host_roots ? spec->host_roots : "",

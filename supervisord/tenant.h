@@ -15,12 +15,13 @@ struct tenant {
     char *name;
     int64_t created_at;
     uint32_t max_workspaces, max_running_execs;
-    uint64_t max_mem_mib;
+    uint64_t max_mem_mib, max_kept_upload_bytes;
     int64_t retention_us;
     char *host_roots;
     /* In use now. */
     uint32_t workspace_count, running_execs;
     uint64_t mem_mib;
+    uint64_t upload_bytes;  /* kept or on their way in */
     struct list link;       // supervisor::tenants
     struct list workspaces; // workspace::link, last_activity_at descending
     uint64_t order;         // another one whenever that list has changed
@@ -59,7 +60,7 @@ typedef void (*tenant_done)(void *arg, int error, const struct hearth_failure *f
 struct tenant_spec {
     const char *name;                           /* [a-z0-9][a-z0-9-]{0,62} */
     uint32_t max_workspaces, max_running_execs; /* 0: the default */
-    uint64_t max_mem_mib;
+    uint64_t max_mem_mib, max_kept_upload_bytes;
     int64_t retention_us; /* 0: the default */
     const char *host_roots;
 };

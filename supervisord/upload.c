@@ -16,7 +16,7 @@ void upload_entry_free(struct upload_entry *entry)
 {
     if (!entry)
         return;
-    free(entry->tenant_id);
+    entry->tenant->upload_bytes -= entry->public.size_bytes;
     free(entry);
 }
 
@@ -175,20 +175,20 @@ static bool file_is_there(struct uploads *uploads, const struct row_upload *row)
            S_ISREG(status.st_mode) && (uint64_t)status.st_size == row->size_bytes;
 }
 
-int uploads_load(struct uploads *uploads, const struct row_upload *row)
+int uploads_load(struct uploads *uploads, struct tenant *tenant, const struct row_upload *row)
 {
-    if (!file_is_there(uploads, row)) {
+    if (!tenant || !file_is_there(uploads, row)) {
         struct change *change = change_new();
         change_delete_upload(change, row->upload_id);
         change_commit(change, uploads->writer, NULL, NULL);
         return 0;
     }
     struct upload_entry *entry = calloc(1, sizeof *entry);
-    if (!entry || !(entry->tenant_id = text_copy(row->tenant_id))) {
-        upload_entry_free(entry);
+    if (!entry)
         return HEARTH_ENOMEMORY;
-    }
-    entry->public = (struct upload){.tenant_id = entry->tenant_id,
+    entry->tenant = tenant;
+    tenant->upload_bytes += row->size_bytes;
+    entry->public = (struct upload){.tenant_id = tenant->tenant_id,
                                     .size_bytes = row->size_bytes,
                                     .entry_count = row->entry_count,
                                     .content_bytes = row->content_bytes,
@@ -229,7 +229,8 @@ const struct upload *upload_find(struct uploads *uploads, const char *tenant_id,
                                  const char *upload_id)
 {
     const struct upload_entry *entry = id_valid(upload_id, "up") ? find(uploads, upload_id) : NULL;
-    if (!entry || strcmp(entry->tenant_id, tenant_id) != 0 || expires_at(entry) <= clock_wall_us())
+    if (!entry || strcmp(entry->tenant->tenant_id, tenant_id) != 0 ||
+        expires_at(entry) <= clock_wall_us())
         return NULL;
     return &entry->public;
 }

@@ -39,17 +39,18 @@ int uploads_new(struct uploads **ret_uploads, struct loop *loop, struct writer *
 void uploads_free(struct uploads *uploads);
 /* Start-up: what the database knows (struct row_upload); files without a row are removed after. */
 struct row_upload;
-int uploads_load(struct uploads *uploads, const struct row_upload *row);
+struct tenant; /* NULL: unknown, the row is dropped */
+int uploads_load(struct uploads *uploads, struct tenant *tenant, const struct row_upload *row);
 void uploads_loaded(struct uploads *uploads);
 
 typedef void (*upload_done)(void *arg, int error, const struct hearth_failure *failure,
                             const struct upload *upload);
 
 struct principal;
-/* A body on its way in. write gives 0, or HEARTH_ETOOLARGE / HEARTH_ENOSPACE / HEARTH_EIO with the
- * failure; the caller then aborts. The bytes go to the page cache at once; finish makes them
- * durable, checks them in the child, writes the row and calls done once. */
-int upload_begin(struct upload_sink **ret_sink, struct uploads *uploads, const char *tenant_id,
+/* A body on its way in. write gives 0, or HEARTH_ETOOLARGE / HEARTH_EQUOTA / HEARTH_ENOSPACE /
+ * HEARTH_EIO with the failure; the caller then aborts. The bytes go to the page cache at once;
+ * finish makes them durable, checks them in the child, writes the row and calls done once. */
+int upload_begin(struct upload_sink **ret_sink, struct uploads *uploads, struct tenant *tenant,
                  struct hearth_failure *failure);
 int upload_write(struct upload_sink *sink, const void *data, size_t length,
                  struct hearth_failure *failure);

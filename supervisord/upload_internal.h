@@ -2,6 +2,7 @@
 #pragma once
 
 #include "supervisord/archive_child.h"
+#include "supervisord/tenant.h"
 #include "supervisord/upload.h"
 #include "supervisord/worker.h"
 
@@ -13,7 +14,7 @@ struct upload_entry {
     struct list link;           /* uploads::entries, the least lately used first */
     struct map_entry map_entry; /* uploads::map, by ID */
     struct upload public;
-    char *tenant_id;
+    struct tenant *tenant; /* its upload_bytes has public.size_bytes in it */
     char compression[8];
 };
 

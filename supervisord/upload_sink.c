@@ -45,7 +45,7 @@ static void sink_free(struct upload_sink *sink)
     free(sink);
 }
 
-static struct upload_sink *sink_new(struct uploads *uploads, const char *tenant_id)
+static struct upload_sink *sink_new(struct uploads *uploads, struct tenant *tenant)
 {
     struct upload_sink *sink = calloc(1, sizeof *sink);
     if (!sink)
@@ -55,21 +55,23 @@ static struct upload_sink *sink_new(struct uploads *uploads, const char *tenant_
     sink->fd = -1;
     sink->dir_fd = fcntl(uploads->dir_fd, F_DUPFD_CLOEXEC, 3);
     sink->entry = calloc(1, sizeof *sink->entry);
-    if (sink->dir_fd < 0 || !sink->entry || !(sink->entry->tenant_id = text_copy(tenant_id))) {
+    if (sink->entry)
+        sink->entry->tenant = tenant;
+    if (sink->dir_fd < 0 || !sink->entry) {
         sink_free(sink);
         return NULL;
     }
-    sink->entry->public.tenant_id = sink->entry->tenant_id;
+    sink->entry->public.tenant_id = tenant->tenant_id;
     list_append(&uploads->sinks, &sink->link);
     crypto_hash_sha256_init(&sink->hash);
     return sink;
 }
 
-int upload_begin(struct upload_sink **ret_sink, struct uploads *uploads, const char *tenant_id,
+int upload_begin(struct upload_sink **ret_sink, struct uploads *uploads, struct tenant *tenant,
                  struct hearth_failure *failure)
 {
     char name[ID_SIZE + 8];
-    struct upload_sink *sink = sink_new(uploads, tenant_id);
+    struct upload_sink *sink = sink_new(uploads, tenant);
     if (!sink)
         return hearth_fail(failure, HEARTH_ENOMEMORY, NULL, "out of memory");
     id_make(sink->entry->public.upload_id, "up", uploads->node_tag);
@@ -92,8 +94,18 @@ int upload_write(struct upload_sink *sink, const void *data, size_t length,
     if (length > most - upload->size_bytes)
         return hearth_fail(failure, HEARTH_ETOOLARGE, "upload_too_large",
                            "an upload may have at most %llu bytes", (unsigned long long)most);
+    struct tenant *tenant = sink->entry->tenant;
+    if (tenant->upload_bytes + length > tenant->max_kept_upload_bytes) {
+        hearth_fail(failure, HEARTH_EQUOTA, "quota_uploads",
+                    "the tenant's uploads may have %llu bytes together",
+                    (unsigned long long)tenant->max_kept_upload_bytes);
+        hearth_failure_hint(failure, "Uploads go an hour after their last use; or have the quota "
+                                     "raised.");
+        return HEARTH_EQUOTA;
+    }
     crypto_hash_sha256_update(&sink->hash, data, length);
     upload->size_bytes += length;
+    tenant->upload_bytes += length;
     for (const char *at = data; length;) {
         ssize_t written = write(sink->fd, at, length);
         if (written < 0 && errno == EINTR)

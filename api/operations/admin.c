@@ -6,7 +6,8 @@
 
 struct tenant_input {
     const char *name, *note, *token_id, *rights;
-    int64_t max_workspaces, max_running_execs, max_mem_mib, retention_seconds;
+    int64_t max_workspaces, max_running_execs, max_mem_mib, max_kept_upload_bytes,
+        retention_seconds;
     struct optional_integer expires_in_seconds;
 };
 
@@ -17,12 +18,14 @@ static const struct field tenant_fields[] = {
     {.name = "max_workspaces", .type = FIELD_INTEGER, .description = "Quota."},
     {.name = "max_running_execs", .type = FIELD_INTEGER, .description = "Quota."},
     {.name = "max_mem_mib", .type = FIELD_INTEGER, .description = "Quota."},
+    {.name = "max_kept_upload_bytes", .type = FIELD_INTEGER, .description = "Quota."},
     {.name = "retention_seconds",
      .type = FIELD_INTEGER,
      .description = "Time from a workspace's expiry, which stops it, to its deletion."},
     {.name = "workspace_count", .type = FIELD_INTEGER, .description = "In use."},
     {.name = "running_execs", .type = FIELD_INTEGER, .description = "In use."},
     {.name = "mem_mib", .type = FIELD_INTEGER, .description = "In use."},
+    {.name = "upload_bytes", .type = FIELD_INTEGER, .description = "In use."},
     {0},
 };
 
@@ -35,10 +38,12 @@ static void write_tenant(struct json_writer *json, const struct tenant *tenant)
     json_unsigned(json, "max_workspaces", tenant->max_workspaces);
     json_unsigned(json, "max_running_execs", tenant->max_running_execs);
     json_unsigned(json, "max_mem_mib", tenant->max_mem_mib);
+    json_unsigned(json, "max_kept_upload_bytes", tenant->max_kept_upload_bytes);
     json_integer(json, "retention_seconds", tenant->retention_us / US_PER_S);
     json_unsigned(json, "workspace_count", tenant->workspace_count);
     json_unsigned(json, "running_execs", tenant->running_execs);
     json_unsigned(json, "mem_mib", tenant->mem_mib);
+    json_unsigned(json, "upload_bytes", tenant->upload_bytes);
     json_object_end(json);
 }
 
@@ -80,6 +85,13 @@ static const struct field create_input[] = {
      .default_json = "0",
      .description = "Quota of memory in MiB; 0 is the default.",
      .offset = offsetof(struct tenant_input, max_mem_mib)},
+    {.name = "max_kept_upload_bytes",
+     .type = FIELD_INTEGER,
+     .minimum = 0,
+     .maximum = INT64_C(1) << 50,
+     .default_json = "0",
+     .description = "Quota of bytes of uploads that are kept at one time; 0 is the default.",
+     .offset = offsetof(struct tenant_input, max_kept_upload_bytes)},
     {.name = "retention_seconds",
      .type = FIELD_INTEGER,
      .minimum = 0,
@@ -115,6 +127,7 @@ static void create(struct call *call, const void *arg)
         .max_workspaces = (uint32_t)input->max_workspaces,
         .max_running_execs = (uint32_t)input->max_running_execs,
         .max_mem_mib = (uint64_t)input->max_mem_mib,
+        .max_kept_upload_bytes = (uint64_t)input->max_kept_upload_bytes,
         .retention_us = input->retention_seconds * US_PER_S,
     };
     struct tenant_asker who = asker(call);

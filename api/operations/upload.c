@@ -94,7 +94,7 @@ static void create(struct call *call, const void *input)
         return;
     int error = call_has_raw_body(call)
                     ? upload_begin(&receiving->sink, supervisor_uploads(call_supervisor(call)),
-                                   call_principal(call)->tenant->tenant_id, &failure)
+                                   call_principal(call)->tenant, &failure)
                     : hearth_fail(&failure, HEARTH_EMEDIATYPE, "unsupported_media_type",
                                   "the body must be a tar: application/x-tar, application/gzip or "
                                   "application/zstd");
@@ -147,8 +147,9 @@ static void tell_again(struct call *call, const void *input, const char *upload_
     tell(call, upload_id);
 }
 
-static const char *const create_errors[] = {"archive_refused", "archive_truncated",
-                                            "archive_too_large", "upload_too_large", NULL};
+static const char *const create_errors[] = {"archive_refused",   "archive_truncated",
+                                            "archive_too_large", "upload_too_large",
+                                            "quota_uploads",     NULL};
 static const char *const get_errors[] = {"upload_not_found", NULL};
 
 const struct operation_entry upload_operations[] = {

@@ -259,6 +259,15 @@ def test_quotas(tenant_client):
     problem(reply, 429, "quota_workspaces")
 
 
+def test_a_quota_of_uploads(tenant_client):
+    few = tenant_client("uploader", "operate", max_kept_upload_bytes=30000)
+    tar = {"body": bytes(20480), "headers": {"Content-Type": "application/x-tar"}}
+    first = few.request("POST", "/v1/uploads", **tar)
+    assert first.status == 201
+    assert problem(few.request("POST", "/v1/uploads", **tar), 429, "quota_uploads")["retryable"]
+    assert few.get(f"/v1/uploads/{first.json()['upload_id']}")["size_bytes"] == 20480
+
+
 def test_a_quota_of_running_commands(tenant_client):
     few = tenant_client("busy", "operate", max_running_execs=1)
     made = few.post("/v1/workspaces", {"environment": ENVIRONMENT})

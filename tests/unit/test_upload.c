@@ -17,6 +17,9 @@
 #define BLOCK 512
 #define ID_LIKE "up_aaaaaaaaaaaaaaaa"
 
+static struct tenant tenant = {.tenant_id = "ours", .max_kept_upload_bytes = 1 << 30};
+static const struct principal principal = {.tenant = &tenant, .token_id = "token"};
+
 static char directory[64], database[96];
 static struct loop *loop;
 static struct writer *writer;
@@ -55,7 +58,7 @@ static void note_upload(void *arg, int error, const struct hearth_failure *failu
 
 static int load(void *arg, const struct row_upload *row)
 {
-    return uploads_load(uploads, row);
+    return uploads_load(uploads, &tenant, row);
 }
 
 /* What a daemon does at its start. */
@@ -170,13 +173,10 @@ static size_t make_tar(char *out, const char *name, size_t size)
     return length;
 }
 
-static struct tenant tenant = {.tenant_id = "ours"};
-static const struct principal principal = {.tenant = &tenant, .token_id = "token"};
-
-static struct upload_sink *begin(const char *tenant_id)
+static struct upload_sink *begin(void)
 {
     struct upload_sink *sink;
-    ck_assert_int_eq(upload_begin(&sink, uploads, tenant_id, NULL), 0);
+    ck_assert_int_eq(upload_begin(&sink, uploads, &tenant, NULL), 0);
     return sink;
 }
 
@@ -193,7 +193,7 @@ static void send(const char *name, size_t size)
 {
     static char archive[1 << 18];
     ck_assert(size < sizeof archive - 4 * BLOCK);
-    struct upload_sink *sink = begin("ours");
+    struct upload_sink *sink = begin();
     write_all(sink, archive, make_tar(archive, name, size));
     ended = 0;
     upload_finish(sink, &principal, "request", note_upload, NULL);
@@ -261,6 +261,28 @@ START_TEST(its_hash_is_that_of_the_bytes_as_sent)
 }
 END_TEST
 
+START_TEST(a_tenants_uploads_have_a_sum)
+{
+    char block[2000] = {0};
+    struct hearth_failure failure;
+    send("file", 10);
+    uint64_t kept = last.size_bytes;
+    ck_assert_uint_eq(tenant.upload_bytes, kept);
+    tenant.max_kept_upload_bytes = kept + 3000;
+    struct upload_sink *one = begin(), *two = begin();
+    ck_assert_int_eq(upload_write(one, block, sizeof block, &failure), 0);
+    ck_assert_int_eq(upload_write(two, block, sizeof block, &failure), HEARTH_EQUOTA);
+    ck_assert_str_eq(failure.code, "quota_uploads");
+    upload_abort(one); /* what is given up makes room */
+    ck_assert_int_eq(upload_write(two, block, sizeof block, &failure), 0);
+    upload_abort(two);
+    ck_assert_uint_eq(tenant.upload_bytes, kept);
+    restart();
+    ck_assert_uint_eq(tenant.upload_bytes, kept);
+    tenant.max_kept_upload_bytes = 1 << 30;
+}
+END_TEST
+
 START_TEST(another_tenant_finds_nothing)
 {
     send("file", 10);
@@ -302,7 +324,7 @@ START_TEST(a_body_may_have_so_many_bytes_and_not_one_more)
     limits.max_bytes = sizeof body;
     restart();
     (void)make_tar(body, "file", 100);
-    struct upload_sink *sink = begin("ours");
+    struct upload_sink *sink = begin();
     write_all(sink, body, sizeof body);
     ck_assert_int_eq(upload_write(sink, "", 0, NULL), 0);
     ck_assert_int_eq(upload_write(sink, "x", 1, &failure), HEARTH_ETOOLARGE);
@@ -317,7 +339,7 @@ END_TEST
 START_TEST(a_body_that_is_cut_short_is_refused)
 {
     static char archive[8192];
-    struct upload_sink *sink = begin("ours");
+    struct upload_sink *sink = begin();
     (void)make_tar(archive, "file", 4000);
     write_all(sink, archive, 2000);
     upload_finish(sink, &principal, "request", note_upload, NULL);
@@ -370,7 +392,7 @@ END_TEST
 
 START_TEST(an_unfinished_upload_is_gone_after_a_restart)
 {
-    struct upload_sink *sink = begin("ours");
+    struct upload_sink *sink = begin();
     ck_assert_int_eq(upload_write(sink, "x", 1, NULL), 0);
     ck_assert_int_eq(file_count(), 1);
     restart();
@@ -381,7 +403,7 @@ END_TEST
 START_TEST(a_stop_in_the_middle_of_a_check_is_harmless)
 {
     static char archive[8192];
-    struct upload_sink *sink = begin("ours");
+    struct upload_sink *sink = begin();
     write_all(sink, archive, make_tar(archive, "file", 4000));
     upload_finish(sink, &principal, "request", note_upload, NULL);
     restart();
@@ -499,6 +521,7 @@ int main(void)
     tcase_add_checked_fixture(tcase, setup, teardown);
     tcase_add_test(tcase, an_upload_is_told_what_it_is);
     tcase_add_test(tcase, its_hash_is_that_of_the_bytes_as_sent);
+    tcase_add_test(tcase, a_tenants_uploads_have_a_sum);
     tcase_add_test(tcase, another_tenant_finds_nothing);
     tcase_add_test(tcase, a_refused_archive_leaves_nothing);
     tcase_add_test(tcase, what_unpacks_to_more_than_allowed_is_too_large);
