@@ -134,6 +134,18 @@ enum route_kind {
     ROUTE_MCP_STREAM,
     ROUTE_MCP_STREAM_INPUT,
 };
+/* service_routes.c: what is served besides the operations. */
+struct service_route {
+    enum route_kind kind;
+    const char *method, *path;
+    /* For /openapi.json; name NULL: not described there. */
+    const char *name, *summary, *media_type;
+    const struct field *input;  /* query and path */
+    const struct field *output; /* NULL: any object, or no JSON */
+    bool anonymous, may_be_unavailable;
+};
+const struct service_route *service_routes(size_t *ret_count);
+
 struct route {
     enum route_kind kind;
     const struct operation_entry *entry;

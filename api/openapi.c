@@ -57,11 +57,10 @@ static void write_responses(struct json_writer *json, const struct operation_ent
     json_object_end(json);
 }
 
-static void write_parameters(struct json_writer *json, const struct operation_entry *entry)
+static void write_parameters(struct json_writer *json, const struct field *fields, bool raw)
 {
-    bool raw = entry->flags & OPERATION_RAW_BODY;
     json_array_begin(json, "parameters");
-    for (const struct field *field = entry->input; field->name; field++) {
+    for (const struct field *field = fields; field->name; field++) {
         bool query = field->place == PLACE_QUERY;
         if (field->place == PLACE_BODY && !raw)
             continue;
@@ -83,7 +82,8 @@ static void write_body(struct json_writer *json, const struct operation_entry *e
 {
     static const char *const raw_types[] = {"application/octet-stream", "application/x-tar",
                                             "application/gzip", "application/zstd"};
-    bool any = false, required = false, raw = entry->flags & OPERATION_RAW_BODY;
+    bool any = false, required = entry->flags & OPERATION_NEEDS_INPUT,
+         raw = entry->flags & OPERATION_RAW_BODY;
     for (const struct field *field = entry->input; field->name; field++) {
         any = any || field->place == PLACE_BODY;
         required = required || (field->place == PLACE_BODY && (field->flags & FIELD_REQUIRED));
@@ -107,23 +107,103 @@ static void write_body(struct json_writer *json, const struct operation_entry *e
     json_object_end(json);
 }
 
-static void write_operation(struct json_writer *json, const struct operation_entry *entry)
+static void begin_method(struct json_writer *json, const char *name)
 {
     char method[8];
     size_t length = 0;
-    for (; entry->method[length] && length < sizeof method - 1; length++)
-        method[length] = (char)tolower((unsigned char)entry->method[length]);
+    for (; name[length] && length < sizeof method - 1; length++)
+        method[length] = (char)tolower((unsigned char)name[length]);
     method[length] = '\0';
     json_object_begin(json, method);
+}
+
+static void write_operation(struct json_writer *json, const struct operation_entry *entry)
+{
+    begin_method(json, entry->method);
     json_string(json, "operationId", entry->name);
     json_string(json, "summary", entry->summary);
     json_string(json, "description", entry->description);
     json_array_begin(json, "tags");
     json_string(json, NULL, entry->family);
     json_array_end(json);
-    write_parameters(json, entry);
+    write_parameters(json, entry->input, entry->flags & OPERATION_RAW_BODY);
     write_body(json, entry);
     write_responses(json, entry);
+    json_object_end(json);
+}
+
+/* A body of one media type; fields NULL: any object, where it is JSON. */
+static void write_content(struct json_writer *json, const char *media_type,
+                          const struct field *fields)
+{
+    const struct operation_entry shape = {.output = fields};
+    json_object_begin(json, "content");
+    json_object_begin(json, media_type);
+    if (fields) {
+        schema_write_output(json, "schema", &shape);
+    } else if (strcmp(media_type, "application/json") == 0) {
+        json_object_begin(json, "schema");
+        json_string(json, "type", "object");
+        json_object_end(json);
+    }
+    json_object_end(json);
+    json_object_end(json);
+}
+
+static void write_service_responses(struct json_writer *json, const struct service_route *route)
+{
+    json_object_begin(json, "responses");
+    for (int status = 200; status <= 503; status += 303) {
+        char text[8];
+        if (status == 503 && !route->may_be_unavailable)
+            break;
+        snprintf(text, sizeof text, "%d", status);
+        json_object_begin(json, text);
+        json_string(json, "description", route->summary);
+        write_content(json, route->media_type, route->output);
+        json_object_end(json);
+    }
+    for (size_t i = 0; i < sizeof problem_statuses / sizeof *problem_statuses; i++)
+        if (problem_statuses[i] != 503 || !route->may_be_unavailable)
+            write_problem_response(json, problem_statuses[i]);
+    json_object_end(json);
+}
+
+/* A model that has no arguments to give may send nothing, or null. */
+static void write_argument_text(struct json_writer *json)
+{
+    json_object_begin(json, "requestBody");
+    json_object_begin(json, "content");
+    json_object_begin(json, "application/json");
+    json_object_begin(json, "schema");
+    json_array_begin(json, "type");
+    json_string(json, NULL, "object");
+    json_string(json, NULL, "null");
+    json_array_end(json);
+    json_object_end(json);
+    json_object_end(json);
+    json_object_end(json);
+    json_object_end(json);
+}
+
+static void write_service(struct json_writer *json, const struct service_route *route)
+{
+    json_object_begin(json, route->path);
+    begin_method(json, route->method);
+    json_string(json, "operationId", route->name);
+    json_string(json, "summary", route->summary);
+    json_array_begin(json, "tags");
+    json_string(json, NULL, "service");
+    json_array_end(json);
+    if (route->anonymous) {
+        json_array_begin(json, "security");
+        json_array_end(json);
+    }
+    write_parameters(json, route->input, false);
+    if (strcmp(route->method, "POST") == 0)
+        write_argument_text(json);
+    write_service_responses(json, route);
+    json_object_end(json);
     json_object_end(json);
 }
 
@@ -144,6 +224,10 @@ static void write_paths(struct json_writer *json)
                 write_operation(json, table[j]);
         json_object_end(json);
     }
+    const struct service_route *routes = service_routes(&count);
+    for (size_t i = 0; i < count; i++)
+        if (routes[i].name)
+            write_service(json, &routes[i]);
     json_object_end(json);
 }
 

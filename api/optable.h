@@ -96,6 +96,7 @@ enum operation_flags {
     OPERATION_OPEN_WORLD = 256,
     OPERATION_ATOMIC = 512, /* its effect and the audit row of it are one commit: without the row
                                nothing has happened */
+    OPERATION_NEEDS_INPUT = 1024, /* no one argument is needed, but some is */
 };
 
 struct operation_entry {

@@ -3,24 +3,6 @@
 #include <stdio.h>
 #include <string.h>
 
-static const struct {
-    const char *method, *path;
-    enum route_kind kind;
-} others[] = {
-    {"GET", "/livez", ROUTE_LIVEZ},
-    {"GET", "/readyz", ROUTE_READYZ},
-    {"GET", "/metrics", ROUTE_METRICS},
-    {"GET", "/openapi.json", ROUTE_OPENAPI},
-    {"GET", "/v1", ROUTE_ROOT},
-    {"GET", "/v1/tools", ROUTE_TOOLS},
-    {"POST", "/v1/tools/{name}/call", ROUTE_TOOL_CALL},
-    {"GET", "/mcp", ROUTE_MCP},
-    {"POST", "/mcp", ROUTE_MCP},
-    {"DELETE", "/mcp", ROUTE_MCP},
-    {"POST", "/mcp/streams", ROUTE_MCP_STREAM},
-    {"POST", "/mcp/streams/{stream_id}", ROUTE_MCP_STREAM_INPUT},
-};
-
 /* Does path fit the template? Fills the parameters. */
 static bool fits(const char *template, const char *path, struct route *route)
 {
@@ -55,11 +37,12 @@ static void allow_method(char allow[64], const char *method)
 int route_find(const char *method, const char *path, struct route *ret_route, char allow[64],
                struct hearth_failure *failure)
 {
-    size_t count;
+    size_t count, other_count;
     const struct operation_entry *const *table = optable(&count);
+    const struct service_route *others = service_routes(&other_count);
     const char *wanted = strcmp(method, "HEAD") == 0 ? "GET" : method;
     *allow = '\0';
-    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+    for (size_t i = 0; i < other_count; i++)
         if (fits(others[i].path, path, ret_route)) {
             if (strcmp(others[i].method, wanted) == 0) {
                 ret_route->kind = others[i].kind;

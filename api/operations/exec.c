@@ -511,8 +511,8 @@ const struct operation_entry exec_operations[] = {
         .path = "/v1/workspaces/{workspace_id}/exec",
         .profile = PROFILE_CORE,
         .surfaces = SURFACE_REST | SURFACE_TOOL,
-        .flags = OPERATION_DESTRUCTIVE | OPERATION_LONG | OPERATION_STREAMS | OPERATION_ACTIVITY |
-                 OPERATION_OPEN_WORLD,
+        .flags = OPERATION_NEEDS_INPUT | OPERATION_DESTRUCTIVE | OPERATION_LONG |
+                 OPERATION_STREAMS | OPERATION_ACTIVITY | OPERATION_OPEN_WORLD,
         .status = 200,
         .input = exec_input_fields,
         .input_size = sizeof(struct exec_input),

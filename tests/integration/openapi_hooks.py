@@ -62,6 +62,8 @@ def before_call(context, case, kwargs):
         case.query.pop("output_path", None)  # No host_roots allow one.
         if name == "workspace_file_read":
             case.query["path"] = "fits"
+    if name == "tool_call":  # What a tool takes is its own schema's business.
+        case.path_parameters["name"], case.body = "vm_list_environments", {}
     if name == "upload_create":
         case.body = a_tar()
     if name == "workspace_sync_push":

@@ -34,6 +34,18 @@ def test_the_document_is_whole(client, daemon):
         assert {"401", "404", "405", "422"} <= operation["responses"].keys()
 
 
+def test_what_is_no_operation_is_described_too(client, daemon):
+    document = client.get("/openapi.json")
+    described = {path: methods for path, methods in document["paths"].items()}
+    for path in ("/livez", "/readyz", "/openapi.json"):
+        assert described[path]["get"]["security"] == [], "it needs no token"
+    for path in ("/metrics", "/v1", "/v1/tools"):
+        assert "security" not in described[path]["get"]
+    assert "post" in described["/v1/tools/{name}/call"]
+    assert "text/plain" in described["/metrics"]["get"]["responses"]["200"]["content"]
+    assert "application/json" in described["/readyz"]["get"]["responses"]["503"]["content"]
+
+
 @pytest.mark.timeout(400)
 def test_schemathesis_finds_nothing(own, tmp_path):
     client = own.client()
