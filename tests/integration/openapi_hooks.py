@@ -8,7 +8,6 @@ import tarfile
 import schemathesis
 
 WORKSPACE = os.environ.get("TEST_WORKSPACE")
-NEED_ONE = {"workspace_update", "workspace_exec"}
 ENDS_IT = {"workspace_delete", "workspace_stop", "workspace_start"}
 
 
@@ -40,6 +39,8 @@ def fit_body(name, body):
     if name == "workspace_update":
         body["name"], body["clear_name"] = "fits", False
         body["clear_labels"] = []
+    if name == "snapshot_create":
+        body["snapshot_name"] = "fits"
     if name == "workspace_file_write":
         body.update(path="fits", mode="0644", text="fits", create_parents=True)
 
@@ -68,12 +69,11 @@ def before_call(context, case, kwargs):
         case.body = a_tar()
     if name == "workspace_sync_push":
         case.body, case.media_type, case.query = a_tar(), "application/octet-stream", {}
-    if name == "workspace_file_write" and case.media_type != "application/json":
+    as_json = case.media_type == "application/json" and isinstance(case.body, dict)
+    if name == "workspace_file_write" and not as_json:
         case.query = {"path": "fits"}
-        if case.media_type is None:
+        if not isinstance(case.body, (bytes, dict)):
             case.query["text"] = "fits"
-    if name in NEED_ONE and not isinstance(case.body, dict):  # No argument of them is needed by itself.
-        case.body, case.media_type = {}, "application/json"
     if isinstance(case.body, dict):
         fit_body(name, case.body)
         if case.media_type == "application/json" and case.query:
