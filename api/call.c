@@ -295,7 +295,10 @@ void call_stream_end(struct call *call, bool ok)
         http_request_set_data(request, NULL);
         http_stream_end(request, ok);
     }
-    call_free(call);
+    if (call->holds_key)
+        idempotency_end_stream(call);
+    else
+        call_free(call);
 }
 
 /* Raw bodies. */

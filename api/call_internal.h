@@ -115,6 +115,8 @@ void idempotency_read_body(struct call *call,
  * key is free again first. Takes body. */
 void idempotency_end(struct call *call, bool success, int status, const char *content_type,
                      struct buf *body);
+/* Frees a call whose stream has ended, once all that it wrote is durable. */
+void idempotency_end_stream(struct call *call);
 void idempotency_start(struct api *api);
 
 /* Sends and frees. Takes body. */

@@ -414,6 +414,21 @@ void idempotency_end(struct call *call, bool success, int status, const char *co
         answer_drop(call->api->supervisor, &row, ended, ending);
 }
 
+static void stream_over(void *arg, int error, const struct hearth_failure *failure)
+{
+    (void)error;
+    (void)failure;
+    call_free(arg);
+}
+
+/* A stream leaves no answer: a retry is told of its effect, whose audit row is written before this
+ * one. */
+void idempotency_end_stream(struct call *call)
+{
+    struct row_idempotency row = row_of(call);
+    answer_keep(call->api->supervisor, &row, stream_over, call);
+}
+
 static void prune(void *arg)
 {
     struct api *api = arg;

@@ -216,7 +216,9 @@ static void exec_end(struct exec *exec, int error, const struct hearth_failure *
     remember_last(exec);
     if (exec->workspace)
         expiry_exec_ended(exec->workspace);
-    exec_finish_waits(exec, error, failure);
+    exec->held = exec->keyed && !exec->noted && !error;
+    if (!exec->held)
+        exec_finish_waits(exec, error, failure);
     record(exec);
 }
 
@@ -440,6 +442,8 @@ static void noted(void *arg, int error, const struct hearth_failure *failure)
     if (error)
         log_warning("exec_not_noted", "exec=%s detail=\"%s\"", exec->exec_id, failure->detail);
     exec->noted = true;
+    if (exec->held)
+        exec_finish_waits(exec, 0, NULL);
     exec_wait_noted(exec);
 }
 
@@ -477,7 +481,10 @@ void exec_start(struct workspace *workspace, const struct principal *principal,
         return;
     }
     workspace_touch(workspace);
+    exec->keyed = principal->intent != 0;
     audit(exec, principal, spec->request_id);
+    if (exec->keyed)
+        exec_note(exec);
     if (send_start(exec, spec)) {
         exec_lose(exec, "out of memory");
         return;

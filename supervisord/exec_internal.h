@@ -29,6 +29,9 @@ struct exec {
     bool ended, lost, cancelled, started, timed_out, drained, announced;
     int exit_code, signal;
     char problem[256];
+    bool keyed; /* by an idempotent request: not answered before its row is written, by which a
+                   retry after a crash finds it */
+    bool held;  /* … for which the answer waits */
     uint64_t ended_event; /* number of the event of its end */
     bool noting, noted;   /* its row is being written, is: only then may it be told of as running */
     struct timer note_due;

@@ -106,7 +106,7 @@ def test_a_streamed_command_is_run_once(hearthd, made):
     command = {"command": "echo ran >>runs; cat runs", "stream": True}
     lines = list(client.stream("POST", f"{made}/exec", command, headers={"Idempotency-Key": "the-key"}))
     assert lines[-1]["type"] == "exit"
-    reply = keyed(client, "POST", f"{made}/exec", command)
+    reply = settled(client, "POST", f"{made}/exec", command)
     assert (reply.status, reply.json()["stdout"]) == (200, "ran\n")
 
 
