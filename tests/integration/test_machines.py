@@ -69,7 +69,7 @@ def test_a_kvm_that_does_not_boot_a_guest_is_not_taken_again(hearthd_factory, im
     hearthd = hearthd_factory(driver="qemu")
     with hearthd.client() as client:
         Workspace(client, mem_mib=MEM_MIB).delete()
-    found = [path for path in (images / "accelerator", hearthd.state_dir / "machines/accelerator")
+    found = [path for path in (images / f"accelerator-{os.geteuid()}", hearthd.state_dir / "machines/accelerator")
              if path.exists()]
     assert found
     before = hearthd.log().count("accelerator_found")
@@ -150,3 +150,47 @@ def test_a_panic_is_told_with_the_console(machine):
     status = wait_for_state(machine.client, machine, "failed")
     assert "panicked" in status["metadata"]["failure_detail"]
     assert "sysrq" in status["metadata"]["failure_detail"]
+
+
+def test_what_a_machine_does_to_itself_stays_there(machine):
+    """It floods its console, fills its disk, takes all its memory: it answers after, and in between."""
+    assert machine.client.post(f"{machine.path}/start")["state"] == "started"
+    flood = machine.exec("yes noise | head -c 300000 > /dev/kmsg; echo 1 > /proc/sys/kernel/printk", detach=True,
+                         timeout_seconds=60)
+    assert machine.exec("echo between")["stdout"] == "between\n"
+    machine.client.request("DELETE", f"{machine.path}/execs/{flood['exec_id']}")
+    filled = machine.exec("fallocate -l 20G fill; dd if=/dev/zero of=fill2 bs=1M count=64 2>&1 | tail -1; "
+                          "fallocate -l $(($(df -k --output=avail / | tail -1) + 1))k full || echo full; "
+                          "rm -f fill fill2 full; echo kept > after; cat after", timeout_seconds=120)
+    assert filled["stdout"].splitlines()[-2:] == ["full", "kept"]
+    hungry = machine.exec("python3 -c 'x = bytearray(1 << 30); print(len(x))'", timeout_seconds=120)
+    assert hungry["exit_code"] != 0
+    assert machine.exec("echo up")["stdout"] == "up\n"
+    assert machine.status()["state"] == "started"
+
+
+def test_a_broken_disk_fails_its_start_and_nothing_else(machine_daemon, machine):
+    machine.client.post(f"{machine.path}/stop")
+    disk, = machine_daemon.state_dir.glob("machines/gu_*/disk.qcow2")
+    header = disk.read_bytes()[:65536]
+    with open(disk, "r+b") as file:
+        file.write(b"not a disk" * 100)
+    reply = machine.client.request("POST", f"{machine.path}/start")
+    assert reply.status == 500 and reply.json()["code"] == "guest_start_failed"
+    assert "qcow2" in reply.json()["detail"]
+    assert machine_daemon.guest_pids() == []
+    with open(disk, "r+b") as file:
+        file.write(header)
+    assert machine.client.post(f"{machine.path}/start")["state"] == "started"
+    assert machine.exec("cat after")["stdout"] == "kept\n"
+
+
+def test_without_a_kernel_or_qemu_it_says_what_to_do(hearthd_factory):
+    with hearthd_factory(driver="qemu", kernel="/no/such/kernel").client() as client:
+        reply = client.request("POST", "/v1/workspaces", {"environment": "debian:12"})
+        assert reply.json()["code"] == "kernel_missing" and "env pull" in reply.json()["hint"]
+        assert client.get("/v1/workspaces")["count"] == 0
+    with hearthd_factory(qemu="/no/such/qemu").client() as client:
+        reply = client.request("POST", "/v1/workspaces", {"environment": "debian:12", "isolation": "vm"})
+        assert reply.json()["code"] == "isolation_unavailable" and "qemu-system-x86" in reply.json()["hint"]
+        assert client.get("/v1/workspaces")["count"] == 0

@@ -4,6 +4,7 @@
 #include "guestagent/preamble.h"
 #include "supervisord/drivers/qemu/opening.h"
 #include "supervisord/drivers/qemu/overlay.h"
+#include "supervisord/drivers/qemu/qemu.h"
 #include "supervisord/drivers/qemu/tail.h"
 
 #include <check.h>
@@ -272,6 +273,35 @@ START_TEST(an_overlay_is_what_qemu_takes_for_one)
 }
 END_TEST
 
+/* --- kernel vsock, on a host that has the device --- */
+
+START_TEST(vsock_is_taken_where_its_device_opens)
+{
+    char path[] = "/tmp/hearth-vsock-XXXXXX";
+    auto_close int device = mkstemp(path);
+    auto_arguments struct arguments arguments = {0};
+    struct qemu_driver driver = {.config = {.vhost_vsock = path}};
+    struct guest machine = {.index = 5};
+    struct qemu_guest guest = {.driver = &driver, .guest = &machine, .agent_fd = -1};
+    const struct vm_transport *transport = NULL;
+    ck_assert_int_ge(device, 0);
+    ck_assert_int_eq(transport_choose(&transport, &driver, "auto", &failure), 0);
+    ck_assert_str_eq(transport->execution_mode, "guest_vsock");
+    ck_assert_ptr_eq(transport_by_name(transport->name), transport);
+    ck_assert_int_eq(transport->prepare(&guest, &failure), 0);
+    ck_assert_int_ge(guest.agent_fd, 0);
+    close(guest.agent_fd);
+    transport->add_arguments(&guest, &arguments);
+    ck_assert_str_eq(arguments.items[1], "vhost-vsock-device,vhostfd=5,guest-cid=65541");
+    unlink(path);
+    ck_assert_int_eq(transport_choose(&transport, &driver, "auto", &failure), 0);
+    ck_assert_str_eq(transport->execution_mode, "guest_serial");
+    ck_assert_int_eq(transport_choose(&transport, &driver, "vsock", &failure), HEARTH_EUNSUPPORTED);
+    ck_assert_str_eq(failure.code, "transport_unavailable");
+    ck_assert_ptr_nonnull(strstr(failure.detail, path));
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("machine");
@@ -285,6 +315,7 @@ int main(void)
     tcase_add_test(cases, a_guest_that_does_not_answer_is_given_up);
     tcase_add_test(cases, a_tail_keeps_the_last_and_makes_it_printable);
     tcase_add_test(cases, an_overlay_is_what_qemu_takes_for_one);
+    tcase_add_test(cases, vsock_is_taken_where_its_device_opens);
     suite_add_tcase(suite, cases);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);

@@ -46,15 +46,15 @@ static void make_key(const struct qemu_driver *driver, char *out, size_t size)
     if (uname(&host) < 0 || qemu_kernel_find(driver, &kernel, NULL))
         snprintf(out, size, "none");
     else
-        snprintf(out, size, "host=%.64s qemu=%.32s kernel=%s user=%u device=%o:%u", host.release,
-                 driver->version + strlen("QEMU "), kernel.version, (unsigned)geteuid(),
-                 (unsigned)device.st_mode, (unsigned)device.st_gid);
+        snprintf(out, size, "host=%.64s qemu=%.32s kernel=%s device=%o:%u", host.release,
+                 driver->version + strlen("QEMU "), kernel.version, (unsigned)device.st_mode,
+                 (unsigned)device.st_gid);
 }
 
 static void result_paths(const struct qemu_driver *driver, char first[PATH_MAX],
                          char second[PATH_MAX])
 {
-    snprintf(first, PATH_MAX, "%s/" RESULT, driver->config.image_dir);
+    snprintf(first, PATH_MAX, "%s/" RESULT "-%u", driver->config.image_dir, (unsigned)geteuid());
     snprintf(second, PATH_MAX, "%s/machines/" RESULT, driver->config.state_dir);
 }
 
@@ -127,6 +127,7 @@ static void on_destroyed(void *arg, int error, const struct hearth_failure *fail
     if (error)
         log_warning("trial_not_removed", "detail=\"%s\"", failure->detail);
     driver->driver.operations->forget(&driver->driver, &trial->guest);
+    driver->trial = NULL;
     free(trial->guest.driver_state);
     driver->accelerator = trial->works ? "kvm" : "tcg";
     describe(driver, trial->took_us, trial->why);
@@ -160,6 +161,7 @@ static void try_kvm(struct qemu_driver *driver)
     };
     id_make(trial->guest.guest_id, "gu", driver->config.node_tag);
     driver->accelerator_state = ACCELERATOR_TRYING;
+    driver->trial = &trial->guest;
     qemu_boot_trial(&driver->driver, &trial->guest, PROBE_MEM_MIB, on_booted, trial);
 }
 

@@ -1,6 +1,7 @@
 #include "supervisord/drivers/qemu/qemu.h"
 
 #include "base/cleanup.h"
+#include "base/log.h"
 #include "base/text.h"
 #include "supervisord/drivers/remains.h"
 
@@ -140,6 +141,15 @@ void qemu_clear_runtime(void *arg)
         guest->phase.error = error;
         guest->phase.failure = failure;
     }
+}
+
+void qemu_end_now(struct qemu_guest *guest)
+{
+    struct hearth_failure failure;
+    qemu_kill(guest);
+    qemu_clear_runtime(guest);
+    if (guest->phase.error || qemu_files_remove(guest, &failure))
+        log_warning("machine_left", "guest=%s", guest->guest_id);
 }
 
 static void finish(void *arg)

@@ -190,6 +190,8 @@ static void free_driver(struct driver *base)
     struct qemu_driver *driver = container_of(base, struct qemu_driver, driver);
     worker_pool_free(driver->starters);
     templates_free(driver);
+    if (driver->trial)
+        qemu_end_now(driver->trial->driver_data);
     cgroups_leave(&driver->cgroups);
     cleanup_close(&driver->state_fd);
     cleanup_close(&driver->runtime_fd);

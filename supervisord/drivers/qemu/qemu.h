@@ -45,6 +45,7 @@ struct qemu_driver {
     enum { ACCELERATOR_UNKNOWN, ACCELERATOR_TRYING, ACCELERATOR_KNOWN } accelerator_state;
     const char *accelerator; /* "kvm", "tcg"; "tcg" until it is known */
     struct list accelerator_waiters;
+    struct guest *trial;   /* of KVM, while it is made; NULL */
     struct list templates; // template::link
     struct timestamp made; /* when the driver was */
     struct driver_probe probe;
@@ -109,6 +110,8 @@ void qemu_kill(struct qemu_guest *guest);
 void qemu_disconnect(struct qemu_guest *guest);
 /* Blocking, as a worker's job with the guest: groups, runtime directory. */
 void qemu_clear_runtime(void *guest);
+/* Blocking, when the daemon ends: one of the driver's own that nobody will wait for. */
+void qemu_end_now(struct qemu_guest *guest);
 /* Why the machine ended, as far as its console and QEMU tell, bounded. */
 void qemu_describe_end(struct qemu_guest *guest, char *out, size_t size);
 

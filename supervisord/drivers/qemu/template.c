@@ -336,12 +336,8 @@ void templates_free(struct qemu_driver *driver)
         struct qemu_guest *guest = template->guest_used ? template->guest.driver_data : NULL;
         if (template->qmp)
             qmp_cancel(template->qmp);
-        if (guest) {
-            struct hearth_failure failure;
-            qemu_kill(guest);
-            qemu_clear_runtime(guest);
-            (void)qemu_files_remove(guest, &failure);
-        }
+        if (guest)
+            qemu_end_now(guest);
         free_now(template);
     }
 }
