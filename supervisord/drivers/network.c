@@ -16,12 +16,12 @@ static bool split(char *text, const char *out[ALLOW_MAX], size_t *ret_count)
 {
     struct net_prefix prefix;
     *ret_count = 0;
-    for (char *item; *text && (item = strsep(&text, ","));) {
+    if (!*text)
+        return true;
+    for (char *item; (item = strsep(&text, ","));) {
         if (*ret_count == ALLOW_MAX || !net_prefix_parse(item, &prefix))
             return false;
         out[(*ret_count)++] = item;
-        if (!text)
-            break;
     }
     return true;
 }
