@@ -34,6 +34,16 @@ static const struct plain changes = {
 };
 PLAIN_COMMAND(changes)
 
+static const struct plain reset = {
+    .line = "workspace reset WORKSPACE_ID [OPTIONS]",
+    .summary = "Starts a workspace over with the files of a snapshot; what runs in it ends.",
+    .tool = "workspace_reset",
+    .words = {"workspace_id"},
+    .options = {{"snapshot", OPTION_TEXT, "snapshot", "NAME", "snapshot to go back to (baseline)"}},
+    .told = (const char *const[]){"workspace_id", "workspace_reset", NULL},
+};
+PLAIN_COMMAND(reset)
+
 static const struct plain snapshot_create = {
     .line = "workspace snapshot create WORKSPACE_ID NAME",
     .summary = "Keeps the workspace's files as they are now.",
@@ -79,6 +89,7 @@ PLAIN_COMMAND(store_verify)
 const struct command tree_commands[] = {
     {"workspace", "diff", "print what has changed in it", run_diff},
     {"workspace", "changes", "list what has changed in it", run_changes},
+    {"workspace", "reset", "start it over with the files of a snapshot", run_reset},
     {"workspace snapshot", "create", "keep its files as they are now", run_snapshot_create},
     {"workspace snapshot", "list", "list its snapshots", run_snapshot_list},
     {"workspace snapshot", "delete", "delete a snapshot", run_snapshot_delete},

@@ -478,6 +478,17 @@ void change_clear_execs(struct change *change, const char *workspace_id)
     add_by_id(change, apply_clear_execs, workspace_id, 0, 0);
 }
 
+static int apply_clear_execs_before(struct db *db, const void *arg, struct hearth_failure *failure)
+{
+    const struct by_id *row = arg;
+    return rows_clear_execs_before(db, row->id, row->number, failure);
+}
+
+void change_clear_execs_before(struct change *change, const char *workspace_id, int64_t at)
+{
+    add_by_id(change, apply_clear_execs_before, workspace_id, at, 0);
+}
+
 static int apply_prune_execs(struct db *db, const void *arg, struct hearth_failure *failure)
 {
     const struct by_id *row = arg;

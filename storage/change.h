@@ -49,6 +49,8 @@ void change_add_audit(struct change *change, const struct row_audit *row);
 /* History database only. */
 void change_put_exec(struct change *change, const struct row_exec *row);
 void change_clear_execs(struct change *change, const char *workspace_id);
+/* Those that began before this time: what a reset left. */
+void change_clear_execs_before(struct change *change, const char *workspace_id, int64_t at);
 /* Keeps the newest `keep` entries of a workspace. */
 void change_prune_execs(struct change *change, const char *workspace_id, unsigned keep);
 void change_add_event(struct change *change, const struct row_event *row);

@@ -101,6 +101,8 @@ int rows_shift_activity(struct db *db, int64_t step_us, struct hearth_failure *f
 int rows_add_audit(struct db *db, const struct row_audit *row, struct hearth_failure *failure);
 int rows_put_exec(struct db *db, const struct row_exec *row, struct hearth_failure *failure);
 int rows_clear_execs(struct db *db, const char *workspace_id, struct hearth_failure *failure);
+int rows_clear_execs_before(struct db *db, const char *workspace_id, int64_t at,
+                            struct hearth_failure *failure);
 int rows_prune_execs(struct db *db, const char *workspace_id, unsigned keep,
                      struct hearth_failure *failure);
 int rows_add_event(struct db *db, const struct row_event *row, struct hearth_failure *failure);

@@ -50,6 +50,18 @@ int rows_clear_execs(struct db *db, const char *workspace_id, struct hearth_fail
     return db_run(db, statement, failure);
 }
 
+int rows_clear_execs_before(struct db *db, const char *workspace_id, int64_t at,
+                            struct hearth_failure *failure)
+{
+    sqlite3_stmt *statement =
+        db_prepare(db, "DELETE FROM exec WHERE workspace_id = ?1 AND started_at < ?2", failure);
+    if (!statement)
+        return db->error;
+    bind_text(statement, 1, workspace_id);
+    bind_integer(statement, 2, at);
+    return db_run(db, statement, failure);
+}
+
 int rows_prune_execs(struct db *db, const char *workspace_id, unsigned keep,
                      struct hearth_failure *failure)
 {

@@ -501,9 +501,11 @@ void exec_start(struct workspace *workspace, const struct principal *principal,
 int exec_load(struct supervisor *supervisor, const struct row_exec *row)
 {
     struct map_entry *entry = map_find(&supervisor->workspaces, row->workspace_id);
-    if (!entry)
+    struct workspace *workspace = entry ? container_of(entry, struct workspace, entry) : NULL;
+    /* Of before a reset: the daemon was killed before it cleared the history. */
+    if (!workspace || row->started_at < workspace->last_reset_at)
         return 0;
-    struct exec *exec = exec_new(container_of(entry, struct workspace, entry), row->exec_id);
+    struct exec *exec = exec_new(workspace, row->exec_id);
     if (!exec)
         return HEARTH_ENOMEMORY;
     exec->noting = exec->noted = true;

@@ -92,10 +92,7 @@ static int load_guest(void *arg, const struct row_guest *row)
     sandbox->workspace = workspace;
     if (workspace) {
         workspace->sandbox = sandbox;
-        sandbox->network = workspace->network;
-        sandbox->vcpu_count = workspace->vcpu_count;
-        sandbox->mem_mib = workspace->mem_mib;
-        sandbox->disk_mib = workspace->disk_mib;
+        workspace_lend(workspace, sandbox);
     }
     return 0;
 }
@@ -152,6 +149,27 @@ static int load_rows(struct loading *loading, struct hearth_failure *failure)
     if (!error)
         error = rows_each_running_exec(supervisor->history_reader, load_exec, loading, failure);
     return error;
+}
+
+static void history_cleared(void *arg, int error, const struct hearth_failure *failure)
+{
+    if (error)
+        log_warning("history_not_cleared", "detail=\"%s\"", failure->detail);
+    release(arg);
+}
+
+static void clear_reset_histories(struct supervisor *supervisor)
+{
+    struct change *change = change_new();
+    for (size_t i = 0; i < supervisor->workspaces.bucket_count; i++)
+        for (struct map_entry *entry = supervisor->workspaces.buckets[i]; entry;
+             entry = entry->next) {
+            struct workspace *workspace = container_of(entry, struct workspace, entry);
+            if (workspace->last_reset_at)
+                change_clear_execs_before(change, workspace->workspace_id,
+                                          workspace->last_reset_at);
+        }
+    change_commit(change, supervisor->history, history_cleared, supervisor);
 }
 
 static void free_operations(struct loading *loading)
@@ -443,6 +461,8 @@ void supervisor_recover(struct supervisor *supervisor, void (*ready)(void *arg),
     }
     if (events_load(supervisor, loading_now.rebooted, &failure))
         log_error("events_unreadable", "detail=\"%s\"", failure.detail);
+    hold(supervisor);
+    clear_reset_histories(supervisor);
     adopt_all(supervisor);
     for (int i = 0; i < DRIVER_COUNT; i++)
         supervisor->drivers[i].driver->operations->each_trace(supervisor->drivers[i].driver,

@@ -104,8 +104,7 @@ void sandbox_spec(const struct sandbox *sandbox, struct guest_spec *ret_spec, ch
     const struct environment *environment =
         environment_find_version(sandbox->supervisor->environments, sandbox->environment_version);
     snprintf(hostname, 64, "%.*s", 16,
-             sandbox->workspace ? sandbox->workspace->workspace_id + 3
-                                : sandbox->guest.guest_id + 3);
+             *sandbox->identity ? sandbox->identity + 3 : sandbox->guest.guest_id + 3);
     *ret_spec = (struct guest_spec){
         .environment_version = sandbox->environment_version,
         .tree_path = environment ? environment->tree_path : NULL,
@@ -138,8 +137,7 @@ void sandbox_configure(struct sandbox *sandbox, guest_done done, void *arg)
     id_random_bytes(machine, sizeof machine);
     for (size_t i = 0; i < sizeof machine; i++)
         snprintf(machine_id + 2 * i, 3, "%02x", machine[i]);
-    if (sandbox->workspace)
-        memcpy(workspace_id, sandbox->workspace->workspace_id, sizeof workspace_id);
+    memcpy(workspace_id, sandbox->identity, sizeof workspace_id);
     request.hostname = hostname;
     request.machine_id = machine_id;
     request.workspace_id = workspace_id;

@@ -20,6 +20,7 @@ struct sandbox {
     struct guest guest;
     struct agentlink link;
     struct workspace *workspace; /* NULL: in the pool, or being torn down */
+    char identity[ID_SIZE];      /* the workspace that it is or is going to be of; "" */
     char tenant_id[64];
     char environment_version[72];
     enum network_policy network;
@@ -255,6 +256,15 @@ void workspace_guest_died(struct guest *guest, const char *detail);
 /* Takes the unfinished operation up again after a restart; the guest has been adopted if it runs.
  */
 void workspace_resume_operation(struct workspace *workspace, const struct row_operation *row);
+
+/* Whether another long operation is under way: HEARTH_ECONFLICT `workspace_busy`. */
+int workspace_busy(struct workspace *workspace, struct hearth_failure *failure);
+/* Gives a sandbox all that the workspace says of its guest, but not the workspace itself. */
+void workspace_lend(const struct workspace *workspace, struct sandbox *sandbox);
+
+/* workspace_reset.c: for resuming. */
+extern const struct steps_kind reset_kind;
+struct steps *workspace_resume_reset(struct workspace *workspace, const struct row_operation *row);
 
 /* workspace_create.c: for resuming. */
 extern const struct steps_kind create_kind;

@@ -84,6 +84,22 @@ void workspace_stop(struct workspace *workspace, const struct principal *princip
 void workspace_start(struct workspace *workspace, const struct principal *principal,
                      const char *request_id, workspace_done done, void *arg);
 
+struct workspace_reset_result {
+    const char *snapshot_name;
+    bool baseline;
+    uint64_t entry_count, bytes;
+};
+/* workspace and result are NULL on error. */
+typedef void (*workspace_reset_done)(void *arg, int error, const struct hearth_failure *failure,
+                                     struct workspace *workspace,
+                                     const struct workspace_reset_result *result);
+/* A fresh guest with the snapshot's tree takes the place of the workspace's, whatever state that is
+ * in; it is started after. Running commands end with `workspace_reset`, the history is cleared.
+ * Where it fails the workspace is as it was. HEARTH_ENOTFOUND `snapshot_not_found`. */
+void workspace_reset(struct workspace *workspace, const struct principal *principal,
+                     const char *snapshot, const char *request_id, workspace_reset_done done,
+                     void *arg);
+
 /* NULL and HEARTH_ENOTFOUND `workspace_not_found` for an absent, foreign or malformed ID alike. */
 struct workspace *workspace_find(const struct principal *principal, const char *workspace_id,
                                  struct hearth_failure *failure);

@@ -422,10 +422,9 @@ static int fill(struct workspace *workspace, const struct workspace_spec *spec,
     return workspace_labels_set(workspace, spec->labels, spec->label_count);
 }
 
-static void attach(struct workspace *workspace, struct sandbox *sandbox)
+void workspace_lend(const struct workspace *workspace, struct sandbox *sandbox)
 {
-    sandbox->workspace = workspace;
-    workspace->sandbox = sandbox;
+    snprintf(sandbox->identity, sizeof sandbox->identity, "%s", workspace->workspace_id);
     snprintf(sandbox->tenant_id, sizeof sandbox->tenant_id, "%s", workspace->tenant->tenant_id);
     snprintf(sandbox->environment_version, sizeof sandbox->environment_version, "%s",
              workspace->environment_version);
@@ -433,6 +432,13 @@ static void attach(struct workspace *workspace, struct sandbox *sandbox)
     sandbox->vcpu_count = workspace->vcpu_count;
     sandbox->mem_mib = workspace->mem_mib;
     sandbox->disk_mib = workspace->disk_mib;
+}
+
+static void attach(struct workspace *workspace, struct sandbox *sandbox)
+{
+    sandbox->workspace = workspace;
+    workspace->sandbox = sandbox;
+    workspace_lend(workspace, sandbox);
 }
 
 static void begin_journalled(struct creation *creation)

@@ -90,16 +90,24 @@ static void told_and_freed(void *arg, int error, const struct hearth_failure *fa
     free(life);
 }
 
+int workspace_busy(struct workspace *workspace, struct hearth_failure *failure)
+{
+    if (!workspace->steps && list_empty(&workspace->disk_jobs))
+        return 0;
+    int error = hearth_fail(failure, HEARTH_ECONFLICT, "workspace_busy",
+                            "a %s of the workspace is under way",
+                            workspace->steps ? workspace->steps->kind->name : "disk operation");
+    failure->retryable = true;
+    hearth_failure_hint(failure, "Wait for it to end, then try again.");
+    return error;
+}
+
 /* Refuses where another long operation is under way, by its name. */
 static bool busy(struct workspace *workspace, workspace_done done, void *arg)
 {
-    if (!workspace->steps && list_empty(&workspace->disk_jobs))
-        return false;
     struct hearth_failure failure;
-    hearth_fail(&failure, HEARTH_ECONFLICT, "workspace_busy", "a %s of the workspace is under way",
-                workspace->steps ? workspace->steps->kind->name : "disk operation");
-    failure.retryable = true;
-    hearth_failure_hint(&failure, "Wait for it to end, then try again.");
+    if (workspace_busy(workspace, &failure) == 0)
+        return false;
     workspace_complete_later(workspace->supervisor, done, arg, (int)failure.error, &failure, NULL);
     return true;
 }
@@ -455,6 +463,10 @@ void workspace_resume_operation(struct workspace *workspace, const struct row_op
              row->kind, row->step);
     if (strcmp(row->kind, create_kind.name) == 0) {
         workspace->steps = workspace_resume_create(workspace, row);
+        return;
+    }
+    if (strcmp(row->kind, reset_kind.name) == 0) {
+        workspace->steps = workspace_resume_reset(workspace, row);
         return;
     }
     const struct steps_kind *kind = strcmp(row->kind, delete_kind.name) == 0 ? &delete_kind

@@ -178,6 +178,55 @@ static void delete_(struct call *call, const void *arg)
                         call_request_id(call), deleted, call);
 }
 
+/* reset */
+
+struct reset_input {
+    const char *workspace_id, *snapshot;
+};
+static const struct field reset_input[] = {
+    WORKSPACE_ID_FIELD(reset_input),
+    {.name = "snapshot",
+     .type = FIELD_STRING,
+     .maximum = SNAPSHOT_NAME_MAX,
+     .pattern = SNAPSHOT_NAME_PATTERN,
+     .default_json = "\"baseline\"",
+     .description = "Snapshot to go back to.",
+     .offset = offsetof(struct reset_input, snapshot)},
+    {0},
+};
+
+static void was_reset(void *arg, int error, const struct hearth_failure *failure,
+                      struct workspace *workspace, const struct workspace_reset_result *result)
+{
+    struct call *call = arg;
+    struct buf body = {0};
+    struct json_writer json = JSON_WRITER(&body);
+    if (error) {
+        call_fail(call, failure);
+        return;
+    }
+    json_object_begin(&json, NULL);
+    write_status_members(&json, workspace);
+    json_object_begin(&json, "workspace_reset");
+    json_string(&json, "snapshot_name", result->snapshot_name);
+    json_string(&json, "kind", result->baseline ? "baseline" : "named");
+    json_string(&json, "destination", "/workspace");
+    json_unsigned(&json, "entry_count", result->entry_count);
+    json_unsigned(&json, "bytes_written", result->bytes);
+    json_object_end(&json);
+    json_object_end(&json);
+    reply_with(call, &body, &json);
+}
+
+static void reset(struct call *call, const void *arg)
+{
+    const struct reset_input *input = arg;
+    struct workspace *workspace = workspace_or_fail(call, input->workspace_id);
+    if (workspace)
+        workspace_reset(workspace, call_principal(call), input->snapshot, call_request_id(call),
+                        was_reset, call);
+}
+
 /* verify */
 
 struct verify_input {
@@ -288,6 +337,9 @@ static const char *const create_errors[] = {"workspace_not_found",
 static const char *const list_errors[] = {"workspace_not_found", NULL};
 static const char *const delete_errors[] = {"workspace_not_found", "bad_snapshot_name",
                                             "snapshot_not_found", "snapshot_protected", NULL};
+static const char *const reset_errors[] = {
+    "workspace_not_found", "snapshot_not_found", "workspace_busy", "reset_failed",
+    "guest_full",          "store_damaged",      "no_driver",      NULL};
 static const char *const verify_errors[] = {"tenant_not_found", "store_failed", NULL};
 
 const struct operation_entry snapshot_operations[] = {
@@ -348,6 +400,27 @@ const struct operation_entry snapshot_operations[] = {
         .output = delete_output,
         .errors = delete_errors,
         .handler = delete_,
+    },
+    {
+        .name = "workspace_reset",
+        .family = "workspace",
+        .title = "Reset a workspace",
+        .summary = "Puts a workspace's files back to how a snapshot has them, in a fresh guest.",
+        .description = "Starts a workspace over: a fresh guest with the files of a snapshot (the "
+                       "baseline it began with, if none is named). Running commands end and the "
+                       "history of commands is cleared; name, labels and snapshots stay. Changes "
+                       "since that snapshot are lost unless one was taken.",
+        .method = "POST",
+        .path = "/v1/workspaces/{workspace_id}/reset",
+        .profile = PROFILE_CORE,
+        .surfaces = SURFACE_REST | SURFACE_TOOL,
+        .flags = OPERATION_DESTRUCTIVE | OPERATION_LONG | OPERATION_ACTIVITY,
+        .status = 200,
+        .input = reset_input,
+        .input_size = sizeof(struct reset_input),
+        .output = status_fields,
+        .errors = reset_errors,
+        .handler = reset,
     },
     {
         .name = "store_verify",

@@ -67,6 +67,14 @@ static const struct field limit_fields[] = {
     {0},
 };
 
+static const struct field reset_fields[] = {
+    TEXT("snapshot_name", "The snapshot that was put back."),
+    TEXT("kind", "baseline or named."),
+    TEXT("destination", "Where."),
+    NUMBER("entry_count", "Files, directories and symlinks."),
+    NUMBER("bytes_written", "Size of the files together."),
+    {0},
+};
 const struct field metadata_fields[] = {
     NULLABLE_TEXT("runtime", "What runs the guest, with its version."),
     FLAG("rootless", "The daemon is not root."),
@@ -142,6 +150,11 @@ const struct field status_fields[] = {
     NULLABLE_TIME("last_reset_at", "When it was last reset."),
     NUMBER("service_count", "Services known."),
     NUMBER("running_service_count", "Services running."),
+    {.name = "workspace_reset",
+     .type = FIELD_OBJECT,
+     .flags = FIELD_SOMETIMES,
+     .description = "Of workspace_reset: what was put back.",
+     .fields = reset_fields},
     {.name = "metadata",
      .type = FIELD_OBJECT,
      .description = "How it is run.",
@@ -284,10 +297,16 @@ void write_metadata(struct json_writer *json, const struct workspace_status *sta
 
 void write_status(struct json_writer *json, struct workspace *workspace)
 {
+    json_object_begin(json, NULL);
+    write_status_members(json, workspace);
+    json_object_end(json);
+}
+
+void write_status_members(struct json_writer *json, struct workspace *workspace)
+{
     struct workspace_status status;
     workspace_describe(workspace, &status);
     workspace_describe_last_command(workspace, &status);
-    json_object_begin(json, NULL);
     write_head(json, &status);
     json_string(json, "environment_version", status.environment_version);
     json_unsigned(json, "vcpu_count", status.vcpu_count);
@@ -321,7 +340,6 @@ void write_status(struct json_writer *json, struct workspace *workspace)
     json_unsigned(json, "service_count", status.service_count);
     json_unsigned(json, "running_service_count", status.running_service_count);
     write_metadata(json, &status);
-    json_object_end(json);
 }
 
 /* Gives the text, or NULL without memory. */

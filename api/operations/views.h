@@ -14,6 +14,7 @@ extern const struct field metadata_fields[];
 void write_metadata(struct json_writer *json, const struct workspace_status *status);
 
 void write_status(struct json_writer *json, struct workspace *workspace);
+void write_status_members(struct json_writer *json, struct workspace *workspace); /* no braces */
 void write_row(struct json_writer *json, struct workspace *workspace);
 
 enum text_encoding { ENCODING_UTF8, ENCODING_BASE64 };

@@ -2,22 +2,65 @@
 
 #include "base/text.h"
 
+#include <dlfcn.h>
 #include <git2.h>
 #include <git2/sys/hashsig.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <string.h>
 
 #define ID_SHORT 7
 
-static void init_library(void)
+/* libgit2 is loaded for the first diff: with what it needs itself it takes as much memory as the
+ * rest of an idle daemon's libraries. */
+static struct {
+    bool loaded;
+    char problem[200];
+#define FUNCTION(name) __typeof__(git_##name) *name;
+#define FUNCTIONS                                                                                  \
+    FUNCTION(libgit2_init)                                                                         \
+    FUNCTION(odb_hash)                                                                             \
+    FUNCTION(oid_fmt)                                                                              \
+    FUNCTION(diff_options_init)                                                                    \
+    FUNCTION(patch_from_buffers)                                                                   \
+    FUNCTION(patch_print)                                                                          \
+    FUNCTION(patch_free)                                                                           \
+    FUNCTION(hashsig_create)                                                                       \
+    FUNCTION(hashsig_compare)                                                                      \
+    FUNCTION(hashsig_free)
+    FUNCTIONS
+#undef FUNCTION
+} git;
+
+static bool find(void *library, const char *name, void *ret_function)
 {
-    git_libgit2_init();
+    void *found = dlsym(library, name);
+    memcpy(ret_function, &found, sizeof found);
+    return found != NULL;
 }
 
-void patch_init(void)
+static void load_library(void)
+{
+    void *library = dlopen(LIBGIT2_SONAME, RTLD_NOW | RTLD_LOCAL);
+    bool whole = library != NULL;
+#define FUNCTION(name) whole = whole && find(library, "git_" #name, &git.name);
+    FUNCTIONS
+#undef FUNCTION
+    if (!whole) {
+        const char *problem = dlerror();
+        snprintf(git.problem, sizeof git.problem, "%s", problem ? problem : LIBGIT2_SONAME);
+        return;
+    }
+    git.loaded = git.libgit2_init() > 0;
+}
+
+int patch_init(struct hearth_failure *failure)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, init_library);
+    pthread_once(&once, load_library);
+    return git.loaded ? 0
+                      : hearth_fail(failure, HEARTH_EUNSUPPORTED, "library_missing",
+                                    "diffs need libgit2, which cannot be loaded: %s", git.problem);
 }
 
 bool patch_is_text(const void *data, size_t length)
@@ -84,8 +127,8 @@ static void blob_id(char out[GIT_OID_HEXSZ + 1], const struct patch_side *side, 
 {
     git_oid id;
     memset(out, '0', GIT_OID_HEXSZ);
-    if (side->path && git_odb_hash(&id, side->data, side->length, GIT_OBJECT_BLOB) == 0)
-        git_oid_fmt(out, &id);
+    if (side->path && git.odb_hash(&id, side->data, side->length, GIT_OBJECT_BLOB) == 0)
+        git.oid_fmt(out, &id);
     out[length] = '\0';
 }
 
@@ -156,16 +199,16 @@ static int put_body(struct buf *out, const struct patch_side *old, const struct 
     git_diff_options options;
     git_patch *patch = NULL;
     struct printing printing = {.out = out};
-    git_diff_options_init(&options, GIT_DIFF_OPTIONS_VERSION);
+    git.diff_options_init(&options, GIT_DIFF_OPTIONS_VERSION);
     options.context_lines = context;
     options.interhunk_lines = 0;
     options.flags |= binary ? GIT_DIFF_SHOW_BINARY | GIT_DIFF_FORCE_BINARY : GIT_DIFF_FORCE_TEXT;
-    int error = git_patch_from_buffers(&patch, old->path ? old->data : NULL, old->length,
+    int error = git.patch_from_buffers(&patch, old->path ? old->data : NULL, old->length,
                                        old->path ? "x" : NULL, new->path ? new->data : NULL,
                                        new->length, new->path ? "x" : NULL, &options);
     if (!error)
-        error = git_patch_print(patch, print_line, &printing);
-    git_patch_free(patch);
+        error = git.patch_print(patch, print_line, &printing);
+    git.patch_free(patch);
     if (printing.error)
         return hearth_fail(failure, (enum hearth_error)printing.error, NULL,
                            "the diff is too large");
@@ -210,19 +253,19 @@ int patch_append(struct buf *out, const struct patch_side *old, const struct pat
 struct patch_signature *patch_sign(const void *data, size_t length)
 {
     git_hashsig *signature = NULL;
-    if (git_hashsig_create(&signature, data, length, GIT_HASHSIG_ALLOW_SMALL_FILES) < 0)
+    if (git.hashsig_create(&signature, data, length, GIT_HASHSIG_ALLOW_SMALL_FILES) < 0)
         return NULL;
     return (struct patch_signature *)signature;
 }
 
 int patch_similarity(const struct patch_signature *left, const struct patch_signature *right)
 {
-    int percent = git_hashsig_compare((const git_hashsig *)left, (const git_hashsig *)right);
+    int percent = git.hashsig_compare((const git_hashsig *)left, (const git_hashsig *)right);
     return percent < 0 ? 0 : percent > 99 ? 99 : percent;
 }
 
 void patch_signature_free(struct patch_signature *signature)
 {
     if (signature)
-        git_hashsig_free((git_hashsig *)signature);
+        git.hashsig_free((git_hashsig *)signature);
 }

@@ -27,7 +27,8 @@ enum patch_kind {
     PATCH_MARKER, /* one line that says that they differ */
 };
 
-void patch_init(void);
+/* HEARTH_EUNSUPPORTED `library_missing`. */
+int patch_init(struct hearth_failure *failure);
 /* UTF-8 without a NUL: what can be told as text. */
 bool patch_is_text(const void *data, size_t length);
 /* Appends the change; old and new are regular files both, or symlinks both, or one of them is not

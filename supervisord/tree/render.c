@@ -444,9 +444,10 @@ int render_conclude(struct render *render, const struct tree_list *now, const ch
 {
     struct rendering rendering = {
         .render = render, .paths = paths, .path_count = path_count, .failure = failure};
-    patch_init();
     render->patch.limit = render->spec.max_patch_bytes + 16 * TEXT_MAX;
-    int error = tree_compare(&render->old, now, render->spec.paths, render->spec.path_count,
+    int error = render->spec.stat_only ? 0 : patch_init(failure);
+    if (!error)
+        error = tree_compare(&render->old, now, render->spec.paths, render->spec.path_count,
                              &rendering.changes, failure);
     if (!error)
         error = make_items(&rendering);

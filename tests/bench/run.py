@@ -29,6 +29,7 @@ if "--bin" in sys.argv[:-1]:
 
 import mcp_times  # noqa: E402
 import peers  # noqa: E402
+import tree_times  # noqa: E402
 from harness import daemon as harness_daemon  # noqa: E402
 from harness import images  # noqa: E402
 from harness.mcp import Stdio  # noqa: E402
@@ -374,6 +375,7 @@ def measure(bench, stack):
     except OSError as problem:
         bench.note(f"no podman: {problem}")
     figures.large_file(podman)
+    tree_times.measure(bench, daemon)
     daemon.restart(pool=4)
     figures.pooled(runtime)
     daemon.restart(stop_guests=True)

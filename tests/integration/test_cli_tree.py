@@ -42,6 +42,17 @@ def test_a_snapshot_is_kept_and_deleted(hearth, workspace):
     assert refused.stderr.startswith("hearth: ") and "(" in refused.stderr
 
 
+def test_a_reset_goes_back_to_a_snapshot(hearth, workspace):
+    workspace.write("a.txt", "first\n")
+    hearth("workspace", "snapshot", "create", workspace.id, "first")
+    workspace.write("a.txt", "second\n")
+    assert "first" in hearth("workspace", "reset", workspace.id, "--snapshot", "first").stderr
+    assert workspace.read("a.txt")["content"] == "first\n"
+    hearth("workspace", "reset", workspace.id)
+    assert workspace.client.get(f"{workspace.path}/diff")["changed"] is False
+    assert "no snapshot" in hearth("workspace", "reset", workspace.id, "--snapshot", "x", status=1).stderr
+
+
 def test_the_store_is_whole(hearth):
     assert json.loads(hearth("store", "verify", "--json").stdout)["whole"] is True
     assert "whole: yes" in hearth("store", "verify").stdout
