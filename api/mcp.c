@@ -73,7 +73,12 @@ void mcp_message_parse(struct mcp_message *message, const char *text, size_t len
                    "a message is one JSON object; there are no batches");
     } else {
         classify(message);
-        if (error && message->kind == MCP_REQUEST) {
+        /* Past the fault nothing was looked at: an ID there may be no text to send back. */
+        if (error && message->id && json_check(message->id, strlen(message->id), NULL)) {
+            free(message->id);
+            message->id = NULL;
+            unreadable(message, MCP_PARSE_ERROR, message->failure.detail);
+        } else if (error && message->kind == MCP_REQUEST) {
             message->code = MCP_INVALID_PARAMS;
             message->fault = message->failure.detail;
         } else if (error) {

@@ -396,9 +396,12 @@ static void reap(struct call *call, const void *arg)
         return;
     reaping->gone = (bool *)(each + reaping->found + 1);
     reaping->left = reaping->found;
-    if (!reaping->found)
+    if (!reaping->found) {
         reaped(reaping);
-    for (unsigned i = 0; i < reaping->found; i++) {
+        return;
+    }
+    unsigned found = reaping->found; /* the last of them ends the call */
+    for (unsigned i = 0; i < found; i++) {
         struct workspace *workspace = find(call, reaping->ids[i]);
         each[i] = (struct reap_one){reaping, i};
         workspace_delete(workspace, call_principal(call), call_request_id(call), one_reaped,
