@@ -1,6 +1,7 @@
 /* Reset: a fresh sandbox is booted beside the old one and a snapshot's tree put into it; only then
  * do they change places, in one commit. So whatever fails before leaves the workspace as it was,
  * its commands too, and a daemon that is killed finds either the one or the other. */
+#include "agent.pb-c.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "supervisord/snapshot_internal.h"
@@ -11,6 +12,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define CLEAR_TIMEOUT_MS 60000
 
 struct reset {
     struct supervisor *supervisor;
@@ -29,6 +32,7 @@ struct reset {
     struct known old_known;
     struct tree_list tree;
     struct restore restore;
+    size_t clear_at; /* of what the fresh guest came with */
     /* What it was before, for a commit that fails. */
     struct row_workspace before;
     enum workspace_state state;
@@ -205,6 +209,54 @@ static int fill(void *arg, struct buf *out, bool *ret_end, struct hearth_failure
 
 static const struct agent_put_events put_events = {.fill = fill, .done = put_done};
 
+/* What the environment itself has in /workspace goes first: the snapshot tells all. */
+
+static void clear_next(struct reset *reset);
+
+static void cleared(void *arg, enum link_status status, const struct hearth_failure *failure,
+                    const ProtobufCMessage *reply)
+{
+    struct reset *reset = arg;
+    (void)reply;
+    if (status == LINK_STATUS_OK) {
+        clear_next(reset);
+        return;
+    }
+    reset->work.failure = *failure;
+    restore_ended(reset);
+}
+
+static void clear_next(struct reset *reset)
+{
+    const struct tree_list *list = &reset->work.known.list;
+    struct agentlink *link = tree_work_link(&reset->work);
+    while (reset->clear_at < list->count && strchr(list->entries[reset->clear_at].path, '/'))
+        reset->clear_at++;
+    if (!link) {
+        restore_ended(reset);
+        return;
+    }
+    if (reset->clear_at == list->count) {
+        known_free(&reset->work.known);
+        agent_put(link, reset->supervisor->stores, &put_events, reset);
+        return;
+    }
+    Hearth__Agent__V1__FileDeleteRequest request = HEARTH__AGENT__V1__FILE_DELETE_REQUEST__INIT;
+    request.path = (char *)(uintptr_t)list->entries[reset->clear_at++].path;
+    request.recursive = true;
+    agent_call(link, "FileDelete", &request.base, &hearth__agent__v1__empty__descriptor,
+               CLEAR_TIMEOUT_MS, cleared, reset);
+}
+
+static void found_at_first(struct tree_work *work)
+{
+    struct reset *reset = container_of(work, struct reset, work);
+    if (work->failure.error)
+        restore_ended(reset);
+    else
+        clear_next(reset);
+}
+
 static void run_load(void *arg)
 {
     struct reset *reset = arg;
@@ -214,13 +266,12 @@ static void run_load(void *arg)
 static void loaded(void *arg)
 {
     struct reset *reset = arg;
-    struct agentlink *link = tree_work_link(&reset->work);
     if (reset->work.failure.error) {
         restore_ended(reset);
         return;
     }
     reset->restore = (struct restore){.store = reset->work.store->store, .list = &reset->tree};
-    agent_put(link, reset->supervisor->stores, &put_events, reset);
+    tree_work_scan(&reset->work, NULL, found_at_first);
 }
 
 static void begin_restore(struct tree_work *work)

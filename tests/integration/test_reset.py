@@ -1,11 +1,14 @@
 """workspace_reset: the tree of a snapshot exactly, in a fresh guest, or the workspace as it was."""
 
+import os
+import subprocess
 import threading
 import time
 
 import pytest
 
 from harness import guest_trees as trees
+from harness.daemon import BIN
 
 SEED = {
     "d": None, "d/sub": None, "d/sub/f": b"deep\n", "run": (0o755, b"#!/bin/sh\n"), "empty": None,
@@ -171,3 +174,34 @@ def test_from_the_pool(hearthd_factory, workspace_factory):
         workspace.exec("rm -rf d run")
         assert reset(workspace)["reset_count"] == count
         assert trees.look(workspace) == before
+
+
+def test_an_environment_that_brings_files_of_its_own(hearthd_factory, workspace_factory, tmp_path):
+    """They are part of the baseline, and gone where the snapshot does not have them."""
+    rootfs = tmp_path / "rootfs.tar"
+    with open("/bin/busybox", "rb") as file:
+        busybox = file.read()
+    rootfs.write_bytes(trees.tar({
+        "bin": None, "bin/busybox": (0o755, busybox), "workspace": None,
+        "workspace/readme": b"from the image\n", "workspace/d": None, "workspace/d/f": b"deep\n",
+        **{f"bin/{name}": "-> busybox" for name in ("sh", "ls", "rm", "cat", "find", "sort")}}))
+    hearthd = hearthd_factory(image_dir=tmp_path / "images", driver="oci")
+    subprocess.run([BIN / "hearth", "env", "import", "brings:1", rootfs], check=True,
+                   env={**os.environ, "HEARTH_URL": f"unix://{hearthd.socket_path}"})
+    client = hearthd.client()
+    workspace = workspace_factory(on=client, environment="brings:1")
+    names = "find . | sort"
+    assert workspace.exec(names)["stdout"].split() == [".", "./d", "./d/f", "./readme"]
+    listed = client.get(f"{workspace.path}/snapshots")["snapshots"]
+    assert listed[0]["entry_count"] == 3
+    assert client.get(f"{workspace.path}/diff")["changed"] is False
+    workspace.exec("rm -r d")
+    workspace.write("mine", "x")
+    client.post(f"{workspace.path}/snapshots", {"snapshot_name": "mine"})
+    reset(workspace)
+    assert workspace.exec(names)["stdout"].split() == [".", "./d", "./d/f", "./readme"]
+    reset(workspace, snapshot="mine")
+    assert workspace.exec(names)["stdout"].split() == [".", "./mine", "./readme"]
+    assert {entry["path"]: entry["status"] for entry in
+            client.get(f"{workspace.path}/diff")["entries"]} == {
+                "d": "deleted", "d/f": "deleted", "mine": "added"}
