@@ -60,6 +60,8 @@ def test_a_clone_is_whole(cloning):
     workspace = Workspace(cloning, mem_mib=256)
     workspace.write("note", "mine\n")
     assert workspace.exec("cat note; df -m / | awk 'NR==2 {print ($2 > 3500)}'")["stdout"] == "mine\n1\n"
+    clock = workspace.exec("cat /sys/devices/system/clocksource/*/current_clocksource")["stdout"]
+    assert clock.startswith(("tsc", "kvm-clock"))  # not the tick's: it would never rest, and be late
     now = float(workspace.exec("date +%s")["stdout"])
     assert abs(now - workspace.status()["last_activity_at"]) < 60
     assert cloning.post(f"{workspace.path}/stop")["state"] == "stopped"

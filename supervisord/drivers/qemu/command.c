@@ -83,10 +83,11 @@ static void add_machine(const struct qemu_guest *guest, struct arguments *argume
     if (guest->trial)
         arguments_add(arguments, KERNEL_ARGUMENTS " -- --machine --no-disk");
     else if (guest->template_ram_fd >= 0) /* word for word the same for a template and its clones */
-        arguments_add(arguments, KERNEL_ARGUMENTS " tsc_early_khz=%u -- --machine --warm",
+        arguments_add(arguments,
+                      KERNEL_ARGUMENTS " tsc=reliable tsc_early_khz=%u -- --machine --warm",
                       kvm ? 0 : guest->timestamp_khz);
     else if (!kvm && guest->timestamp_khz)
-        arguments_add(arguments, KERNEL_ARGUMENTS " tsc_early_khz=%u -- --machine",
+        arguments_add(arguments, KERNEL_ARGUMENTS " tsc=reliable tsc_early_khz=%u -- --machine",
                       guest->timestamp_khz);
     else
         arguments_add(arguments, KERNEL_ARGUMENTS " -- --machine");
