@@ -41,6 +41,8 @@ def fit_body(name, body):
         body["clear_labels"] = []
     if name == "snapshot_create":
         body["snapshot_name"] = "fits"
+    if name == "workspace_patch_apply":  # It applies again and again.
+        body["patch"] = "--- a/grows\n+++ b/grows\n@@ -0,0 +1 @@\n+fits\n"
     if name == "workspace_file_write":
         body.update(path="fits", mode="0644", text="fits", create_parents=True)
 
@@ -60,7 +62,6 @@ def before_call(context, case, kwargs):
             case.query["wait_ms"] = 0
         if "path" in case.query:
             case.query["path"] = "."
-        case.query.pop("output_path", None)  # No host_roots allow one.
         if name == "workspace_file_read":
             case.query["path"] = "fits"
     if name == "tool_call":  # What a tool takes is its own schema's business.

@@ -335,7 +335,7 @@ CORE = {"vm_run", "workspace_create", "workspace_list", "workspace_update", "wor
         "workspace_file_read", "workspace_file_write", "workspace_patch_apply", "workspace_diff",
         "workspace_export", "workspace_reset", "workspace_delete"}
 # What later versions bring.
-CORE_NOT_YET = {"workspace_patch_apply", "workspace_diff", "workspace_reset"}
+CORE_NOT_YET = {"workspace_diff", "workspace_reset"}
 
 
 def tools(client, **query):

@@ -1,0 +1,285 @@
+"""Patches: what is applied, what is said of what is not, and that nothing was changed then."""
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def shared(client_module):
+    from conftest import Workspace
+    made = Workspace(client_module)
+    yield made
+    made.delete()
+
+
+@pytest.fixture(scope="module")
+def client_module(daemon):
+    with daemon.client() as made:
+        yield made
+
+
+@pytest.fixture
+def workspace(shared):
+    shared.exec("find . -mindepth 1 -delete; printf '1\\n2\\n3\\n4\\n5\\n6\\n7\\n8\\n9\\n' > file; "
+                "mkdir dir; printf 'int main(void)\\n{\\n\\treturn 0;\\n}\\n' > dir/main.c; chmod 755 dir/main.c")
+    return shared
+
+
+def apply(workspace, patch):
+    return workspace.client.request("POST", f"{workspace.path}/patch", {"patch": patch})
+
+
+def applied(workspace, patch):
+    reply = apply(workspace, patch)
+    assert reply.status == 200, reply
+    return reply.json()
+
+
+def snapshot(workspace):
+    return workspace.exec("find . -printf '%p %y %m %l\\n' | sort; find . -type f | sort | xargs -d '\\n' md5sum")["stdout"]
+
+
+def refused(workspace, patch, code, *said, status=None):
+    before = snapshot(workspace)
+    reply = apply(workspace, patch)
+    assert reply.status in ((status,) if status else (404, 409, 413, 422)), reply
+    problem = reply.json()
+    assert problem["code"] == code and problem["field"] == "/patch", problem
+    for text in said:
+        assert text in problem["detail"] + " " + problem["hint"], problem
+    assert snapshot(workspace) == before
+    return problem
+
+
+GIT = """From 1234567 Mon Sep 17 00:00:00 2001
+Subject: Prose before, as git format-patch writes it
+
+--- not a header
+diff --git a/dir/main.c b/dir/main.c
+index 1..2 100755
+--- a/dir/main.c
++++ b/dir/main.c
+@@ -1,4 +1,4 @@ some function
+ int main(void)
+ {
+-\treturn 0;
++\treturn 1;
+ }
+diff --git a/new/file b/new/file
+new file mode 100755
+--- /dev/null
++++ b/new/file
+@@ -0,0 +1,2 @@
++one
++two
+\\ No newline at end of file
+diff --git a/file b/moved file
+similarity index 90%
+rename from file
+rename to moved file
+--- a/file
++++ b/moved file\t
+@@ -8,2 +8,3 @@
+ 8
+ 9
++10
+-- 
+2.39.2
+"""
+
+
+def test_a_git_patch_does_all_that_it_says(workspace):
+    before = workspace.status()["last_activity_at"]
+    result = applied(workspace, GIT)
+    assert result["changed"] and result["patch"] == GIT and result["execution_mode"]
+    assert result["summary"] == {"total": 4, "added": 2, "modified": 1, "deleted": 1}
+    assert {entry["path"]: entry["status"] for entry in result["entries"]} == {
+        "dir/main.c": "modified", "new/file": "added", "file": "deleted", "moved file": "added"}
+    assert workspace.exec("cat new/file; echo; stat -c %a new/file dir/main.c; sed -n 3p dir/main.c; tail -1 'moved file'; "
+                          "ls")["stdout"] == "one\ntwo\n755\n755\n\treturn 1;\n10\ndir\nmoved file\nnew\n"
+    assert workspace.status()["last_activity_at"] > before
+
+
+@pytest.mark.parametrize("old, new", [("a/file", "b/file"), ("file", "file"), ("x/y/file", "x/y/file"),
+                                      ("file.orig", "file"), ("old/file", "new/file"), ("./file", "./file"),
+                                      ("/workspace/file", "/workspace/file"), ("file\t2024-01-01 00:00:00", "file\t2025"),
+                                      ("file 2024-01-01 10:00:00.123 +0000", "file"), ('"f\\151le"', '"f\\151le"')])
+def test_a_plain_patch_finds_its_file(workspace, old, new):
+    applied(workspace, f"--- {old}\n+++ {new}\n@@ -1,2 +1,2 @@\n-1\n+one\n 2\n")
+    assert workspace.exec("head -1 file")["stdout"] == "one\n"
+
+
+def test_offsets_are_taken_and_fuzz_is_not(workspace):
+    hunk = "--- a/file\n+++ b/file\n@@ -{},3 +{},3 @@\n 5\n-6\n+six\n 7\n"
+    applied(workspace, hunk.format(2, 2))
+    assert workspace.exec("sed -n 6p file")["stdout"] == "six\n"
+    refused(workspace, "--- a/file\n+++ b/file\n@@ -1,3 +1,3 @@\n wrong\n-2\n+two\n 3\n", "patch_does_not_apply",
+            "file: hunk 1 (line 3 of the patch)", 'line 1 is "1", "wrong" was expected', "closest place is line 1", "2 of the hunk's 3",
+            status=409)
+
+
+def test_carriage_returns_and_missing_newlines_are_kept(workspace):
+    workspace.exec("printf 'a\\r\\nb\\r\\nc' > crlf")
+    applied(workspace, "--- a/crlf\n+++ b/crlf\n@@ -1,3 +1,3 @@\n a\r\n-b\r\n+B\r\n c\n\\ No newline at end of file\n")
+    assert workspace.exec("od -An -c crlf | tr -d ' \\n'")["stdout"] == r"a\r\nB\r\nc"
+    refused(workspace, "--- a/crlf\n+++ b/crlf\n@@ -1,2 +1,2 @@\n a\n-B\n+x\n", "patch_does_not_apply", "CR LF")
+    refused(workspace, "--- a/crlf\n+++ b/crlf\n@@ -3 +3 @@\n-c\n+d\n", "patch_does_not_apply", "without a newline")
+
+
+def test_modes_symlinks_and_deletions(workspace):
+    workspace.exec("ln -s old link; mkdir -p gone/deep; echo x > gone/deep/f")
+    result = applied(workspace, """diff --git a/dir/main.c b/dir/main.c
+old mode 100755
+new mode 100644
+diff --git a/link b/link
+index 1..2 120000
+--- a/link
++++ b/link
+@@ -1 +1 @@
+-old
+\\ No newline at end of file
++new
+\\ No newline at end of file
+diff --git a/made b/made
+new file mode 120000
+--- /dev/null
++++ b/made
+@@ -0,0 +1 @@
++../anywhere
+\\ No newline at end of file
+diff --git a/gone/deep/f b/gone/deep/f
+deleted file mode 100644
+--- a/gone/deep/f
++++ /dev/null
+@@ -1 +0,0 @@
+-x
+""")
+    assert result["summary"] == {"total": 4, "added": 1, "modified": 2, "deleted": 1}
+    assert workspace.exec("stat -c %a dir/main.c; readlink link made; ls")["stdout"].split() == [
+        "644", "new", "../anywhere", "dir", "file", "link", "made"]
+
+
+REFUSED = {
+    "nothing": ("just prose\n", "patch_malformed", "no change"),
+    "empty": (" ", "patch_malformed", "no change"),
+    "count": ("--- a/file\n+++ b/file\n@@ -1,3 +1,3 @@\n 1\n-2\n+two\n", "patch_malformed", "ends before"),
+    "more": ("--- a/file\n+++ b/file\n@@ -1,1 +1,1 @@\n-1\n+one\n+two\n", "patch_malformed", "more lines"),
+    "head": ("--- a/file\n+++ b/file\n@@ -1 +1\n-1\n+one\n", "patch_malformed", "hunk"),
+    "no names": ("@@ -1 +1 @@\n-1\n+one\n", "patch_malformed", "without --- and +++"),
+    "binary": ("diff --git a/file b/file\nGIT binary patch\nliteral 3\nKcmZ\n", "patch_binary", "line 2"),
+    "binary files": ("Binary files a/x and b/x differ\n", "patch_binary", "line 1"),
+    "parent": ("--- a/../x\n+++ b/../x\n@@ -0,0 +1 @@\n+x\n", "path_outside_workspace", "../x"),
+    "absolute": ("--- /etc/passwd\n+++ /etc/passwd\n@@ -1 +1 @@\n-x\n+y\n", "path_outside_workspace", "/etc/passwd"),
+    "quoted parent": ('--- "a/\\056\\056/x"\n+++ "b/\\056\\056/x"\n@@ -0,0 +1 @@\n+x\n', "path_outside_workspace", ""),
+    "through": ("--- /dev/null\n+++ b/alias/x\n@@ -0,0 +1 @@\n+x\n", "path_outside_workspace", "alias/x"),
+    "absent": ("--- a/absent\n+++ b/absent\n@@ -1 +1 @@\n-x\n+y\n", "file_not_found", "absent"),
+    "present": ("--- /dev/null\n+++ b/file\n@@ -0,0 +1 @@\n+x\n", "already_exists", "file"),
+    "directory": ("--- a/dir\n+++ b/dir\n@@ -1 +1 @@\n-x\n+y\n", "wrong_file_type", "dir"),
+    "left over": ("--- a/file\n+++ /dev/null\n@@ -1 +0,0 @@\n-1\n", "patch_does_not_apply", "more than"),
+    "second hunk": ("--- a/file\n+++ b/file\n@@ -1 +1 @@\n-1\n+one\n@@ -9 +9 @@\n-nine\n+9!\n", "patch_does_not_apply", "hunk 2"),
+    "second file": ("--- a/file\n+++ b/file\n@@ -1 +1 @@\n-1\n+one\n--- a/dir/main.c\n+++ b/dir/main.c\n@@ -1 +1 @@\n-x\n+y\n",
+                    "patch_does_not_apply", "dir/main.c"),
+    "own link": ("diff --git a/l b/l\nnew file mode 120000\n--- /dev/null\n+++ b/l\n@@ -0,0 +1 @@\n+dir\n\\ No newline\n"
+                 "diff --git a/l/x b/l/x\nnew file mode 100644\n--- /dev/null\n+++ b/l/x\n@@ -0,0 +1 @@\n+x\n",
+                 "path_outside_workspace", "l/x"),
+    "file as directory": ("--- /dev/null\n+++ b/file/x\n@@ -0,0 +1 @@\n+x\n", "path_outside_workspace", "file/x"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_refused_is_told_and_changes_nothing(workspace, name):
+    workspace.exec("ln -s dir alias")
+    patch, code, said = REFUSED[name]
+    refused(workspace, patch, code, said)
+
+
+def test_a_full_disk_changes_nothing(workspace):
+    """What is staged does not fit: /workspace's own file system is not filled, a limit stands for it."""
+    big = "".join(f"+{'x' * 1000}\n" for _ in range(6000))
+    applied(workspace, f"--- /dev/null\n+++ b/big\n@@ -0,0 +1,6000 @@\n{big}")
+    assert workspace.exec("stat -c %s big; ls -a / | grep -c hearth-stage")["stdout"].split() == ["6006000", "0"]
+
+
+# OpenAI's format
+
+def v4a(body):
+    return f"*** Begin Patch\n{body}*** End Patch\n"
+
+
+def test_apply_patch_adds_updates_moves_and_deletes(workspace):
+    workspace.write("old name", "a\nb\n")
+    workspace.write("doomed", "x")
+    result = applied(workspace, "Here it is:\n" + v4a("""*** Add File: src/added.py
++def f():
++    return 1
+*** Update File: dir/main.c
+@@ int main(void)
+ {
+-\treturn 0;
++\treturn 2;
+ }
+*** Update File: old name
+*** Move to: new/name
+@@
+ a
+-b
++B
+*** Delete File: doomed
+"""))
+    assert result["summary"] == {"total": 5, "added": 2, "modified": 1, "deleted": 2}
+    assert workspace.exec("cat src/added.py; sed -n 3p dir/main.c; cat new/name; ls")["stdout"] == (
+        "def f():\n    return 1\n\treturn 2;\na\nB\ndir\nfile\nnew\nsrc\n")
+
+
+PYTHON = "class A:\n    def f(self):\n        return 1\n\nclass B:\n    def f(self):\n        return 1\n"
+
+
+@pytest.mark.parametrize("hunk, expected", [
+    ("@@ class B:\n@@     def f(self):\n-        return 1\n+        return 2\n",
+     PYTHON[::-1].replace("1 nruter", "2 nruter", 1)[::-1]),
+    ("@@ class B:\n     def f(self):   \n-        return 1\t\n+        return 2\n",
+     PYTHON[::-1].replace("1 nruter", "2 nruter", 1)[::-1]),
+    ("@@\n-return 1\n+        return 3\n*** End of File\n", PYTHON[::-1].replace("1 nruter", "3 nruter", 1)[::-1]),
+    ("@@\n class A:\n-    def f(self):\n+    def g(self):\n@@\n class B:\n-    def f(self):\n+    def h(self):\n",
+     PYTHON.replace("def f", "def g", 1).replace("def f", "def h", 1)),
+    ("@@ class B:\n+    x = 1\n", PYTHON.replace("class B:\n", "class B:\n    x = 1\n")),
+])
+def test_apply_patch_finds_its_place(workspace, hunk, expected):
+    workspace.write("code.py", PYTHON)
+    applied(workspace, v4a("*** Update File: code.py\n" + hunk))
+    assert workspace.read("code.py")["content"] == expected
+
+
+@pytest.mark.parametrize("body, code, said", [
+    ("*** Update File: file\n@@\n-no such line\n+x\n", "patch_does_not_apply", "file: hunk 1 (line 3"),
+    ("*** Update File: file\n@@ no such anchor\n-1\n+x\n", "patch_does_not_apply", "line 3"),
+    ("*** Update File: absent\n@@\n-1\n+x\n", "file_not_found", "absent"),
+    ("*** Add File: file\n+x\n", "already_exists", "file"),
+    ("*** Delete File: absent\n", "file_not_found", "absent"),
+    ("*** Add File: ../x\n+x\n", "path_outside_workspace", "../x"),
+    ("*** Add File: x\nx\n", "patch_malformed", "line 3"),
+    ("*** Update File: file\n", "patch_malformed", "changes nothing"),
+    ("*** Rename File: file\n", "patch_malformed", "was expected"),
+    ("*** Update File: file\n@@\n-9\n+x\n*** Delete File: absent\n", "file_not_found", "absent"),
+])
+def test_apply_patch_refusals(workspace, body, code, said):
+    refused(workspace, v4a(body), code, said)
+
+
+def test_apply_patch_without_its_end_is_refused(workspace):
+    refused(workspace, "*** Begin Patch\n*** Delete File: file\n", "patch_malformed", "End Patch is missing")
+
+
+def test_a_patch_that_changes_nothing_says_so(workspace):
+    result = applied(workspace, "--- a/file\n+++ b/file\n@@ -1 +1 @@\n-1\n+1\n")
+    assert result["changed"] is False and result["entries"] == []
+
+
+def test_as_a_tool(workspace):
+    reply = workspace.client.request("POST", "/v1/tools/workspace_patch_apply/call", {
+        "workspace_id": workspace.id, "patch": "--- a/file\n+++ b/file\n@@ -1 +1 @@\n-1\n+one\n"})
+    assert reply.json()["summary"]["modified"] == 1
+
+
+def test_a_series_of_patches_in_one_text(workspace):
+    applied(workspace, "--- a/file\n+++ b/file\n@@ -1 +1 @@\n-1\n+one\n\nThen:\n--- a/file\n+++ b/file\n@@ -1 +1 @@\n-one\n+ONE\n")
+    assert workspace.exec("head -1 file")["stdout"] == "ONE\n"
