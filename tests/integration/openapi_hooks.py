@@ -41,6 +41,12 @@ def fit_body(name, body):
         body["clear_labels"] = []
     if name == "snapshot_create":
         body["snapshot_name"] = "fits"
+    if name == "workspace_file_search":
+        body.update(pattern="fits", regex=False, path=".", include=[], exclude=[])
+    if name == "workspace_file_mkdir":
+        body.update(path="directory", parents=True)
+    if name == "workspace_file_move":  # A file may take its own name.
+        body.update(path="fits", to="fits", replace=True)
     if name == "workspace_patch_apply":  # It applies again and again.
         body["patch"] = "--- a/grows\n+++ b/grows\n@@ -0,0 +1 @@\n+fits\n"
     if name == "workspace_file_write":
@@ -64,6 +70,8 @@ def before_call(context, case, kwargs):
             case.query["path"] = "."
         if name == "workspace_file_read":
             case.query["path"] = "fits"
+        if name == "workspace_file_delete":  # Nothing can be deleted twice.
+            case.query["path"] = "absent"
     if name == "tool_call":  # What a tool takes is its own schema's business.
         case.path_parameters["name"], case.body = "vm_list_environments", {}
     if name == "upload_create":

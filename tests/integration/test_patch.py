@@ -82,7 +82,7 @@ rename to moved file
  8
  9
 +10
--- 
+--\x20
 2.39.2
 """
 

@@ -127,6 +127,7 @@ def test_what_is_refused_changes_nothing(workspace, name):
     reply = push(workspace, body)
     assert reply.status == 422 and said in reply.json()["detail"]
     assert reply.json()["code"] == code or code is None
+    assert workspace.exec("find . -type f")["stdout"].split() == ["./mine"]
     with pytest.raises(Problem) as caught:  # And the same by an upload.
         workspace.client.ok("POST", "/v1/uploads", body=body, headers=TAR)
     assert caught.value.reply.status == 422
@@ -148,9 +149,25 @@ def test_wrong_arguments_are_refused(workspace, arguments, code, field):
 def test_a_body_of_another_type_or_destination_is_refused(workspace):
     assert push(workspace, b"x", {"Content-Type": "image/png"}).status == 415
     assert push(workspace, tar_of(("a", "x")), dest="/tmp").json()["code"] == "path_outside_workspace"
-    workspace.exec("ln -s /tmp out")
+    workspace.exec("ln -s /tmp out; touch file")
     assert push(workspace, tar_of(("a", "x")), dest="out").status == 422
+    assert push(workspace, tar_of(("a", "x")), dest="file").json()["code"] == "archive_refused"
     assert workspace.exec("ls /tmp")["stdout"] == ""
+
+
+def test_a_client_that_leaves_puts_nothing_in(workspace):
+    """Its archive has an end, its body has not."""
+    archive = tar_of(("early", "x" * 100000))
+    connection = workspace.client.connect()
+    connection.putrequest("POST", f"{workspace.path}/sync")
+    for name, value in {"Content-Type": "application/x-tar", "Content-Length": len(archive) + 1000000,
+                        "Authorization": f"Bearer {workspace.client.token}"}.items():
+        connection.putheader(name, value)
+    connection.endheaders()
+    connection.send(archive[:50000])
+    connection.close()
+    pushed(workspace, tar_of(("after", "x")))
+    assert workspace.exec("ls")["stdout"] == "after\n"
 
 
 def test_a_large_push_streams(workspace, daemon):
