@@ -15,7 +15,7 @@
 #define FORGET_TIMEOUT_MS 30000
 #define PRUNE_EVERY 64 /* commands between two prunings of a workspace's history */
 
-static const struct exec_variable default_environment[] = {
+const struct exec_variable exec_default_environment[EXEC_DEFAULT_VARIABLES] = {
     {"PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
     {"HOME", "/root"},
     {"USER", "root"},
@@ -23,7 +23,6 @@ static const struct exec_variable default_environment[] = {
     {"TERM", "xterm"},
     {"LANG", "C.UTF-8"},
 };
-#define DEFAULT_COUNT (sizeof default_environment / sizeof *default_environment)
 
 /* A command that is only waited for is written as running once it has run for so long. */
 #define NOTE_AFTER_US (5 * US_PER_MS)
@@ -327,7 +326,7 @@ struct start_buffers {
 static int fill_start(Hearth__Agent__V1__ExecStartRequest *request, struct exec *exec,
                       const struct exec_spec *spec, struct start_buffers *buffers)
 {
-    size_t most = spec->environment_count + DEFAULT_COUNT, count = 0;
+    size_t most = spec->environment_count + EXEC_DEFAULT_VARIABLES, count = 0;
     buffers->variables = calloc(most, sizeof *buffers->variables);
     buffers->variable_list = calloc(most, sizeof(void *));
     buffers->argv = calloc(spec->argv_count + 3, sizeof(char *));
@@ -335,8 +334,8 @@ static int fill_start(Hearth__Agent__V1__ExecStartRequest *request, struct exec 
         return HEARTH_ENOMEMORY;
     for (size_t i = 0; i < most; i++) {
         const struct exec_variable *variable =
-            i < DEFAULT_COUNT ? &default_environment[i] : &spec->environment[i - DEFAULT_COUNT];
-        if (i < DEFAULT_COUNT && overridden(variable->name, spec))
+            i < EXEC_DEFAULT_VARIABLES ? &exec_default_environment[i] : &spec->environment[i - EXEC_DEFAULT_VARIABLES];
+        if (i < EXEC_DEFAULT_VARIABLES && overridden(variable->name, spec))
             continue;
         Hearth__Agent__V1__EnvironmentVariable *out = &buffers->variables[count];
         hearth__agent__v1__environment_variable__init(out);

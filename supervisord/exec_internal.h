@@ -61,6 +61,9 @@ struct exec_wait {
 /* exec.c */
 /* Writes its row, unless that is under way or done; exec_wait_noted follows. */
 void exec_note(struct exec *exec);
+/* What every command's environment begins with. */
+#define EXEC_DEFAULT_VARIABLES 6
+extern const struct exec_variable exec_default_environment[EXEC_DEFAULT_VARIABLES];
 struct exec *exec_find(struct workspace *workspace, const char *exec_id);
 /* Takes in what the agent says of an ended exec: records it, answers its waits. */
 void exec_finish(struct exec *exec, const Hearth__Agent__V1__ExecState *state);

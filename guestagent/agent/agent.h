@@ -22,6 +22,11 @@ struct scan_memory;
 #define AGENT_FINISHED_MAX 1024              /* the oldest finished give way */
 #define AGENT_RING_MEMORY ((size_t)64 << 20) /* of finished execs together */
 
+#define AGENT_SHELLS_MAX 64
+#define AGENT_SHELLS_FINISHED_MAX 16            /* the oldest give way */
+#define AGENT_SHELL_SIZE_MAX 1000               /* columns or rows */
+#define AGENT_SHELL_INPUT_MAX ((size_t)1 << 20) /* that waits to be read, of one */
+
 struct agent_options {
     const char *workspace; /* "/workspace" */
     int listen_fd;         /* -1: none */
@@ -62,6 +67,11 @@ struct agent {
     struct list running, finished; // exec::link; finished oldest first
     unsigned running_count, finished_count;
     size_t finished_memory;
+    struct {
+        struct map by_id;
+        struct list running, finished; // shell::link; finished oldest first
+        unsigned running_count, finished_count;
+    } shells;
     struct scan_memory *scan_memory; /* tree_scan.c's; NULL before the first scan */
 };
 
@@ -113,6 +123,28 @@ void exec_reap(struct agent *agent);
 void exec_free_all(struct agent *agent);
 /* To the process group of each that runs. */
 void exec_signal_all(struct agent *agent, int signal);
+
+/* shell.c, shell_answer.c */
+void shell_begin(struct agent *agent);
+void shell_free_all(struct agent *agent); /* forgets them; what runs goes on */
+void shell_handle_open(struct agent *agent, struct link_call *call,
+                       const Hearth__Agent__V1__ShellOpenRequest *request);
+void shell_handle_read(struct agent *agent, struct link_call *call,
+                       const Hearth__Agent__V1__ShellReadRequest *request);
+void shell_handle_input(struct agent *agent, struct link_call *call,
+                        const Hearth__Agent__V1__ShellInputRequest *request);
+void shell_handle_signal(struct agent *agent, struct link_call *call,
+                         const Hearth__Agent__V1__ShellSignalRequest *request);
+void shell_handle_resize(struct agent *agent, struct link_call *call,
+                         const Hearth__Agent__V1__ShellResizeRequest *request);
+void shell_handle_close(struct agent *agent, struct link_call *call,
+                        const Hearth__Agent__V1__ShellCloseRequest *request);
+void shell_handle_list(struct agent *agent, struct link_call *call);
+void shell_call_gone(struct agent *agent, struct link_call *call);
+/* A child that is no exec's has ended. */
+void shell_child_ended(struct agent *agent, pid_t pid, int status);
+/* All of them: HUP to their groups, or with SIGKILL the end of their sessions. */
+void shell_hang_up_all(struct agent *agent, int signal);
 
 /* files.c, tree.c: streaming handlers take part in the call by link_call_accept. */
 void file_handle_stat(struct agent *agent, struct link_call *call,

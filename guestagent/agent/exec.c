@@ -228,8 +228,12 @@ void exec_reap(struct agent *agent)
         if (exec && (exec->timed_out || exec->cancelled))
             signal_group(exec, SIGKILL);
         int status;
-        if (waitpid(ended.si_pid, &status, WNOHANG) == ended.si_pid && exec)
+        if (waitpid(ended.si_pid, &status, WNOHANG) != ended.si_pid)
+            continue;
+        if (exec)
             exec_exited(exec, status);
+        else
+            shell_child_ended(agent, ended.si_pid, status);
     }
 }
 
@@ -319,7 +323,12 @@ static void limit_files(const struct exec *exec)
 static void launch(struct exec *exec, const Hearth__Agent__V1__ExecStartRequest *request)
 {
     struct command_pipes pipes;
-    int error = spawn_command(request, &exec->pid, &pipes, exec->problem, sizeof exec->problem,
+    struct command command = {.arguments = request->argv,
+                              .argument_count = request->n_argv,
+                              .cwd = request->cwd,
+                              .variables = request->environment,
+                              .variable_count = request->n_environment};
+    int error = spawn_command(&command, &exec->pid, &pipes, exec->problem, sizeof exec->problem,
                               &exec->exit_code);
     if (error) {
         exec->exited = true;

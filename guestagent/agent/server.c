@@ -114,6 +114,7 @@ static void call_gone(struct agent *agent, struct link_call *call)
             awaited_take(awaited);
     }
     exec_call_gone(agent, call);
+    shell_call_gone(agent, call);
 }
 
 /* The agent's own calls. */
@@ -125,8 +126,8 @@ static void handle_hello(struct agent *agent, struct link_call *call,
         (const Hearth__Agent__V1__HelloRequest *)message;
     Hearth__Agent__V1__HelloReply reply = HEARTH__AGENT__V1__HELLO_REPLY__INIT;
     static char version[] = HEARTH_VERSION, exec[] = "exec", files[] = "files", tree[] = "tree",
-                scan[] = "scan";
-    char *features[] = {exec, files, tree, scan};
+                scan[] = "scan", shells[] = "shells";
+    char *features[] = {exec, files, tree, scan, shells};
     reply.protocol = request->protocol && request->protocol < AGENT_PROTOCOL ? request->protocol
                                                                              : AGENT_PROTOCOL;
     reply.agent_version = version;
@@ -159,6 +160,13 @@ static void handle_list_execs(struct agent *agent, struct link_call *call,
     exec_handle_list(agent, call);
 }
 
+static void handle_list_shells(struct agent *agent, struct link_call *call,
+                               const ProtobufCMessage *message)
+{
+    (void)message;
+    shell_handle_list(agent, call);
+}
+
 #define HANDLER(name, function, type)                                                              \
     static void name(struct agent *agent, struct link_call *call, const ProtobufCMessage *message) \
     {                                                                                              \
@@ -170,6 +178,12 @@ HANDLER(handle_exec_read, exec_handle_read, Hearth__Agent__V1__ExecReadRequest)
 HANDLER(handle_exec_input, exec_handle_input, Hearth__Agent__V1__ExecInputRequest)
 HANDLER(handle_exec_cancel, exec_handle_cancel, Hearth__Agent__V1__ExecCancelRequest)
 HANDLER(handle_exec_forget, exec_handle_forget, Hearth__Agent__V1__ExecForgetRequest)
+HANDLER(handle_shell_open, shell_handle_open, Hearth__Agent__V1__ShellOpenRequest)
+HANDLER(handle_shell_read, shell_handle_read, Hearth__Agent__V1__ShellReadRequest)
+HANDLER(handle_shell_input, shell_handle_input, Hearth__Agent__V1__ShellInputRequest)
+HANDLER(handle_shell_signal, shell_handle_signal, Hearth__Agent__V1__ShellSignalRequest)
+HANDLER(handle_shell_resize, shell_handle_resize, Hearth__Agent__V1__ShellResizeRequest)
+HANDLER(handle_shell_close, shell_handle_close, Hearth__Agent__V1__ShellCloseRequest)
 HANDLER(handle_file_stat, file_handle_stat, Hearth__Agent__V1__FileStatRequest)
 HANDLER(handle_file_list, file_handle_list, Hearth__Agent__V1__FileListRequest)
 HANDLER(handle_directory_make, directory_handle_make, Hearth__Agent__V1__DirectoryMakeRequest)
@@ -213,6 +227,19 @@ static const struct method methods[] = {
     {"ExecList", &hearth__agent__v1__empty__descriptor, handle_list_execs, NULL, NULL},
     {"ExecForget", &hearth__agent__v1__exec_forget_request__descriptor, handle_exec_forget, NULL,
      NULL},
+    {"ShellOpen", &hearth__agent__v1__shell_open_request__descriptor, handle_shell_open, NULL,
+     NULL},
+    {"ShellRead", &hearth__agent__v1__shell_read_request__descriptor, handle_shell_read, NULL,
+     NULL},
+    {"ShellInput", &hearth__agent__v1__shell_input_request__descriptor, handle_shell_input, NULL,
+     NULL},
+    {"ShellSignal", &hearth__agent__v1__shell_signal_request__descriptor, handle_shell_signal, NULL,
+     NULL},
+    {"ShellResize", &hearth__agent__v1__shell_resize_request__descriptor, handle_shell_resize, NULL,
+     NULL},
+    {"ShellClose", &hearth__agent__v1__shell_close_request__descriptor, handle_shell_close, NULL,
+     NULL},
+    {"ShellList", &hearth__agent__v1__empty__descriptor, handle_list_shells, NULL, NULL},
     {"FileStat", &hearth__agent__v1__file_stat_request__descriptor, handle_file_stat, NULL, NULL},
     {"FileList", &hearth__agent__v1__file_list_request__descriptor, handle_file_list, NULL, NULL},
     {"FileRead", &hearth__agent__v1__file_read_request__descriptor, NULL, NULL, stream_file_read},
@@ -393,6 +420,7 @@ int agent_begin(struct agent *agent)
     list_init(&agent->awaited);
     list_init(&agent->running);
     list_init(&agent->finished);
+    shell_begin(agent);
     agent->jobs = jobs_new(agent);
     return agent->jobs ? 0 : -ENOMEM;
 }
@@ -401,9 +429,10 @@ void agent_end(struct agent *agent)
 {
     while (!list_empty(&agent->links))
         drop_stream(container_of(agent->links.next, struct stream, entry));
+    shell_free_all(agent);
+    exec_free_all(agent);
     jobs_free(agent->jobs);
     stop_free(agent);
-    exec_free_all(agent);
 }
 
 static int listen_and_dispatch(struct agent *agent)

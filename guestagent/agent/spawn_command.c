@@ -51,14 +51,14 @@ static int look_up(const char *name, char *const *environment, const char *cwd, 
     return result;
 }
 
-static char **make_environment(const Hearth__Agent__V1__ExecStartRequest *request)
+static char **make_environment(const struct command *command)
 {
     size_t count =
-        request->n_environment < ENVIRONMENT_MAX ? request->n_environment : ENVIRONMENT_MAX;
+        command->variable_count < ENVIRONMENT_MAX ? command->variable_count : ENVIRONMENT_MAX;
     char **environment = calloc(count + 1, sizeof *environment);
     for (size_t i = 0; environment && i < count; i++)
-        if (asprintf(&environment[i], "%s=%s", request->environment[i]->name,
-                     request->environment[i]->value) < 0)
+        if (asprintf(&environment[i], "%s=%s", command->variables[i]->name,
+                     command->variables[i]->value) < 0)
             environment[i] = NULL;
     return environment;
 }
@@ -93,16 +93,31 @@ static void find_ignored(sigset_t *ret_ignored)
     *ret_ignored = ignored;
 }
 
-static int start(const Hearth__Agent__V1__ExecStartRequest *request, const char *program,
-                 const char *cwd, char **environment, const int child[3], pid_t *ret_pid)
+/* Where its three come from: pipes, or a terminal, which becomes its own as the leader of a session
+ * without one opens it. */
+struct ends {
+    const int *child; /* three descriptors, or NULL */
+    const char *terminal;
+};
+
+static void add_ends(posix_spawn_file_actions_t *actions, const struct ends *ends)
+{
+    if (ends->terminal)
+        posix_spawn_file_actions_addopen(actions, 0, ends->terminal, O_RDWR, 0);
+    for (int i = ends->terminal ? 1 : 0; i < 3; i++)
+        posix_spawn_file_actions_adddup2(actions, ends->terminal ? 0 : ends->child[i], i);
+}
+
+static int start(const struct command *command, const char *program, const char *cwd,
+                 char **environment, const struct ends *ends, pid_t *ret_pid)
 {
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
     sigset_t none, ignored;
-    char **argv = calloc(request->n_argv + 1, sizeof *argv);
+    char **argv = calloc(command->argument_count + 1, sizeof *argv);
     if (!argv)
         return -ENOMEM;
-    memcpy(argv, request->argv, request->n_argv * sizeof *argv);
+    memcpy(argv, command->arguments, command->argument_count * sizeof *argv);
     sigemptyset(&none);
     find_ignored(&ignored);
     posix_spawn_file_actions_init(&actions);
@@ -111,8 +126,7 @@ static int start(const Hearth__Agent__V1__ExecStartRequest *request, const char 
     posix_spawnattr_setsigdefault(&attributes, &ignored);
     posix_spawnattr_setflags(&attributes,
                              POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-    for (int i = 0; i < 3; i++)
-        posix_spawn_file_actions_adddup2(&actions, child[i], i);
+    add_ends(&actions, ends);
     posix_spawn_file_actions_addchdir_np(&actions, cwd);
     int error = posix_spawn(ret_pid, program, &actions, &attributes, argv, environment);
     posix_spawnattr_destroy(&attributes);
@@ -121,9 +135,8 @@ static int start(const Hearth__Agent__V1__ExecStartRequest *request, const char 
     return -error;
 }
 
-static int with_pipes(const Hearth__Agent__V1__ExecStartRequest *request, const char *program,
-                      const char *cwd, char **environment, pid_t *ret_pid,
-                      struct command_pipes *ret_pipes)
+static int with_pipes(const struct command *command, const char *program, const char *cwd,
+                      char **environment, pid_t *ret_pid, struct command_pipes *ret_pipes)
 {
     int in[2] = {-1, -1}, out[2] = {-1, -1}, err[2] = {-1, -1};
     int error = pipe2(in, O_CLOEXEC) < 0 || pipe2(out, O_CLOEXEC) < 0 || pipe2(err, O_CLOEXEC) < 0
@@ -131,7 +144,8 @@ static int with_pipes(const Hearth__Agent__V1__ExecStartRequest *request, const 
                     : 0;
     if (!error) {
         const int child[3] = {in[0], out[1], err[1]};
-        error = start(request, program, cwd, environment, child, ret_pid);
+        const struct ends ends = {.child = child};
+        error = start(command, program, cwd, environment, &ends, ret_pid);
     }
     int theirs[] = {in[0], out[1], err[1]}, ours[] = {in[1], out[0], err[0]};
     for (int i = 0; i < 3; i++) {
@@ -146,29 +160,45 @@ static int with_pipes(const Hearth__Agent__V1__ExecStartRequest *request, const 
     return error;
 }
 
-int spawn_command(const Hearth__Agent__V1__ExecStartRequest *request, pid_t *ret_pid,
-                  struct command_pipes *ret_pipes, char *problem, size_t problem_size,
-                  int *ret_exit_code)
+/* pipes, or with a terminal NULL. */
+static int spawn(const struct command *command, const char *terminal, pid_t *ret_pid,
+                 struct command_pipes *ret_pipes, char *problem, size_t problem_size,
+                 int *ret_exit_code)
 {
-    const char *cwd = *request->cwd ? request->cwd : "/";
+    const char *cwd = *command->cwd ? command->cwd : "/";
     char program[4096];
-    char **environment = make_environment(request);
+    char **environment = make_environment(command);
     int error = environment ? check_cwd(cwd) : -ENOMEM;
     if (error) {
         snprintf(problem, problem_size, "cannot change to the directory %.80s: %s", cwd,
                  strerror(-error));
         *ret_exit_code = EXIT_CANNOT_EXECUTE;
-    } else {
-        error = look_up(request->argv[0], environment, cwd, program);
-        if (!error)
-            error = with_pipes(request, program, cwd, environment, ret_pid, ret_pipes);
-        if (error) {
-            snprintf(problem, problem_size, "cannot run %.80s: %s", request->argv[0],
-                     strerror(-error));
-            *ret_exit_code =
-                error == -ENOENT || error == -ENOTDIR ? EXIT_NOT_FOUND : EXIT_CANNOT_EXECUTE;
-        }
+        free_environment(environment);
+        return error == -ENOENT ? -ENOTDIR : error;
+    }
+    const struct ends ends = {.terminal = terminal};
+    error = look_up(command->arguments[0], environment, cwd, program);
+    if (!error)
+        error = terminal ? start(command, program, cwd, environment, &ends, ret_pid)
+                         : with_pipes(command, program, cwd, environment, ret_pid, ret_pipes);
+    if (error) {
+        snprintf(problem, problem_size, "cannot run %.80s: %s", command->arguments[0],
+                 strerror(-error));
+        *ret_exit_code =
+            error == -ENOENT || error == -ENOTDIR ? EXIT_NOT_FOUND : EXIT_CANNOT_EXECUTE;
     }
     free_environment(environment);
     return error;
+}
+
+int spawn_command(const struct command *command, pid_t *ret_pid, struct command_pipes *ret_pipes,
+                  char *problem, size_t problem_size, int *ret_exit_code)
+{
+    return spawn(command, NULL, ret_pid, ret_pipes, problem, problem_size, ret_exit_code);
+}
+
+int spawn_on_terminal(const struct command *command, const char *terminal, pid_t *ret_pid,
+                      char *problem, size_t problem_size, int *ret_exit_code)
+{
+    return spawn(command, terminal, ret_pid, NULL, problem, problem_size, ret_exit_code);
 }

@@ -11,9 +11,20 @@ struct command_pipes {
     int input, output, errors;
 };
 
-/* Starts argv in a session and process group of its own, default signals, nothing open but its
+/* What to start; all borrowed. */
+struct command {
+    char *const *arguments; /* the first is looked up in the PATH of variables */
+    size_t argument_count;  /* at least 1 */
+    const char *cwd;        /* absolute; "" is / */
+    Hearth__Agent__V1__EnvironmentVariable *const *variables; /* the whole environment */
+    size_t variable_count;
+};
+
+/* Starts command in a session and process group of its own, default signals, nothing open but its
  * three pipes. 0, or a negative errno with a sentence in problem and the exit code a shell would
  * tell (126, 127). */
-int spawn_command(const Hearth__Agent__V1__ExecStartRequest *request, pid_t *ret_pid,
-                  struct command_pipes *ret_pipes, char *problem, size_t problem_size,
-                  int *ret_exit_code);
+int spawn_command(const struct command *command, pid_t *ret_pid, struct command_pipes *ret_pipes,
+                  char *problem, size_t problem_size, int *ret_exit_code);
+/* The same with the terminal of this path as its own, for all three. */
+int spawn_on_terminal(const struct command *command, const char *terminal, pid_t *ret_pid,
+                      char *problem, size_t problem_size, int *ret_exit_code);

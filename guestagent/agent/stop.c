@@ -51,6 +51,8 @@ static void not_waited_for(evutil_socket_t fd, short what, void *arg)
 /* As the first process of its guest it means every other one, whatever group it has moved to. */
 static void signal_all(struct agent *agent, int signal)
 {
+    if (signal != SIGCONT)
+        shell_hang_up_all(agent, signal);
     if (getpid() == 1)
         kill(-1, signal);
     else
