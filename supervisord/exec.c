@@ -333,8 +333,9 @@ static int fill_start(Hearth__Agent__V1__ExecStartRequest *request, struct exec 
     if (!buffers->variables || !buffers->variable_list || !buffers->argv)
         return HEARTH_ENOMEMORY;
     for (size_t i = 0; i < most; i++) {
-        const struct exec_variable *variable =
-            i < EXEC_DEFAULT_VARIABLES ? &exec_default_environment[i] : &spec->environment[i - EXEC_DEFAULT_VARIABLES];
+        const struct exec_variable *variable = i < EXEC_DEFAULT_VARIABLES
+                                                   ? &exec_default_environment[i]
+                                                   : &spec->environment[i - EXEC_DEFAULT_VARIABLES];
         if (i < EXEC_DEFAULT_VARIABLES && overridden(variable->name, spec))
             continue;
         Hearth__Agent__V1__EnvironmentVariable *out = &buffers->variables[count];

@@ -6,6 +6,8 @@
 
 #include "supervisord/workspace.h"
 
+#define SHELL_COLS_MIN 10
+#define SHELL_ROWS_MIN 2
 #define SHELL_COLS_MAX 500
 #define SHELL_ROWS_MAX 200
 #define SHELL_INPUT_MAX ((size_t)256 << 10)

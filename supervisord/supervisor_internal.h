@@ -135,6 +135,7 @@ struct workspace {
     struct map execs;       // struct exec, by ID: those that run or are not yet recorded
     struct list transfers;  // file_transfer::link
     struct list disk_jobs;  // disk_job::link
+    struct list shells;     // known_shell::link
     struct list snapshots;  // snapshot::link: the baseline, then the newest first
     struct list tree_works; // tree_work::link: the first is under way
     struct known *known;    /* what the last scan of its tree saw; NULL: not at hand */
@@ -306,6 +307,11 @@ void exec_abandon_all(struct workspace *workspace, enum hearth_error error, cons
 
 /* disk.c: ends what reads the workspace's disk; its callers are told that it is gone. */
 void disk_abort_all(struct workspace *workspace);
+
+/* shell_known.c */
+void shells_forget(struct workspace *workspace);
+/* The guest has ended, and every shell with it. */
+void shells_guest_ended(struct workspace *workspace);
 
 /* files.c */
 /* What the agent's status means for a file; field is "/path". */

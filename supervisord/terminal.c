@@ -1,6 +1,7 @@
 #include "supervisord/terminal.h"
 
 #include "base/failure.h"
+#include "base/text.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -143,6 +144,23 @@ static int append_screen(struct rendering *rendering)
     return error;
 }
 
+/* What comes in as well-formed text, without the characters that are controls in two bytes: they
+ * are not what terminals of today know, and libvterm takes their width for a negative number. */
+static int clean(struct buf *out, const char *data, size_t length)
+{
+    auto_buf struct buf text = {0};
+    int error = utf8_repair(&text, data, length);
+    for (size_t i = 0; i < text.length && !error; i++) {
+        bool control =
+            (unsigned char)text.data[i] == 0xc2 && (unsigned char)text.data[i + 1] < 0xa0;
+        if (control)
+            i++;
+        else
+            error = buf_char(out, text.data[i]);
+    }
+    return error;
+}
+
 static void feed(struct rendering *rendering, const char *data, size_t length)
 {
     int64_t until = cpu_ms() + CPU_MAX_MS;
@@ -156,18 +174,22 @@ static void feed(struct rendering *rendering, const char *data, size_t length)
     }
 }
 
-static int bounded(unsigned value, int most)
+static int bounded(unsigned value, int least, int most)
 {
-    return value < 1 ? 1 : value > (unsigned)most ? most : (int)value;
+    return value < (unsigned)least ? least : value > (unsigned)most ? most : (int)value;
 }
 
 int terminal_render(struct buf *out, const char *data, size_t length, unsigned cols, unsigned rows)
 {
     static const VTermScreenCallbacks callbacks = {.sb_pushline = on_scrolled};
-    struct rendering rendering = {.cols = bounded(cols, TERMINAL_COLS_MAX),
-                                  .rows = bounded(rows, TERMINAL_ROWS_MAX),
+    struct rendering rendering = {.cols = bounded(cols, TERMINAL_COLS_MIN, TERMINAL_COLS_MAX),
+                                  .rows = bounded(rows, TERMINAL_ROWS_MIN, TERMINAL_ROWS_MAX),
                                   .out = out,
                                   .begin = out->length};
+    auto_buf struct buf text = {0};
+    int error = clean(&text, data, length);
+    if (error)
+        return error;
     rendering.terminal = vterm_new(rendering.rows, rendering.cols);
     if (!rendering.terminal)
         return HEARTH_ENOMEMORY;
@@ -176,7 +198,7 @@ int terminal_render(struct buf *out, const char *data, size_t length, unsigned c
     vterm_screen_set_callbacks(rendering.screen, &callbacks, &rendering);
     vterm_screen_enable_altscreen(rendering.screen, 1);
     vterm_screen_reset(rendering.screen, 1);
-    feed(&rendering, data, length);
+    feed(&rendering, text.data, text.length);
     if (!rendering.error)
         rendering.error = append_screen(&rendering);
     vterm_free(rendering.terminal);

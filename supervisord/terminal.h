@@ -1,11 +1,13 @@
 /* What a person would see of a terminal's output: its bytes taken by a terminal's screen logic
  * (libvterm), and the text of what has scrolled away and of the screen at the end. Cursor moves,
- * erasing, backspace, wide and combining characters, the alternate screen: all as on a screen. Pure,
- * any thread; takes its time. */
+ * erasing, backspace, wide and combining characters, the alternate screen: all as on a screen.
+ * Pure, any thread; takes its time. */
 #pragma once
 
 #include "base/buf.h"
 
+#define TERMINAL_COLS_MIN 10 /* narrower ones are not safe with libvterm and wide characters */
+#define TERMINAL_ROWS_MIN 2
 #define TERMINAL_COLS_MAX 500
 #define TERMINAL_ROWS_MAX 200
 #define TERMINAL_TEXT_MAX ((size_t)4 << 20)

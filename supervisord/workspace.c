@@ -149,6 +149,7 @@ struct workspace *workspace_new(struct supervisor *supervisor, struct tenant *te
     list_init(&workspace->link);
     list_init(&workspace->dirty_link);
     list_init(&workspace->transfers);
+    list_init(&workspace->shells);
     list_init(&workspace->snapshots);
     list_init(&workspace->tree_works);
     list_init(&workspace->known_link);
@@ -178,6 +179,7 @@ void workspace_free(struct workspace *workspace)
         workspace->sandbox->workspace = NULL;
     tree_work_detach_all(workspace);
     snapshots_free(workspace);
+    shells_forget(workspace);
     labels_free(workspace->labels, workspace->label_count);
     map_free(&workspace->execs);
     char *owned[] = {

@@ -269,6 +269,7 @@ static void stopped(void *arg, int error, const struct hearth_failure *failure)
     /* Those whose end the guest has not told. */
     exec_abandon_all(life->workspace, HEARTH_ECONFLICT, "workspace_stopped",
                      "the workspace was stopped");
+    shells_guest_ended(life->workspace);
     steps_next(life->steps);
 }
 
@@ -440,6 +441,7 @@ void workspace_guest_died(struct guest *guest, const char *detail)
         return;
     }
     exec_abandon_all(workspace, HEARTH_ECONFLICT, "guest_died", "the guest ended by itself");
+    shells_guest_ended(workspace);
     files_abort_all(workspace);
     if (workspace->steps || !workspace_move(workspace, WORKSPACE_EVENT_GUEST_DIED))
         return;

@@ -70,6 +70,7 @@ struct agent {
     struct {
         struct map by_id;
         struct list running, finished; // shell::link; finished oldest first
+        struct list killings;          // killing::link, while they wait
         unsigned running_count, finished_count;
     } shells;
     struct scan_memory *scan_memory; /* tree_scan.c's; NULL before the first scan */

@@ -74,7 +74,6 @@ static void shell_free(struct shell *shell)
     shell_drop_waiters(shell, NULL);
     close_master(shell);
     shell_free_event(&shell->drainer);
-    shell_free_event(&shell->killer);
     if (shell->running)
         agent->shells.running_count--;
     else
@@ -92,7 +91,6 @@ static void finish(struct shell *shell)
     struct agent *agent = shell->agent;
     close_master(shell);
     shell_free_event(&shell->drainer);
-    shell_free_event(&shell->killer);
     shell->running = false;
     shell->ended_wall_us = clock_wall_us();
     agent->shells.running_count--;
@@ -159,7 +157,7 @@ void shell_child_ended(struct agent *agent, pid_t pid, int status)
         shell->pid = 0;
         shell->signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
         shell->exit_code = WIFSIGNALED(status) ? 128 + shell->signal : WEXITSTATUS(status);
-        if (!take_output(shell)) {
+        if (shell->master < 0 || !take_output(shell)) {
             finish(shell);
             return;
         }
@@ -200,7 +198,7 @@ static void on_room(evutil_socket_t fd, short what, void *arg)
 
 static bool runs_or_refuse(const struct shell *shell, struct link_call *call)
 {
-    if (shell->running && !shell->exited)
+    if (shell->running && !shell->exited && shell->master >= 0)
         return true;
     call_refuse(call, LINK_STATUS_FAILED_PRECONDITION, "the shell has ended");
     return false;
@@ -288,47 +286,75 @@ void shell_handle_resize(struct agent *agent, struct link_call *call,
     shell_reply_state(shell, call);
 }
 
-/* Closing: HUP, and after a while KILL to all that is left of its session. */
+/* Closing: HUP, and after a while KILL to all that is left of its session, whether the shell itself
+ * has ended by then or not. */
 
 struct killing {
     struct job job;
+    struct agent *agent;
+    struct list link; // agent::shells.killings
+    struct event *timer;
     pid_t session;
+    uint64_t began; /* ticks since boot */
 };
 
 static void kill_run(struct job *job)
 {
-    pty_kill_session(container_of(job, struct killing, job)->session);
+    const struct killing *killing = container_of(job, struct killing, job);
+    pty_kill_session(killing->session, killing->began);
+}
+
+static void killing_free(struct killing *killing)
+{
+    list_remove(&killing->link);
+    shell_free_event(&killing->timer);
+    free(killing);
 }
 
 static void kill_done(struct job *job)
 {
-    free(container_of(job, struct killing, job));
+    killing_free(container_of(job, struct killing, job));
 }
 
-static void kill_session(evutil_socket_t fd, short what, void *arg)
+static void kill_now(evutil_socket_t fd, short what, void *arg)
 {
-    struct shell *shell = arg;
-    struct killing *killing = shell->session > 1 ? calloc(1, sizeof *killing) : NULL;
+    struct killing *killing = arg;
     (void)fd;
     (void)what;
-    signal_foreground(shell, SIGKILL);
-    if (shell->pid > 1)
-        kill(-shell->pid, SIGKILL);
-    if (!killing)
-        return;
-    *killing =
-        (struct killing){.job = {.run = kill_run, .done = kill_done}, .session = shell->session};
-    jobs_submit(shell->agent->jobs, &killing->job);
+    killing->job = (struct job){.run = kill_run, .done = kill_done};
+    list_remove(&killing->link); /* the job's from here on */
+    jobs_submit(killing->agent->jobs, &killing->job);
 }
 
+static void kill_later(struct shell *shell, uint32_t ms)
+{
+    struct killing *killing = shell->session > 1 ? calloc(1, sizeof *killing) : NULL;
+    if (!killing)
+        return;
+    killing->agent = shell->agent;
+    killing->session = shell->session;
+    killing->began = pty_ticks();
+    list_init(&killing->link);
+    list_append(&shell->agent->shells.killings, &killing->link);
+    killing->timer = shell_timer(shell, ms * US_PER_MS, kill_now, killing);
+    if (!killing->timer)
+        kill_now(-1, 0, killing);
+}
+
+/* As when a terminal's window is closed: who reads from it next gets an error, so that none waits
+ * on for a key that will never come. */
 static void hang_up(struct shell *shell)
 {
-    signal_foreground(shell, SIGHUP);
-    signal_foreground(shell, SIGCONT);
+    pid_t group = shell->master >= 0 ? pty_foreground(shell->master) : 0;
+    if (group && group != shell->pid) {
+        kill(-group, SIGHUP);
+        kill(-group, SIGCONT);
+    }
     if (shell->pid > 1) {
         kill(-shell->pid, SIGHUP);
         kill(-shell->pid, SIGCONT);
     }
+    close_master(shell);
 }
 
 void shell_hang_up_all(struct agent *agent, int signal)
@@ -337,7 +363,7 @@ void shell_hang_up_all(struct agent *agent, int signal)
     {
         struct shell *shell = container_of(cursor, struct shell, link);
         if (signal == SIGKILL)
-            kill_session(-1, 0, shell);
+            kill_later(shell, 0);
         else
             hang_up(shell);
     }
@@ -359,8 +385,7 @@ void shell_handle_close(struct agent *agent, struct link_call *call,
         return; /* another has asked before */
     shell->closing = true;
     hang_up(shell);
-    uint32_t grace_ms = request->kill_grace_ms ? request->kill_grace_ms : GRACE_MS;
-    shell->killer = shell_timer(shell, grace_ms * US_PER_MS, kill_session, shell);
+    kill_later(shell, request->kill_grace_ms ? request->kill_grace_ms : GRACE_MS);
 }
 
 /* Opening. */
@@ -495,6 +520,7 @@ void shell_begin(struct agent *agent)
 {
     list_init(&agent->shells.running);
     list_init(&agent->shells.finished);
+    list_init(&agent->shells.killings);
 }
 
 void shell_free_all(struct agent *agent)
@@ -503,5 +529,7 @@ void shell_free_all(struct agent *agent)
         shell_free(container_of(agent->shells.running.next, struct shell, link));
     while (!list_empty(&agent->shells.finished))
         shell_free(container_of(agent->shells.finished.next, struct shell, link));
+    while (!list_empty(&agent->shells.killings))
+        killing_free(container_of(agent->shells.killings.next, struct killing, link));
     map_free(&agent->shells.by_id);
 }

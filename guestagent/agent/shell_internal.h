@@ -27,7 +27,7 @@ struct shell {
     char *pending; /* input that the terminal has not taken yet */
     size_t pending_length, pending_at;
     struct text_ring text;
-    struct event *drainer, *killer;
+    struct event *drainer;
 };
 
 /* shell.c */

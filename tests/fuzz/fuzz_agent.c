@@ -55,12 +55,11 @@ void configure_handle(struct agent *agent, struct link_call *call,
 }
 
 /* A command that says "output" and reads what its pipe holds; or cannot be started. */
-int spawn_command(const Hearth__Agent__V1__ExecStartRequest *request, pid_t *ret_pid,
-                  struct command_pipes *ret_pipes, char *problem, size_t problem_size,
-                  int *ret_exit_code)
+int spawn_command(const struct command *command, pid_t *ret_pid, struct command_pipes *ret_pipes,
+                  char *problem, size_t problem_size, int *ret_exit_code)
 {
     int in[2], out[2], err[2];
-    if (request->argv[0][0] == '!' || pipe2(in, O_CLOEXEC | O_NONBLOCK))
+    if (command->arguments[0][0] == '!' || pipe2(in, O_CLOEXEC | O_NONBLOCK))
         goto refuse;
     if (pipe2(out, O_CLOEXEC | O_NONBLOCK))
         abort();
@@ -74,6 +73,19 @@ int spawn_command(const Hearth__Agent__V1__ExecStartRequest *request, pid_t *ret
     *ret_pipes = (struct command_pipes){in[1], out[0], err[0]};
     return 0;
 refuse:
+    snprintf(problem, problem_size, "it is not to be");
+    *ret_exit_code = 127;
+    return -ENOENT;
+}
+
+/* A shell that nobody runs in. */
+int spawn_on_terminal(const struct command *command, const char *terminal, pid_t *ret_pid,
+                      char *problem, size_t problem_size, int *ret_exit_code)
+{
+    PROMISE(command->argument_count && *terminal == '/');
+    *ret_pid = 0;
+    if (command->arguments[0][0] != '!')
+        return 0;
     snprintf(problem, problem_size, "it is not to be");
     *ret_exit_code = 127;
     return -ENOENT;

@@ -10,7 +10,8 @@ from harness.agent import message  # noqa: E402
 
 METHODS = ["Hello", "Configure", "ExecStart", "ExecRead", "ExecInput", "ExecCancel", "ExecList", "ExecForget",
            "FileStat", "FileList", "FileRead", "FileWrite", "FileDelete", "TreeApply", "Shutdown", "NoSuchCall",
-           "DirectoryMake", "FileMove", "FileSearch", "FilesChange", "TreeExport", "TreeScan", "TreeRead"]
+           "DirectoryMake", "FileMove", "FileSearch", "FilesChange", "TreeExport", "TreeScan", "TreeRead",
+           "ShellOpen", "ShellRead", "ShellInput", "ShellSignal", "ShellResize", "ShellClose", "ShellList"]
 FINISH, CANCEL, MORE, TURN = 1, 2, 4, 8
 FILE, DIRECTORY, SYMLINK = 1, 2, 3
 
@@ -77,6 +78,17 @@ INPUTS = {
     "trees": write("a/b/c") + call("TreeExport", "TreeExportRequest", paths=[b""], recursive=True)
     + call("TreeScan", "TreeScanRequest") + call("TreeScan", "TreeScanRequest", base_id="x")
     + call("TreeRead", "TreeReadRequest", paths=[b"a/b/c", b"../x"]),
+    "shell": call("ShellOpen", "ShellOpenRequest", shell_id="s", cols=80, rows=24)
+    + call("ShellInput", "ShellInputRequest", shell_id="s", data=b"x\n")
+    + call("ShellRead", "ShellReadRequest", shell_id="s", cursor=1, marks=True)
+    + call("ShellRead", "ShellReadRequest", shell_id="s", idle_ms=1, wait_ms=5)
+    + call("ShellRead", "ShellReadRequest", shell_id="s", cursor=2 ** 63, wait_ms=2 ** 32 - 1)
+    + call("ShellSignal", "ShellSignalRequest", shell_id="s", signal=2)
+    + call("ShellResize", "ShellResizeRequest", shell_id="s", cols=10, rows=5) + call("ShellList", "Empty")
+    + call("ShellClose", "ShellCloseRequest", shell_id="s") + call("ShellClose", "ShellCloseRequest", shell_id="s"),
+    "shell_bad": call("ShellOpen", "ShellOpenRequest", shell_id="s", cols=0, rows=1001)
+    + call("ShellOpen", "ShellOpenRequest", shell_id="s", cols=1, rows=1, argv=["!"])
+    + call("ShellSignal", "ShellSignalRequest", shell_id="s", signal=2 ** 32 - 1),
     "nonsense": struct.pack("<BBH", 2, 9, 3) + b"\xff\xff\xff" + struct.pack("<BBH", 15, 9, 0)
     + struct.pack("<BBH", 8, 9, 0) + struct.pack("<BBH", 8, 12, 0),
     "unfinished": call("Hello", "HelloRequest", 0) + call("TreeApply", "TreeItem", 0) + call("FileWrite", None, 0),

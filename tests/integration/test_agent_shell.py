@@ -60,7 +60,7 @@ def test_a_shell_is_a_terminal(agent):
     assert "/dev/pts/" in said and "31 97\r\n" in said and f"{agent.workspace}\r\n" in said
     state = agent.ShellResize(shell_id="sh", cols=40, rows=10)
     assert (state.cols, state.rows) == (40, 10)
-    shell.type("stty size; trap 'echo winched' WINCH\n")
+    shell.type("trap 'echo winched' WINCH; stty size\n")
     shell.until("10 40\r\n")
     agent.ShellResize(shell_id="sh", cols=41, rows=10)
     shell.type("\n")

@@ -1,0 +1,107 @@
+#include "supervisord/terminal.h"
+
+#include "base/failure.h"
+#include "base/text.h"
+
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+
+static char *shown(const char *bytes, unsigned cols, unsigned rows)
+{
+    struct buf out = {0};
+    ck_assert_int_eq(buf_text(&out, ""), 0);
+    ck_assert_int_eq(terminal_render(&out, bytes, strlen(bytes), cols, rows), 0);
+    ck_assert(utf8_valid(out.data, out.length));
+    for (size_t i = 0; i < out.length; i++)
+        ck_assert(out.data[i] == '\n' || (unsigned char)out.data[i] >= ' ');
+    return buf_steal(&out);
+}
+
+static const struct {
+    const char *what, *bytes, *text;
+} cases[] = {
+    {"nothing", "", ""},
+    {"lines", "one\r\ntwo\r\n", "one\ntwo\n"},
+    {"a prompt keeps its blank", "x\r\nhearth$ ", "x\nhearth$ "},
+    {"carriage return", "10%\r 50%\r100%", "100%"},
+    {"backspace", "abd\bc\b \b", "ab"},
+    {"erase to the end of the line", "loading...\r\033[Kdone", "done"},
+    {"colours", "\033[1;31mred\033[0m \033[38;5;208morange\033[m", "red orange"},
+    {"cursor moves", "aaa\r\nbbb\033[1;2HX\033[2;3HY\033[3;1H", "aXa\nbbY\n"},
+    {"a bar over lines", "a\r\nb\r\n\033[2A\033[2Kfirst\r\n\033[2Ksecond\r\n", "first\nsecond\n"},
+    {"tabs", "a\tb", "a       b"},
+    {"title and bell", "\033]0;title\007\007text", "text"},
+    {"bracketed paste", "\033[?2004hhearth$ ls\r\n\033[?2004lf\r\n", "hearth$ ls\nf\n"},
+    {"wide", "日本\b\b語", "日語"},
+    {"combining", "e\u0301a\u0308", "e\u0301a\u0308"},
+    {"astral", "😀!", "😀!"},
+    {"direction marks are left out", "a\u202eb\u2066c", "abc"},
+    {"C1 controls", "a\xc2\x85\xc2\x9bz", "az"},
+    {"clear", "before\r\n\033[H\033[2Jafter", "after"},
+    {"alternate screen while in it", "shell\r\n\033[?1049h\033[Heditor\r\n~", "editor\n~"},
+    {"alternate screen after it", "shell\r\n\033[?1049h\033[Heditor\033[?1049lback", "shell\nback"},
+    {"scrolling", "1\r\n2\r\n3\r\n4\r\n5\r\n6\r\n7", "1\n2\n3\n4\n5\n6\n7"},
+    {"insert and delete", "abc\033[1;1H\033[2@XY\033[1;3H\033[1P", "XYbc"},
+};
+
+START_TEST(test_what_is_seen)
+{
+    char *text = shown(cases[_i].bytes, 20, 5);
+    ck_assert_msg(strcmp(text, cases[_i].text) == 0, "%s: \"%s\"", cases[_i].what, text);
+    free(text);
+}
+END_TEST
+
+START_TEST(test_sizes_past_the_limits_are_the_limits)
+{
+    for (unsigned size = 0; size < 3; size++)
+        free(shown("ab\r\n\033[?1049h日本\033[99;99Hx", size, size));
+    free(shown("ab", 1000000, 1000000));
+}
+END_TEST
+
+START_TEST(test_a_bomb_is_given_up)
+{
+    /* Fills the screen and scrolls it away, again and again. */
+    struct buf bytes = {0}, out = {0};
+    for (int i = 0; i < 4000; i++)
+        ck_assert_int_eq(buf_text(&bytes, "\033#8\033[999S"), 0);
+    ck_assert_int_eq(terminal_render(&out, bytes.data, bytes.length, 500, 200), HEARTH_ETOOLARGE);
+    ck_assert_uint_lt(out.length, TERMINAL_TEXT_MAX + 100000);
+    buf_free(&out);
+    buf_clear(&bytes);
+    for (int i = 0; i < 300000; i++)
+        ck_assert_int_eq(buf_text(&bytes, "\033#8"), 0);
+    ck_assert_int_eq(terminal_render(&out, bytes.data, bytes.length, 500, 200), HEARTH_ETOOLARGE);
+    buf_free(&bytes);
+    buf_free(&out);
+}
+END_TEST
+
+START_TEST(test_it_appends)
+{
+    struct buf out = {0};
+    ck_assert_int_eq(buf_text(&out, "before|"), 0);
+    ck_assert_int_eq(terminal_render(&out, "x", 1, 80, 24), 0);
+    ck_assert_str_eq(out.data, "before|x");
+    buf_free(&out);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("terminal");
+    TCase *all = tcase_create("terminal");
+    tcase_add_loop_test(all, test_what_is_seen, 0, sizeof cases / sizeof *cases);
+    tcase_add_test(all, test_sizes_past_the_limits_are_the_limits);
+    tcase_add_test(all, test_a_bomb_is_given_up);
+    tcase_add_test(all, test_it_appends);
+    tcase_set_timeout(all, 60);
+    suite_add_tcase(suite, all);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}
