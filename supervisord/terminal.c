@@ -144,19 +144,108 @@ static int append_screen(struct rendering *rendering)
     return error;
 }
 
-/* What comes in as well-formed text, without the characters that are controls in two bytes: they
- * are not what terminals of today know, and libvterm takes their width for a negative number. */
+/* libvterm is shown well-formed sequences alone, for more parameters than it has room for, or
+ * larger ones, are not safe with it. What a sequence looks like: ECMA-48, section 5.4. */
+#define LEADERS_MAX 2
+#define PARAMETERS_MAX 12
+#define DIGITS_MAX 4
+#define INTERMEDIATES_MAX 1
+
+struct sequence {
+    size_t length; /* of what belongs together */
+    bool shown;
+};
+
+static size_t count_between(const char *at, const char *end, unsigned char low, unsigned char high)
+{
+    size_t count = 0;
+    while (at + count < end && (unsigned char)at[count] >= low && (unsigned char)at[count] <= high)
+        count++;
+    return count;
+}
+
+static bool good_parameters(const char *at, size_t length)
+{
+    size_t parameters = 1, digits = 0;
+    for (size_t i = 0; i < length; i++) {
+        bool separator = at[i] == ';' || at[i] == ':';
+        digits = separator ? 0 : digits + 1;
+        parameters += separator;
+        if (digits > DIGITS_MAX || parameters > PARAMETERS_MAX)
+            return false;
+    }
+    return true;
+}
+
+/* After ESC [ */
+static struct sequence control_sequence(const char *begin, const char *end)
+{
+    size_t leaders = count_between(begin, end, 0x3c, 0x3f);
+    const char *at = begin + leaders;
+    size_t parameters = count_between(at, end, '0', ';');
+    bool good = leaders <= LEADERS_MAX && good_parameters(at, parameters);
+    at += parameters;
+    size_t intermediates = count_between(at, end, 0x20, 0x2f);
+    at += intermediates;
+    bool whole = at < end && (unsigned char)*at >= 0x40 && (unsigned char)*at <= 0x7e;
+    return (struct sequence){(size_t)(at - begin) + whole,
+                             whole && good && intermediates <= INTERMEDIATES_MAX};
+}
+
+/* Titles, clipboards, pictures: nothing that is text on the screen. Ends with BEL, ESC \, CAN or
+ * SUB. */
+static struct sequence control_string(const char *begin, const char *end)
+{
+    for (const char *at = begin; at < end; at++) {
+        if (*at == '\a' || *at == 0x18 || *at == 0x1a)
+            return (struct sequence){(size_t)(at - begin) + 1, false};
+        if (*at == 0x1b && at + 1 < end)
+            return (struct sequence){(size_t)(at - begin) + (at[1] == '\\' ? 2 : 0), false};
+    }
+    return (struct sequence){(size_t)(end - begin), false};
+}
+
+/* From an ESC on. */
+static struct sequence escape(const char *begin, const char *end)
+{
+    struct sequence inner;
+    char kind = begin + 1 < end ? begin[1] : '\0';
+    if (kind == '[') {
+        inner = control_sequence(begin + 2, end);
+        return (struct sequence){inner.length + 2, inner.shown};
+    }
+    if (kind && strchr("]P_^X", kind)) {
+        inner = control_string(begin + 2, end);
+        return (struct sequence){inner.length + 2, false};
+    }
+    size_t intermediates = count_between(begin + 1, end, 0x20, 0x2f);
+    const char *at = begin + 1 + intermediates;
+    bool whole = at < end && (unsigned char)*at >= 0x30 && (unsigned char)*at <= 0x7e;
+    return (struct sequence){1 + intermediates + whole,
+                             whole && intermediates <= INTERMEDIATES_MAX};
+}
+
+/* What comes next in well-formed UTF-8. Controls of two bytes are not what terminals of today know,
+ * and libvterm takes their width for a negative number. */
+static struct sequence next_sequence(const char *at, const char *end)
+{
+    if (*at == 0x1b)
+        return escape(at, end);
+    if ((unsigned char)*at == 0xc2 && (unsigned char)at[1] < 0xa0)
+        return (struct sequence){2, false};
+    return (struct sequence){1, (unsigned char)*at >= 0x20 || (*at && strchr("\b\t\n\v\f\r", *at))};
+}
+
 static int clean(struct buf *out, const char *data, size_t length)
 {
     auto_buf struct buf text = {0};
     int error = utf8_repair(&text, data, length);
-    for (size_t i = 0; i < text.length && !error; i++) {
-        bool control =
-            (unsigned char)text.data[i] == 0xc2 && (unsigned char)text.data[i + 1] < 0xa0;
-        if (control)
-            i++;
-        else
-            error = buf_char(out, text.data[i]);
+    const char *end = text.data + text.length;
+    for (const char *at = text.data; !error && at < end;) {
+        struct sequence next = next_sequence(at, end);
+        if (next.shown)
+            error = buf_append(out, at, next.length);
+        at += next.length;
     }
     return error;
 }
