@@ -9,7 +9,7 @@
 static const struct command *const tables[] = {
     run_commands,  workspace_commands, exec_commands,   file_commands,   tree_commands,
     disk_commands, env_commands,       tenant_commands, doctor_commands, events_commands,
-    mcp_commands,  sync_commands,      change_commands,
+    mcp_commands,  sync_commands,      change_commands, shell_commands,
 };
 #define TABLE_COUNT (sizeof tables / sizeof *tables)
 

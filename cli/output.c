@@ -31,15 +31,15 @@ void output_json(const char *text)
     puts(text);
 }
 
-/* Appends text with control characters (C0, DEL, and C1 as UTF-8) left out: they could move the
- * cursor or rename the window. */
-static void append_safe(struct buf *out, const char *text)
+/* Appends text with control characters (C0, DEL, and C1 as UTF-8) left out, but for those in kept:
+ * they could move the cursor or rename the window. */
+static void append_safe(struct buf *out, const char *text, const char *kept)
 {
     for (const char *at = text; *at; at++) {
         unsigned char byte = (unsigned char)*at;
         if (byte == 0xc2 && (unsigned char)at[1] >= 0x80 && (unsigned char)at[1] < 0xa0)
             at++;
-        else if (byte >= 0x20 && byte != 0x7f)
+        else if ((byte >= 0x20 && byte != 0x7f) || strchr(kept, byte))
             buf_char(out, *at);
     }
 }
@@ -47,7 +47,7 @@ static void append_safe(struct buf *out, const char *text)
 void output_text(const char *text)
 {
     auto_buf struct buf safe = {0};
-    append_safe(&safe, text);
+    append_safe(&safe, text, "\n\t");
     fputs(safe.length ? safe.data : "", stdout);
 }
 
@@ -72,7 +72,7 @@ static void append_value(struct buf *out, const char *name, const cJSON *value)
     if (!value || cJSON_IsNull(value)) {
         buf_text(out, "-");
     } else if (cJSON_IsString(value)) {
-        append_safe(out, value->valuestring);
+        append_safe(out, value->valuestring, "");
     } else if (cJSON_IsBool(value)) {
         buf_text(out, cJSON_IsTrue(value) ? "yes" : "no");
     } else if (cJSON_IsNumber(value) && is_time(name)) {
@@ -83,7 +83,7 @@ static void append_value(struct buf *out, const char *name, const cJSON *value)
     } else {
         char *text = cJSON_PrintUnformatted(value);
         if (text)
-            append_safe(out, text);
+            append_safe(out, text, "");
         cJSON_free(text);
     }
 }

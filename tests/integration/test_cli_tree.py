@@ -22,7 +22,7 @@ def hearth(daemon):
 def test_what_changed_is_printed_as_git_does(hearth, workspace):
     workspace.write("a.txt", "one\ntwo\n")
     shown = hearth("workspace", "diff", workspace.id)
-    assert "diff --git a/a.txt b/a.txt" in shown.stdout and "+two" in shown.stdout
+    assert "diff --git a/a.txt b/a.txt" in shown.stdout.splitlines() and shown.stdout.endswith("+one\n+two\n")
     assert shown.stderr.startswith("[workspace-diff] changed=yes")
     listed = hearth("workspace", "changes", workspace.id)
     assert listed.stdout.splitlines()[1].split() == ["added", "file", "a.txt"]

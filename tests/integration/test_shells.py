@@ -1,9 +1,13 @@
 """Shells of a workspace: opened, typed into, read as they are and as a person sees them, signalled, closed."""
 
 import json
+import os
+import subprocess
 import time
 
 import pytest
+
+from harness.daemon import BIN
 
 SIGNALS = ["HUP", "INT", "QUIT", "TERM", "KILL"]
 SHELL = {"workspace_id", "shell_id", "cwd", "cols", "rows", "state", "started_at", "ended_at", "exit_code",
@@ -101,6 +105,18 @@ def test_plain_is_what_a_person_sees(shell):
     plain = shell.plain()
     assert "\n100%\n" in plain and "cafe\u0301\n" in plain and plain.endswith("hearth$ ")
     assert not [c for c in plain if ord(c) < 32 and c != "\n" or 127 <= ord(c) < 160]
+
+
+def test_a_pager_is_seen_as_its_screen(shell):
+    shell.type("seq -f 'line %03.0f' 1 200 | less")
+    seen = shell.plain()
+    lines = seen.splitlines()
+    assert lines[-30:-1] == [f"line {i:03}" for i in range(1, 30)] and lines[-1].startswith(":")
+    shell.type(" ", append_newline=False)
+    lines = shell.plain().splitlines()
+    assert "line 030" in lines and "line 058" in lines and "line 010" not in lines[-30:]
+    shell.type("q", append_newline=False)
+    assert shell.plain().endswith("hearth$ ") and "line 030" not in shell.plain()
 
 
 def test_idle_is_waited_for_and_no_longer(shell):
@@ -308,3 +324,25 @@ def test_only_the_full_profile_has_them(client):
 
     for name in ("shell_open", "shell_read", "shell_write", "shell_signal", "shell_close"):
         assert f'"{name}"' in names("workspace-full") and f'"{name}"' not in names("workspace-core")
+
+
+def test_by_the_command_line(daemon, module_workspace):
+    def hearth(*words, status=0):
+        done = subprocess.run([BIN / "hearth", "workspace", "shell", *words], text=True, capture_output=True, timeout=120,
+                              env={**os.environ, "HEARTH_URL": f"unix://{daemon.socket_path}"})
+        assert done.returncode == status, done.stdout + done.stderr
+        return done
+
+    opened = json.loads(hearth("open", module_workspace.id, "--cwd", "/tmp", "--cols", "50", "--json").stdout)
+    assert (opened["cwd"], opened["cols"]) == ("/tmp", 50)
+    words = (module_workspace.id, opened["shell_id"])
+    hearth("read", *words, "--wait-for-idle-ms", "300")
+    hearth("write", *words, "echo $((6 * 7))")
+    read = hearth("read", *words, "--plain", "--wait-for-idle-ms", "300")
+    assert read.stdout.startswith("hearth$ echo $((6 * 7))\n42\nhearth$ ")
+    assert read.stderr.startswith("[workspace-shell-read] state=running")
+    hearth("write", *words, "sleep 1000")
+    hearth("signal", *words, "--signal", "INT")
+    assert opened["shell_id"] in hearth("list", module_workspace.id).stdout
+    hearth("close", *words)
+    assert "shell_not_found" in hearth("read", *words, "--json", status=1).stdout

@@ -42,6 +42,20 @@ static const struct {
     {"alternate screen while in it", "shell\r\n\033[?1049h\033[Heditor\r\n~", "editor\n~"},
     {"alternate screen after it", "shell\r\n\033[?1049h\033[Heditor\033[?1049lback", "shell\nback"},
     {"scrolling", "1\r\n2\r\n3\r\n4\r\n5\r\n6\r\n7", "1\n2\n3\n4\n5\n6\n7"},
+    {"pip's bar",
+     "  \033[38;5;237m---\033[0m 1/3 kB\r\033[2K  \033[31m--\033[0m 2/3 kB\r\033[2K  "
+     "\033[32m---\033[0m 3/3 kB\r\n\033[?25h",
+     "  --- 3/3 kB\n"},
+    {"npm's spinner", "\033[1G\033[0K\xe2\xa0\x99\033[1G\033[0K\xe2\xa0\xb9\033[1G\033[0Kadded 1",
+     "added 1"},
+    {"apt's bar",
+     "\r\n\0337\033[0;4r\0338\033[1ASetting up a\r\n\0337\033[5;0f\033[42m\033[30m[ "
+     "50%]\033[49m\033[39m\0338"
+     "Setting up b\r\n\0337\033[0;5r\0338\033[1A\033[J",
+     "Setting up a\n"},
+    {"a sequence of too many parameters",
+     "a\033[1;1;1;1;1;1;1;1;1;1;1;1;1;1;1;1;1;1;1mb\033[99999999Cc", "abc"},
+    {"a title that never ends", "a\033]0;title", "a"},
     {"insert and delete", "abc\033[1;1H\033[2@XY\033[1;3H\033[1P", "XYbc"},
 };
 
