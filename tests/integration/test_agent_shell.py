@@ -60,11 +60,15 @@ def test_a_shell_is_a_terminal(agent):
     assert "/dev/pts/" in said and "31 97\r\n" in said and f"{agent.workspace}\r\n" in said
     state = agent.ShellResize(shell_id="sh", cols=40, rows=10)
     assert (state.cols, state.rows) == (40, 10)
-    shell.type("trap 'echo winched' WINCH; stty size\n")
+    shell.type("stty size\n")
     shell.until("10 40\r\n")
+
+
+def test_what_runs_in_the_foreground_is_told_of_a_resize(agent):
+    shell = Shell(agent, argv=["/bin/sh", "-c", "trap 'stty size' WINCH; echo up; while :; do sleep 0.05; done"])
+    shell.until("up\r\n")
     agent.ShellResize(shell_id="sh", cols=41, rows=10)
-    shell.type("\n")
-    shell.until("winched\r\n")
+    shell.until("10 41\r\n")
 
 
 def test_readers_consume_nothing(agent):
