@@ -377,6 +377,7 @@ static void swap(struct reset *reset, struct steps *steps)
     struct change *change = change_new();
     exec_abandon_all(workspace, HEARTH_ECONFLICT, "workspace_reset", "the workspace was reset");
     files_abort_all(workspace);
+    shells_guest_ended(workspace);
     workspace_row(workspace, &reset->before);
     reset->state = workspace->state;
     reset->old = workspace->sandbox;

@@ -205,3 +205,12 @@ def test_an_environment_that_brings_files_of_its_own(hearthd_factory, workspace_
     assert {entry["path"]: entry["status"] for entry in
             client.get(f"{workspace.path}/diff")["entries"]} == {
                 "d": "deleted", "d/f": "deleted", "mine": "added"}
+
+
+def test_shells_end_with_the_guest(client, workspace):
+    shell = client.post(f"{workspace.path}/shells", {})["shell_id"]
+    assert client.get(f"{workspace.path}/shells/{shell}")["state"] == "running"
+    reset(workspace)
+    assert client.get(f"{workspace.path}/shells/{shell}")["state"] == "stopped"
+    again = client.post(f"{workspace.path}/shells", {})["shell_id"]
+    assert client.get(f"{workspace.path}/shells/{again}")["state"] == "running"
