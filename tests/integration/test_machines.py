@@ -3,6 +3,7 @@
 import os
 import pathlib
 import signal
+import time
 
 import pytest
 
@@ -51,6 +52,22 @@ def test_a_machine_is_what_was_asked_for(machine):
     assert 128 < int(seen[4]) <= MEM_MIB
     assert 2500 < int(seen[5]) <= 3000  # grown to disk_mib
     assert seen[6:] == ["00:00:00:00:00:00"]  # lo alone
+
+
+def test_a_machine_has_shells(machine):
+    shells = f"{machine.path}/shells"
+    shell = f"{shells}/{machine.client.post(shells, {})['shell_id']}"
+    machine.client.post(f"{shell}/input", {"input": "tty; echo $((6 * 7)); sleep 1000"})
+    seen, deadline = "", time.monotonic() + 120
+    while "\n42\n" not in seen:
+        assert time.monotonic() < deadline, seen
+        seen = machine.client.get(shell, plain="true", wait_for_idle_ms=500)["output"]
+    assert "/dev/pts/" in seen
+    machine.client.post(f"{shell}/signal", {"signal_name": "INT"})
+    while not seen.endswith("\nhearth$ "):
+        assert time.monotonic() < deadline, seen
+        seen = machine.client.get(shell, plain="true", wait_for_idle_ms=500)["output"]
+    assert machine.client.request("DELETE", shell).json()["closed"] is True
 
 
 def test_what_the_accelerator_is_was_found_out_and_is_told(machine_daemon, machine):
