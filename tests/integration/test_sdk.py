@@ -300,17 +300,48 @@ def test_a_tree_is_unpacked_as_it_is(tmp_path):
 
 
 @pytest.mark.parametrize("members", [
-    [("../evil", FILE, b"x")],
-    [("/evil", FILE, b"x")],
+    [(".", DIRECTORY, ""), ("../evil", FILE, b"x")],
+    [(".", DIRECTORY, ""), ("/evil", FILE, b"x")],
     [("d", SYMLINK, "/"), ("d/evil", FILE, b"x")],
+    [(".", DIRECTORY, ""), ("d", SYMLINK, "/"), ("d/evil", FILE, b"x")],
     [("d", DIRECTORY, ""), ("d/up", SYMLINK, "../.."), ("d/up/evil", FILE, b"x")],
-    [("h", HARDLINK, "../../etc/passwd")],
+    [(".", DIRECTORY, ""), ("h", HARDLINK, "../../etc/passwd")],
+    [("one", FILE, b"x"), ("two", FILE, b"x")],
     [("pipe", tarfile.FIFOTYPE, "")],
+    [],
 ])
 def test_what_would_be_written_outside_is_refused(tmp_path, members):
     with pytest.raises(hearth.HearthError):
         Unpacker(tmp_path / "in/out").unpack(packed(*members))
     assert os.listdir(tmp_path) == ["in"] and os.listdir(tmp_path / "in") == []
+
+
+def test_a_file_that_was_asked_for_is_the_output(tmp_path):
+    assert Unpacker(tmp_path / "out").unpack(packed(("name", FILE, b"text"))) == "file"
+    assert (tmp_path / "out").read_bytes() == b"text"
+    assert Unpacker(tmp_path / "link").unpack(packed(("name", SYMLINK, "/etc"))) == "symlink"
+    assert os.readlink(tmp_path / "link") == "/etc"
+
+
+def test_what_a_guest_has_comes_out_whole(sdk, shared, tmp_path):
+    shared.exec("mkdir -p tree/empty; printf x >tree/f; chmod 700 tree/f; ln -s /nowhere tree/l")
+    out = sdk.export_workspace(shared.id, "tree", output_path=tmp_path / "tree")
+    assert (out["artifact_type"], out["entry_count"], out["bytes_written"]) == ("directory", 4, 1)
+    assert os.access(tmp_path / "tree/f", os.X_OK) and (tmp_path / "tree/empty").is_dir()
+    assert os.readlink(tmp_path / "tree/l") == "/nowhere"
+    out = sdk.export_workspace(shared.id, "tree/f", output_path=tmp_path / "f")
+    assert out["artifact_type"] == "file" and (tmp_path / "f").read_bytes() == b"x"
+    with pytest.raises(FileExistsError):
+        sdk.export_workspace(shared.id, "tree", output_path=tmp_path / "f")
+
+
+def test_a_push_adds_to_what_is_there(sdk, shared, tmp_path):
+    (tmp_path / "new.txt").write_text("pushed\n")
+    pushed = sdk.push_workspace_sync(shared.id, tmp_path, dest="/workspace/pushed")["workspace_sync"]
+    assert pushed["source_path"] == str(tmp_path) and pushed["destination"] == "/workspace/pushed"
+    assert shared.read("pushed/new.txt") == b"pushed\n"
+    changed = {entry["path"] for entry in sdk.diff_workspace(shared.id)["entries"]}
+    assert "pushed/new.txt" in changed
 
 
 def test_nothing_is_overwritten(tmp_path):

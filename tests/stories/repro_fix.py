@@ -19,7 +19,7 @@ PATCH = f"""\
 """
 BISECT = ("export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0='*'"
           " && cp -r . /tmp/hunt && cd /tmp/hunt && cp tests/test_free.py /tmp/test_free.py"
-          " && git bisect start -q HEAD HEAD~2 && git bisect run sh -c"
+          " && git bisect start HEAD HEAD~2 && git bisect run sh -c"
           " 'cp /tmp/test_free.py tests/test_free.py; python3 -m unittest discover -s tests;"
           " code=$?; git checkout -q tests; exit $code' 2>&1")
 

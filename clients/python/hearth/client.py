@@ -261,7 +261,7 @@ class Hearth:
         return {"workspace_id": workspace_id, "workspace_path": path, "output_path": str(output_path),
                 "artifact_type": kind, "entry_count": unpacker.entry_count,
                 "bytes_written": unpacker.bytes_written,
-                "execution_mode": stream.response.headers.get("X-Execution-Mode")}
+                "execution_mode": self.status_workspace(workspace_id)["execution_mode"]}
 
     # A stopped workspace's disk
 

@@ -61,6 +61,7 @@ class Unpacker:
     def __init__(self, output: str | os.PathLike[str]) -> None:
         self.output = pathlib.Path(output)
         self.entry_count = self.bytes_written = 0
+        self._alone = False
         if os.path.lexists(self.output):
             raise FileExistsError(f"{self.output} is there already: nothing is overwritten")
         self.output.parent.mkdir(parents=True, exist_ok=True)
@@ -107,7 +108,14 @@ class Unpacker:
 
     def _take(self, archive: tarfile.TarFile, member: tarfile.TarInfo,
               directories: list[tuple[pathlib.Path, tarfile.TarInfo]]) -> None:
-        path = self._place(member.name)
+        # A tree begins with its root, a directory; a file or symlink that was asked for comes alone.
+        if self._alone or (self.entry_count == 0 and not member.isdir()):
+            if self._alone:
+                raise HearthError(f"the export holds more than was asked for: {member.name!r}")
+            self._alone = True
+            path = self._work / "tree"
+        else:
+            path = self._place(member.name)
         self.entry_count += 1
         if member.isdir():
             path.mkdir(mode=0o700, exist_ok=True)
