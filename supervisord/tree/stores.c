@@ -72,6 +72,18 @@ int stores_new(struct stores **ret_stores, struct loop *loop, const char *state_
     return 0;
 }
 
+static void slot_free(struct slot *slot)
+{
+    list_for_each(waiting, following, &slot->waiters)
+        free(container_of(waiting, struct waiter, link));
+    store_close(slot->store.store);
+    cleanup_close(&slot->store.dir_fd);
+    free(slot->roots);
+    free(slot);
+}
+
+/* A store that is being opened is told of by the loop's last turn, after this: it frees itself
+ * then. */
 void stores_free(struct stores *stores)
 {
     if (!stores)
@@ -80,12 +92,9 @@ void stores_free(struct stores *stores)
     list_for_each(cursor, next, &stores->slots)
     {
         struct slot *slot = container_of(cursor, struct slot, link);
-        list_for_each(waiting, following, &slot->waiters)
-            free(container_of(waiting, struct waiter, link));
-        store_close(slot->store.store);
-        cleanup_close(&slot->store.dir_fd);
-        free(slot->roots);
-        free(slot);
+        slot->stores = NULL;
+        if (slot->state != SLOT_OPENING)
+            slot_free(slot);
     }
     cleanup_close(&stores->dir_fd);
     free(stores);
@@ -165,6 +174,10 @@ static void tell(struct slot *slot)
 static void opened(void *arg)
 {
     struct slot *slot = arg;
+    if (!slot->stores) {
+        slot_free(slot);
+        return;
+    }
     free(steal_pointer(slot->roots));
     slot->root_count = 0;
     slot->state = slot->store.store ? SLOT_OPEN : SLOT_CLOSED;
