@@ -220,6 +220,40 @@ void change_delete_snapshot(struct change *change, const char *workspace_id, con
                  &(struct row_snapshot){.workspace_id = workspace_id, .name = name});
 }
 
+static int apply_put_service(struct db *db, const void *row, struct hearth_failure *failure)
+{
+    return rows_put_service(db, row, failure);
+}
+
+static int apply_delete_service(struct db *db, const void *arg, struct hearth_failure *failure)
+{
+    const struct row_service *row = arg;
+    return rows_delete_service(db, row->workspace_id, row->name, failure);
+}
+
+void change_put_service(struct change *change, const struct row_service *row)
+{
+    struct row_service *kept = add(change, apply_put_service, row, sizeof *row);
+    if (!kept)
+        return;
+    const char **texts[] = {&kept->workspace_id, &kept->name,       &kept->instance,
+                            &kept->command,      &kept->cwd,        &kept->execution_mode,
+                            &kept->readiness,    &kept->target,     &kept->restart,
+                            &kept->state,        &kept->stop_reason};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        keep_text(change, texts[i]);
+}
+
+void change_delete_service(struct change *change, const char *workspace_id, const char *name)
+{
+    const struct row_service row = {.workspace_id = workspace_id, .name = name};
+    struct row_service *kept = add(change, apply_delete_service, &row, sizeof row);
+    if (!kept)
+        return;
+    keep_text(change, &kept->workspace_id);
+    keep_text(change, &kept->name);
+}
+
 static int apply_add_audit(struct db *db, const void *row, struct hearth_failure *failure)
 {
     return rows_add_audit(db, row, failure);

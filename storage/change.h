@@ -38,6 +38,8 @@ void change_delete_upload(struct change *change, const char *upload_id);
 
 void change_put_snapshot(struct change *change, const struct row_snapshot *row);
 void change_delete_snapshot(struct change *change, const char *workspace_id, const char *name);
+void change_put_service(struct change *change, const struct row_service *row);
+void change_delete_service(struct change *change, const char *workspace_id, const char *name);
 
 void change_put_idempotency(struct change *change, const struct row_idempotency *row);
 /* By tenant, key and intent. */

@@ -86,7 +86,16 @@ struct row_upload {
     int64_t created_at, last_used_at;
 };
 
-/* An idempotent request: its intent before it acts, its answer after. */
+struct row_service {
+    const char *workspace_id, *name, *instance, *command, *cwd, *execution_mode;
+    const char *readiness, *target; /* "none", "file", "tcp", "http", "command"; "" for none */
+    const char *restart, *state, *stop_reason;
+    int64_t started_at, ready_at, ended_at; /* 0: not */
+    bool has_exit;
+    int exit_code;
+    uint32_t pid, restarts;
+};
+
 struct row_snapshot {
     const char *workspace_id, *name, *tenant_id;
     const char *kind; /* "baseline", "named" */
@@ -96,6 +105,7 @@ struct row_snapshot {
     int64_t created_at;
 };
 
+/* An idempotent request: its intent before it acts, its answer after. */
 struct row_idempotency {
     const char *tenant_id, *key;
     uint64_t intent;                /* what the audit rows of its effects carry */
@@ -154,6 +164,7 @@ typedef int (*row_guest_visit)(void *arg, const struct row_guest *row);
 typedef int (*row_operation_visit)(void *arg, const struct row_operation *row);
 typedef int (*row_upload_visit)(void *arg, const struct row_upload *row);
 typedef int (*row_snapshot_visit)(void *arg, const struct row_snapshot *row);
+typedef int (*row_service_visit)(void *arg, const struct row_service *row);
 typedef int (*row_idempotency_visit)(void *arg, const struct row_idempotency *row);
 typedef int (*row_audit_visit)(void *arg, const struct row_audit *row);
 typedef int (*row_exec_visit)(void *arg, const struct row_exec *row);
@@ -178,6 +189,8 @@ int rows_each_snapshot(struct db *db, row_snapshot_visit visit, void *arg,
 
 int rows_find_clock(struct db *db, row_clock_visit visit, void *arg,
                     struct hearth_failure *failure) must_check;
+int rows_each_service(struct db *db, row_service_visit visit, void *arg,
+                      struct hearth_failure *failure) must_check;
 
 /* Look-ups on a reading connection. Where nothing is found visit is not called and 0 is returned.
  */

@@ -146,8 +146,10 @@ static void greeted(void *arg, enum link_status status, const struct hearth_fail
     link->state = AGENTLINK_UP;
     link->failures = 0;
     link_set_keepalive(link->link, KEEPALIVE_INTERVAL_MS, KEEPALIVE_TIMEOUT_MS);
-    if (link->sandbox->workspace)
+    if (link->sandbox->workspace) {
         exec_link_up(link->sandbox->workspace);
+        services_link_up(link->sandbox->workspace);
+    }
     finish_waiters(link, 0, NULL);
 }
 

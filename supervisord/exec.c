@@ -310,40 +310,58 @@ void exec_link_up(struct workspace *workspace)
 
 /* Starting. */
 
-static bool overridden(const char *name, const struct exec_spec *spec)
+static bool overridden(const char *name, const struct exec_variable *extra, size_t extra_count)
 {
-    for (size_t i = 0; i < spec->environment_count; i++)
-        if (strcmp(name, spec->environment[i].name) == 0)
+    for (size_t i = 0; i < extra_count; i++)
+        if (strcmp(name, extra[i].name) == 0)
             return true;
     return false;
 }
 
+int exec_environment_make(struct exec_environment *ret_environment,
+                          const struct exec_variable *extra, size_t extra_count)
+{
+    size_t most = extra_count + EXEC_DEFAULT_VARIABLES;
+    struct exec_environment made = {.variables = calloc(most, sizeof *made.variables),
+                                    .list = calloc(most, sizeof(void *))};
+    for (size_t i = 0; made.variables && made.list && i < most; i++) {
+        const struct exec_variable *variable = i < EXEC_DEFAULT_VARIABLES
+                                                   ? &exec_default_environment[i]
+                                                   : &extra[i - EXEC_DEFAULT_VARIABLES];
+        if (i < EXEC_DEFAULT_VARIABLES && overridden(variable->name, extra, extra_count))
+            continue;
+        Hearth__Agent__V1__EnvironmentVariable *out = &made.variables[made.count];
+        hearth__agent__v1__environment_variable__init(out);
+        out->name = (char *)(uintptr_t)variable->name;
+        out->value = (char *)(uintptr_t)variable->value;
+        made.list[made.count++] = out;
+    }
+    *ret_environment = made;
+    if (made.variables && made.list)
+        return 0;
+    exec_environment_free(ret_environment);
+    return HEARTH_ENOMEMORY;
+}
+
+void exec_environment_free(struct exec_environment *environment)
+{
+    free(environment->variables);
+    free(environment->list);
+    *environment = (struct exec_environment){0};
+}
+
 struct start_buffers {
-    Hearth__Agent__V1__EnvironmentVariable *variables, **variable_list;
+    struct exec_environment environment;
     char **argv;
 };
 
 static int fill_start(Hearth__Agent__V1__ExecStartRequest *request, struct exec *exec,
                       const struct exec_spec *spec, struct start_buffers *buffers)
 {
-    size_t most = spec->environment_count + EXEC_DEFAULT_VARIABLES, count = 0;
-    buffers->variables = calloc(most, sizeof *buffers->variables);
-    buffers->variable_list = calloc(most, sizeof(void *));
     buffers->argv = calloc(spec->argv_count + 3, sizeof(char *));
-    if (!buffers->variables || !buffers->variable_list || !buffers->argv)
+    if (!buffers->argv ||
+        exec_environment_make(&buffers->environment, spec->environment, spec->environment_count))
         return HEARTH_ENOMEMORY;
-    for (size_t i = 0; i < most; i++) {
-        const struct exec_variable *variable = i < EXEC_DEFAULT_VARIABLES
-                                                   ? &exec_default_environment[i]
-                                                   : &spec->environment[i - EXEC_DEFAULT_VARIABLES];
-        if (i < EXEC_DEFAULT_VARIABLES && overridden(variable->name, spec))
-            continue;
-        Hearth__Agent__V1__EnvironmentVariable *out = &buffers->variables[count];
-        hearth__agent__v1__environment_variable__init(out);
-        out->name = (char *)(uintptr_t)variable->name;
-        out->value = (char *)(uintptr_t)variable->value;
-        buffers->variable_list[count++] = out;
-    }
     static char shell[] = "/bin/sh", flags[] = "-lc";
     if (spec->command) {
         buffers->argv[0] = shell;
@@ -358,8 +376,8 @@ static int fill_start(Hearth__Agent__V1__ExecStartRequest *request, struct exec 
     request->exec_id = exec->exec_id;
     request->argv = buffers->argv;
     request->cwd = exec->cwd;
-    request->n_environment = count;
-    request->environment = buffers->variable_list;
+    request->n_environment = buffers->environment.count;
+    request->environment = buffers->environment.list;
     request->stdin.data = (uint8_t *)(uintptr_t)spec->input;
     request->stdin.len = spec->input_length;
     request->stdin_open = spec->input_open;
@@ -382,8 +400,7 @@ static int send_start(struct exec *exec, const struct exec_spec *spec)
     if (!error)
         exec->watcher = agent_call(&exec->workspace->sandbox->link, "ExecStart", &request.base,
                                    &hearth__agent__v1__exec_state__descriptor, 0, watched, exec);
-    free(buffers.variables);
-    free(buffers.variable_list);
+    exec_environment_free(&buffers.environment);
     free(buffers.argv);
     return error;
 }

@@ -58,6 +58,16 @@ struct exec_wait {
     struct hearth_failure failure;
 };
 
+/* What a guest's processes have in their environment, and what was asked for besides; the texts are
+ * borrowed. 0 or HEARTH_ENOMEMORY. */
+struct exec_environment {
+    Hearth__Agent__V1__EnvironmentVariable *variables, **list;
+    size_t count;
+};
+int exec_environment_make(struct exec_environment *ret_environment,
+                          const struct exec_variable *extra, size_t extra_count);
+void exec_environment_free(struct exec_environment *environment);
+
 /* exec.c */
 /* Writes its row, unless that is under way or done; exec_wait_noted follows. */
 void exec_note(struct exec *exec);

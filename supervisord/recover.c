@@ -128,6 +128,11 @@ static int load_snapshot(void *arg, const struct row_snapshot *row)
     return snapshot_load(((struct loading *)arg)->supervisor, row);
 }
 
+static int load_service(void *arg, const struct row_service *row)
+{
+    return services_load(((struct loading *)arg)->supervisor, row);
+}
+
 static int load_exec(void *arg, const struct row_exec *row)
 {
     return exec_load(((struct loading *)arg)->supervisor, row);
@@ -146,6 +151,8 @@ static int load_rows(struct loading *loading, struct hearth_failure *failure)
         error = rows_each_upload(db, load_upload, loading, failure);
     if (!error)
         error = rows_each_snapshot(db, load_snapshot, loading, failure);
+    if (!error)
+        error = rows_each_service(db, load_service, loading, failure);
     if (!error)
         error = rows_each_running_exec(supervisor->history_reader, load_exec, loading, failure);
     return error;
@@ -318,9 +325,11 @@ static void settle(struct supervisor *supervisor, bool rebooted)
             struct workspace *workspace = container_of(entry, struct workspace, entry);
             next = entry->next;
             bool running = workspace->sandbox && workspace->sandbox->running;
-            if (!running)
+            if (!running) {
                 exec_abandon_all(workspace, HEARTH_ECONFLICT, "guest_gone",
                                  "the guest ended while the daemon was away");
+                services_guest_ended(workspace, "failed", "guest_gone");
+            }
             if (workspace->steps)
                 continue;
             if (workspace->one_shot && !workspace_label(workspace, WORKSPACE_MACHINE_LABEL))

@@ -143,6 +143,8 @@ struct workspace {
     struct map_entry entry; // supervisor::workspaces
     struct list link;       // tenant::workspaces
     struct list dirty_link; // supervisor::dirty
+
+    struct services *services; /* NULL before the first */
 };
 
 /* supervisor.c */
@@ -317,3 +319,13 @@ void shells_guest_ended(struct workspace *workspace);
 /* What the agent's status means for a file; field is "/path". */
 void file_failure(enum link_status status, const char *message, struct hearth_failure *failure);
 void files_abort_all(struct workspace *workspace);
+
+/* service.c, service_watch.c */
+int services_load(struct supervisor *supervisor, const struct row_service *row);
+void services_free(struct workspace *workspace);
+void services_count(const struct workspace *workspace, uint32_t *ret_known, uint32_t *ret_running);
+/* The link is up (again): learn what has become of them. */
+void services_link_up(struct workspace *workspace);
+/* The guest has ended or is about to be gone: those that ran are now in this state for this reason
+ * (state NULL: it is of no interest any more). */
+void services_guest_ended(struct workspace *workspace, const char *state, const char *reason);

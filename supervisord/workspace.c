@@ -182,6 +182,7 @@ void workspace_free(struct workspace *workspace)
     shells_forget(workspace);
     labels_free(workspace->labels, workspace->label_count);
     map_free(&workspace->execs);
+    services_free(workspace);
     char *owned[] = {
         workspace->name,
         workspace->environment,
@@ -557,6 +558,7 @@ void workspace_describe(struct workspace *workspace, struct workspace_status *re
         .failure_detail = workspace->failure_detail,
         .link_state = sandbox ? agentlink_state_name(&sandbox->link) : "down",
     };
+    services_count(workspace, &ret_status->service_count, &ret_status->running_service_count);
 }
 
 struct workspace_view *workspace_view(struct workspace *workspace)

@@ -240,6 +240,7 @@ void workspace_delete(struct workspace *workspace, const struct principal *princ
     workspace_move(workspace, WORKSPACE_EVENT_DELETE);
     exec_abandon_all(workspace, HEARTH_ENOTFOUND, "workspace_not_found",
                      "the workspace was deleted");
+    services_guest_ended(workspace, NULL, NULL);
     files_abort_all(workspace);
     begin(life, &delete_kind);
 }
@@ -270,6 +271,7 @@ static void stopped(void *arg, int error, const struct hearth_failure *failure)
     exec_abandon_all(life->workspace, HEARTH_ECONFLICT, "workspace_stopped",
                      "the workspace was stopped");
     shells_guest_ended(life->workspace);
+    services_guest_ended(life->workspace, "stopped", "workspace_stopped");
     steps_next(life->steps);
 }
 
@@ -442,6 +444,7 @@ void workspace_guest_died(struct guest *guest, const char *detail)
     }
     exec_abandon_all(workspace, HEARTH_ECONFLICT, "guest_died", "the guest ended by itself");
     shells_guest_ended(workspace);
+    services_guest_ended(workspace, "failed", "guest_died");
     files_abort_all(workspace);
     if (workspace->steps || !workspace_move(workspace, WORKSPACE_EVENT_GUEST_DIED))
         return;

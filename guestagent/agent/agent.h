@@ -73,6 +73,10 @@ struct agent {
         struct list killings;          // killing::link, while they wait
         unsigned running_count, finished_count;
     } shells;
+    struct list services; // service::link
+    unsigned service_count;
+    uint64_t service_revision;       /* rises with each change of one */
+    struct list service_watchers;    // service_calls.c's
     struct scan_memory *scan_memory; /* tree_scan.c's; NULL before the first scan */
 };
 
@@ -146,6 +150,24 @@ void shell_call_gone(struct agent *agent, struct link_call *call);
 void shell_child_ended(struct agent *agent, pid_t pid, int status);
 /* All of them: HUP to their groups, or with SIGKILL the end of their sessions. */
 void shell_hang_up_all(struct agent *agent, int signal);
+
+/* service_calls.c */
+void service_handle_start(struct agent *agent, struct link_call *call,
+                          const Hearth__Agent__V1__ServiceStartRequest *request);
+void service_handle_stop(struct agent *agent, struct link_call *call,
+                         const Hearth__Agent__V1__ServiceStopRequest *request);
+void service_handle_watch(struct agent *agent, struct link_call *call,
+                          const Hearth__Agent__V1__ServiceWatchRequest *request);
+void service_handle_logs(struct agent *agent, struct link_call *call,
+                         const Hearth__Agent__V1__ServiceLogsRequest *request);
+void service_call_gone(struct agent *agent, struct link_call *call);
+/* service.c: a child has ended. The first, before it is reaped, gives whether it is a service's and
+ * takes its group along. */
+bool service_reap_first(struct agent *agent, pid_t pid);
+void service_reaped(struct agent *agent, pid_t pid, int status);
+/* To the groups of all that run. */
+void service_signal_all(struct agent *agent, int signal);
+void service_free_all(struct agent *agent);
 
 /* files.c, tree.c: streaming handlers take part in the call by link_call_accept. */
 void file_handle_stat(struct agent *agent, struct link_call *call,

@@ -227,11 +227,14 @@ void exec_reap(struct agent *agent)
         struct exec *exec = find_pid(agent, ended.si_pid);
         if (exec && (exec->timed_out || exec->cancelled))
             signal_group(exec, SIGKILL);
+        bool service = !exec && service_reap_first(agent, ended.si_pid);
         int status;
         if (waitpid(ended.si_pid, &status, WNOHANG) != ended.si_pid)
             continue;
         if (exec)
             exec_exited(exec, status);
+        else if (service)
+            service_reaped(agent, ended.si_pid, status);
         else
             shell_child_ended(agent, ended.si_pid, status);
     }

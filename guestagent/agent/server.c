@@ -115,6 +115,7 @@ static void call_gone(struct agent *agent, struct link_call *call)
     }
     exec_call_gone(agent, call);
     shell_call_gone(agent, call);
+    service_call_gone(agent, call);
 }
 
 /* The agent's own calls. */
@@ -126,8 +127,8 @@ static void handle_hello(struct agent *agent, struct link_call *call,
         (const Hearth__Agent__V1__HelloRequest *)message;
     Hearth__Agent__V1__HelloReply reply = HEARTH__AGENT__V1__HELLO_REPLY__INIT;
     static char version[] = HEARTH_VERSION, exec[] = "exec", files[] = "files", tree[] = "tree",
-                scan[] = "scan", shells[] = "shells";
-    char *features[] = {exec, files, tree, scan, shells};
+                scan[] = "scan", shells[] = "shells", services[] = "services";
+    char *features[] = {exec, files, tree, scan, shells, services};
     reply.protocol = request->protocol && request->protocol < AGENT_PROTOCOL ? request->protocol
                                                                              : AGENT_PROTOCOL;
     reply.agent_version = version;
@@ -184,6 +185,10 @@ HANDLER(handle_shell_input, shell_handle_input, Hearth__Agent__V1__ShellInputReq
 HANDLER(handle_shell_signal, shell_handle_signal, Hearth__Agent__V1__ShellSignalRequest)
 HANDLER(handle_shell_resize, shell_handle_resize, Hearth__Agent__V1__ShellResizeRequest)
 HANDLER(handle_shell_close, shell_handle_close, Hearth__Agent__V1__ShellCloseRequest)
+HANDLER(handle_service_start, service_handle_start, Hearth__Agent__V1__ServiceStartRequest)
+HANDLER(handle_service_stop, service_handle_stop, Hearth__Agent__V1__ServiceStopRequest)
+HANDLER(handle_service_watch, service_handle_watch, Hearth__Agent__V1__ServiceWatchRequest)
+HANDLER(handle_service_logs, service_handle_logs, Hearth__Agent__V1__ServiceLogsRequest)
 HANDLER(handle_file_stat, file_handle_stat, Hearth__Agent__V1__FileStatRequest)
 HANDLER(handle_file_list, file_handle_list, Hearth__Agent__V1__FileListRequest)
 HANDLER(handle_directory_make, directory_handle_make, Hearth__Agent__V1__DirectoryMakeRequest)
@@ -257,6 +262,14 @@ static const struct method methods[] = {
     {"TreeApply", NULL, NULL, tree_accept_apply, NULL},
     {"TreeRead", NULL, NULL, tree_accept_read, NULL},
     {"TreeScan", &hearth__agent__v1__tree_scan_request__descriptor, NULL, NULL, stream_tree_scan},
+    {"ServiceStart", &hearth__agent__v1__service_start_request__descriptor, handle_service_start,
+     NULL, NULL},
+    {"ServiceStop", &hearth__agent__v1__service_stop_request__descriptor, handle_service_stop, NULL,
+     NULL},
+    {"ServiceWatch", &hearth__agent__v1__service_watch_request__descriptor, handle_service_watch,
+     NULL, NULL},
+    {"ServiceLogs", &hearth__agent__v1__service_logs_request__descriptor, handle_service_logs, NULL,
+     NULL},
     {"Shutdown", &hearth__agent__v1__shutdown_request__descriptor, handle_shutdown, NULL, NULL},
 };
 
@@ -421,6 +434,9 @@ int agent_begin(struct agent *agent)
     list_init(&agent->running);
     list_init(&agent->finished);
     shell_begin(agent);
+    list_init(&agent->services);
+    list_init(&agent->service_watchers);
+    agent->service_revision = 1; /* 0 is before all */
     agent->jobs = jobs_new(agent);
     return agent->jobs ? 0 : -ENOMEM;
 }
@@ -433,6 +449,7 @@ void agent_end(struct agent *agent)
     exec_free_all(agent);
     jobs_free(agent->jobs);
     stop_free(agent);
+    service_free_all(agent);
 }
 
 static int listen_and_dispatch(struct agent *agent)

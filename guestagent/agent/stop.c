@@ -53,10 +53,12 @@ static void signal_all(struct agent *agent, int signal)
 {
     if (signal != SIGCONT)
         shell_hang_up_all(agent, signal);
-    if (getpid() == 1)
+    if (getpid() == 1) {
         kill(-1, signal);
-    else
-        exec_signal_all(agent, signal);
+        return;
+    }
+    exec_signal_all(agent, signal);
+    service_signal_all(agent, signal);
 }
 
 static void kill_all(evutil_socket_t fd, short what, void *arg)

@@ -1,0 +1,282 @@
+"""Services in real guests: ready or not, told at once how they end, over restarts and kills of the
+daemon and stops of the workspace."""
+
+import json
+import os
+import subprocess
+import time
+
+import pytest
+
+from harness.daemon import BIN
+
+SERVER = "exec python3 -u -m http.server --bind 127.0.0.1 "
+
+
+class Services:
+    def __init__(self, client):
+        self.client = client
+        self.workspace_id = client.post("/v1/workspaces",
+                                        {"environment": "debian:12"})["workspace_id"]
+        self.workspace_path = f"/v1/workspaces/{self.workspace_id}"
+        self.path = f"{self.workspace_path}/services"
+
+    def start(self, name, command, **more):
+        return self.client.put(f"{self.path}/{name}", {"command": command, **more})
+
+    def refused(self, name, **more):
+        reply = self.client.request("PUT", f"{self.path}/{name}", more)
+        assert reply.status >= 400
+        return reply.status, reply.json()
+
+    def status(self, name):
+        return self.client.get(f"{self.path}/{name}")
+
+    def stop(self, name):
+        return self.client.post(f"{self.path}/{name}/stop")
+
+    def logs(self, name, **query):
+        return self.client.get(f"{self.path}/{name}/logs", **query)
+
+    def run(self, command):
+        return self.client.post(f"{self.workspace_path}/exec", {"command": command})
+
+    def until(self, name, **wanted):
+        """Told by the events, or there already."""
+        deadline = time.monotonic() + 60
+        while True:
+            state = self.status(name)
+            if all(state[key] == value for key, value in wanted.items()):
+                return state
+            assert time.monotonic() < deadline, state
+
+
+@pytest.fixture(scope="module")
+def shared(daemon):
+    with daemon.client() as client:
+        services = Services(client)
+        yield services
+        client.delete(services.workspace_path)
+
+
+def test_one_is_started_listed_read_and_stopped(shared):
+    before = shared.client.get(shared.workspace_path)
+    web = shared.start("web", SERVER + "8000", ready_http="http://localhost:8000/")
+    assert web["state"] == "running" and web["ready_at"] >= web["started_at"]
+    assert web["pid"] > 0 and web["ended_at"] is web["exit_code"] is web["stop_reason"] is None
+    assert web["readiness"] == {"type": "http", "url": "http://localhost:8000/"}
+    assert (web["cwd"], web["restart"], web["published_ports"]) == ("/workspace", "never", [])
+    assert shared.run("python3 -c 'import urllib.request as r;"
+                      "print(r.urlopen(\"http://127.0.0.1:8000\").status)'")["stdout"] == "200\n"
+    after = shared.client.get(shared.workspace_path)
+    assert after["last_activity_at"] > before["last_activity_at"]
+    assert (after["service_count"], after["running_service_count"]) == (1, 1)
+    assert shared.status("web") == web
+    listed = shared.client.get(shared.path)
+    assert listed["services"] == [web] and (listed["count"], listed["running_count"]) == (1, 1)
+    row = next(row for row in shared.client.get("/v1/workspaces")["workspaces"]
+               if row["workspace_id"] == shared.workspace_id)
+    assert (row["service_count"], row["running_service_count"]) == (1, 1)
+    seen = shared.client.get(shared.workspace_path)["last_activity_at"]
+    logs = shared.logs("web")
+    assert "GET / HTTP/1.1" in logs["stderr"] and logs["state"] == "running"
+    assert shared.client.get(shared.workspace_path)["last_activity_at"] == seen
+
+    stopped = shared.stop("web")
+    assert (stopped["state"], stopped["exit_code"], stopped["stop_reason"]) == (
+        "stopped", 143, "stop_requested")
+    assert stopped["ended_at"] >= stopped["ready_at"] and stopped["pid"] is None
+    assert shared.stop("web") == stopped
+    assert "GET / HTTP/1.1" in shared.logs("web")["stderr"]
+    assert shared.client.get(shared.workspace_path)["running_service_count"] == 0
+
+
+@pytest.mark.parametrize("arguments, type_", [
+    ({"command": SERVER + "8001", "ready_tcp": "8001"}, "tcp"),
+    ({"command": "sleep 0.2; touch up; exec sleep 1000", "ready_file": "up"}, "file"),
+    ({"command": "touch there; exec sleep 1000", "ready_command": "[ -e there ]",
+      "ready_interval_ms": 20}, "command"),
+])
+def test_each_kind_of_readiness(shared, arguments, type_):
+    service = shared.client.put(f"{shared.path}/ready", arguments)
+    assert service["state"] == "running" and service["ready_at"]
+    assert service["readiness"]["type"] == type_
+    shared.stop("ready")
+
+
+def test_a_start_that_dies_or_is_late_is_told_and_no_error(shared):
+    died = shared.start("dies", "echo reason >&2; exit 9", ready_tcp="127.0.0.1:9",
+                        ready_timeout_seconds=600)
+    assert (died["state"], died["stop_reason"], died["exit_code"]) == (
+        "failed", "exited_before_ready", 9)
+    assert shared.logs("dies")["stderr"] == "reason\n"
+    late = shared.start("late", "trap '' TERM; sleep 1000", ready_file="/nowhere",
+                        ready_timeout_seconds=1)
+    assert (late["state"], late["stop_reason"], late["ready_at"]) == (
+        "failed", "readiness_timeout", None)
+
+
+def test_an_exit_is_seen_at_once_and_is_an_event(shared):
+    shared.start("ends", "while [ ! -e go ]; do sleep 0.02; done; exit 5")
+    shared.run("touch go")
+    ended = shared.until("ends", state="exited")
+    assert (ended["exit_code"], ended["stop_reason"]) == (5, "exited")
+    events = shared.client.get("/v1/events", workspace_id=shared.workspace_id, kind="service")
+    told = [event for event in events["events"]
+            if event["data"].get("service_name") == "ends"]
+    assert [event["kind"] for event in told] == ["service.started", "service.exited"]
+    assert told[1]["data"]["exit_code"] == 5
+
+
+def test_failures_are_restarted(shared):
+    shared.start("flaky", "echo run >>runs; [ $(wc -l <runs) -ge 3 ] || exit 1; exec sleep 1000",
+                 restart="on-failure")
+    state = shared.until("flaky", restarts=2, state="running")
+    assert state["restart"] == "on-failure" and state["exit_code"] is None
+    assert shared.stop("flaky")["state"] == "stopped"
+
+
+def test_a_stop_takes_all_that_it_started_along(shared):
+    shared.start("group", "trap '' TERM; (trap '' TERM; exec -a left-behind sleep 1000) & "
+                          "echo up >group-up; while :; do sleep 1000; done", ready_file="group-up")
+    assert shared.stop("group")["exit_code"] == 137
+    assert shared.run("pgrep -f left-behind | grep -v $$")["stdout"] == ""
+
+
+def test_logs_are_cut_followed_and_bounded(shared):
+    shared.start("logs", "seq 1 300; while [ ! -e more ]; do sleep 0.02; done; "
+                         "echo extra; exec sleep 1000")
+    shared.until("logs", state="running")
+    while "300\n" not in (logs := shared.logs("logs", tail_lines=2))["stdout"]:
+        pass
+    assert (logs["stdout"], logs["tail_lines"], logs["truncated"]) == ("299\n300\n", 2, True)
+    whole = shared.logs("logs", all="true")
+    assert whole["stdout"] == "".join(f"{i}\n" for i in range(1, 301)) and not whole["truncated"]
+    shared.run("touch more")
+    more = shared.logs("logs", cursor=whole["cursor"], wait_ms=60000)
+    assert more["stdout"] == "extra\n"
+    shared.stop("logs")
+
+
+@pytest.mark.parametrize("arguments, status, code, field", [
+    ({}, 422, "missing_argument", "/command"),
+    ({"command": "true", "ready_tcp": "80", "ready_file": "x"}, 422, "conflicting_arguments",
+     "/ready_tcp"),
+    ({"command": "true", "ready_tcp": "example.org:80"}, 422, "bad_readiness", "/ready_tcp"),
+    ({"command": "true", "ready_tcp": "127.0.0.1:0"}, 422, "bad_readiness", "/ready_tcp"),
+    ({"command": "true", "ready_http": "https://127.0.0.1/"}, 422, "bad_readiness", "/ready_http"),
+    ({"command": "true", "ready_http": "http://127.0.0.1/a b"}, 422, "bad_readiness",
+     "/ready_http"),
+    ({"command": "true", "published_ports": [{"guest_port": 80}]}, 422,
+     "published_ports_unavailable", "/published_ports"),
+    ({"command": "true", "secret_env": {"a": "B"}}, 422, "unknown_secret", "/secret_env"),
+])
+def test_bad_starts_are_refused_and_leave_nothing(shared, arguments, status, code, field):
+    known = shared.client.get(shared.path)["services"]
+    got, problem = shared.refused("bad", **arguments)
+    assert (got, problem["code"], problem.get("field")) == (status, code, field)
+    assert problem["hint"]
+    assert shared.client.get(shared.path)["services"] == known
+
+
+def test_bad_names_and_unknown_services_are_refused(shared):
+    for name in (".hidden", "a" * 65, "a%20b"):
+        reply = shared.client.request("PUT", f"{shared.path}/{name}", {"command": "true"})
+        assert reply.status == 422, name
+    for method, path in (("GET", ""), ("GET", "/logs"), ("POST", "/stop")):
+        reply = shared.client.request(method, f"{shared.path}/nobody{path}")
+        assert reply.status == 404 and reply.json()["code"] == "service_not_found"
+
+
+def test_a_name_that_runs_is_refused_until_it_is_stopped(shared):
+    first = shared.start("once", "exec sleep 1000")
+    status, problem = shared.refused("once", command="exec sleep 1000")
+    assert (status, problem["code"]) == (409, "service_running")
+    assert shared.status("once") == first
+    shared.stop("once")
+    assert shared.start("once", "exit 0")["started_at"] > first["started_at"]
+
+
+def test_the_commands(shared, daemon):
+    environment = {**os.environ, "HEARTH_URL": f"unix://{daemon.socket_path}"}
+
+    def hearth(*words, status=0):
+        done = subprocess.run([BIN / "hearth", "workspace", "service", *words], text=True,
+                              capture_output=True, timeout=60, env=environment)
+        assert done.returncode == status, done.stderr
+        return done
+
+    told = hearth("start", shared.workspace_id, "cli", "--ready-tcp", "8009", "--json", "--",
+                  SERVER + "8009")
+    assert json.loads(told.stdout)["state"] == "running"
+    assert "cli" in hearth("list", shared.workspace_id).stdout
+    assert "state: running" in hearth("status", shared.workspace_id, "cli").stdout
+    shared.run("python3 -c 'import urllib.request as r; r.urlopen(\"http://127.0.0.1:8009\")'")
+    follower = subprocess.Popen([BIN / "hearth", "workspace", "service", "logs",
+                                 shared.workspace_id, "cli", "-f"], text=True,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+    assert "GET / HTTP/1.1" in follower.stderr.readline()
+    assert "[service-stop]" in hearth("stop", shared.workspace_id, "cli").stderr
+    follower.communicate(timeout=60)
+    assert follower.returncode == 0
+    assert "service_not_found" in hearth("status", shared.workspace_id, "none", "--json",
+                                         status=1).stdout
+
+
+def test_they_outlive_the_daemon_and_not_the_workspaces_stop(hearthd_factory):
+    hearthd = hearthd_factory()
+    with hearthd.unix_client() as client:
+        services = Services(client)
+        stays = services.start("stays", SERVER + "8000", ready_tcp="localhost:8000")
+        services.start("ends", "while [ ! -e go ]; do sleep 0.02; done; exit 4")
+        services.start("done", "exit 0")
+        done = services.until("done", state="exited")
+    hearthd.kill9()
+    hearthd.start()
+    with hearthd.unix_client() as client:
+        services.client = client
+        assert services.status("stays") == stays and services.status("done") == done
+        services.run("touch go")
+        assert services.until("ends", state="exited")["exit_code"] == 4
+        assert "8000" in services.logs("stays")["stdout"]
+        client.post(f"{services.workspace_path}/stop")
+        stopped = services.status("stays")
+        assert (stopped["state"], stopped["stop_reason"], stopped["pid"]) == (
+            "stopped", "workspace_stopped", None)
+        status, problem = services.refused("new", command="true")
+        assert (status, problem["code"]) == (409, "workspace_not_started")
+    hearthd.restart()
+    with hearthd.unix_client() as client:
+        services.client = client
+        assert services.status("stays") == stopped
+        client.post(f"{services.workspace_path}/start")
+        assert services.status("stays") == stopped
+        assert services.start("stays", SERVER + "8000", ready_tcp="8000")["state"] == "running"
+        client.delete(services.workspace_path)
+
+
+def test_a_kill_in_the_middle_of_a_start_leaves_what_can_be_told(hearthd_factory):
+    hearthd = hearthd_factory()
+    with hearthd.unix_client() as client:
+        services = Services(client)
+        starting = subprocess.Popen(
+            [BIN / "hearth", "workspace", "service", "start", services.workspace_id, "slow",
+             "--ready-file", "/workspace/up", "--", "touch begun; exec sleep 1000"],
+            env={**os.environ, "HEARTH_URL": f"unix://{hearthd.socket_path}"},
+            stderr=subprocess.DEVNULL)
+        while services.run("[ -e begun ]")["exit_code"]:
+            pass
+    hearthd.kill9()
+    starting.wait(timeout=60)
+    hearthd.start()
+    with hearthd.unix_client() as client:
+        services.client = client
+        slow = services.status("slow")
+        assert (slow["state"], slow["ready_at"]) == ("running", None)
+        services.run("touch up")
+        services.client.get(services.workspace_path)
+        deadline = time.monotonic() + 60
+        while not services.status("slow")["ready_at"]:
+            assert time.monotonic() < deadline
+        assert services.stop("slow")["state"] == "stopped"
+        client.delete(services.workspace_path)
