@@ -249,7 +249,10 @@ static bool write_pending(struct link *link)
 void link_flush(struct link *link)
 {
     size_t turn = 0;
-    while (!link->broken && !link->freed) {
+    /* The kernel is full: it says when it is not, and is not asked before. */
+    bool full = link->pending_sent < link->pending.length &&
+                event_pending(link->write_event, EV_WRITE, NULL);
+    while (!full && !link->broken && !link->freed) {
         if (!write_pending(link) || turn >= TURN_MAX) {
             event_add(link->write_event, NULL);
             break;
@@ -263,8 +266,11 @@ void link_flush(struct link *link)
             break;
         turn += output.total;
         ssize_t written = link->broken ? -1 : write_parts(link, output.parts, output.part_count);
-        if (written >= 0 && (size_t)written < output.total)
+        full = written >= 0 && (size_t)written < output.total;
+        if (full) {
             keep_rest(link, &output, (size_t)written);
+            event_add(link->write_event, NULL);
+        }
         chunk_list_free(&link->spent);
     }
     if (link->broken || link->freed)

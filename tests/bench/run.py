@@ -42,6 +42,9 @@ EXEC_TRUE = ("POST", "/v1/workspaces/{id}/exec", '{"argv":["true"]}')
 DELETE = ("DELETE", "/v1/workspaces/{id}", "")
 
 
+VERDICTS = {None: "no peer", True: "met", False: "MISSED"}
+
+
 class Bench:
     def __init__(self, build, quick):
         self.build, self.repeats = build, 3 if quick else 7
@@ -51,11 +54,20 @@ class Bench:
     def row(self, figure, ours, peer, ratio, target, met):
         """Ratio is ours / peer's, or None; met None where there is nothing to compare with."""
         self.rows.append((figure, ours, peer, "" if ratio is None else f"{ratio:.2f}", target,
-                          "" if met is None else "met" if met else "MISSED"))
-        print(f"  {figure}: {ours}", file=sys.stderr)
+                          VERDICTS[met]))
+        print(f"  {figure}: {ours}: {VERDICTS[met]}", file=sys.stderr)
 
     def note(self, text):
         self.notes.append(text)
+
+    def attempt(self, figure, *arguments):
+        """A figure that cannot be taken, for a peer that is broken say, costs no other."""
+        try:
+            figure(*arguments)
+        except (OSError, AssertionError, LookupError, ValueError,
+                subprocess.SubprocessError) as problem:
+            name = figure.__name__.replace("_", " ")
+            self.note(f"{name} could not be measured: {type(problem).__name__}: {problem}")
 
     def pairs(self, ours, peer, repeats=None):
         """Medians of both, taken in turn. A peer that is None is left out."""
@@ -344,6 +356,11 @@ def fill(database, node_tag):
                     [unique, f"workspace-{i}", *values.values()])
 
 
+def version_of(image_dir, name):
+    record = (image_dir / "environments" / f"{name}.ref").read_text(encoding="utf-8")
+    return re.search(r"^version (\S+)$", record, re.MULTILINE)[1]
+
+
 def name(runtime):
     return pathlib.Path(runtime.path).name if runtime else "no OCI runtime"
 
@@ -351,7 +368,7 @@ def name(runtime):
 def measure(bench, stack):
     image_dir = images.directory()
     images.ensure(image_dir)
-    tree = next(image_dir.glob("versions/*/tree"))
+    tree = image_dir / "versions" / version_of(image_dir, "debian:12") / "tree"
     runtime = podman = None
     if path := peers.runtime():
         runtime = peers.Runtime(path, tree)
@@ -362,25 +379,22 @@ def measure(bench, stack):
     stack.callback(daemon.destroy)
     figures = Figures(bench, daemon.start(), tree)
     figures.memory("hearthd idle, resident", 12, daemon.pid)
-    figures.exec()
-    figures.lives(runtime)
-    figures.small_file()
-    figures.requests()
-    figures.command_line()
-    figures.mcp()
-    figures.guest_memory()
+    for figure, *arguments in (
+            (figures.exec,), (figures.lives, runtime), (figures.small_file,), (figures.requests,),
+            (figures.command_line,), (figures.mcp,), (figures.guest_memory,)):
+        bench.attempt(figure, *arguments)
     try:
         podman = peers.Podman(tree)
         stack.callback(podman.close)
     except OSError as problem:
         bench.note(f"no podman: {problem}")
-    figures.large_file(podman)
-    tree_times.measure(bench, daemon)
+    bench.attempt(figures.large_file, podman)
+    bench.attempt(tree_times.measure, bench, daemon)
     daemon.restart(pool=4)
-    figures.pooled(runtime)
+    bench.attempt(figures.pooled, runtime)
     daemon.restart(stop_guests=True)
     daemon.stop()
-    figures.many()
+    bench.attempt(figures.many)
 
 
 def print_table(bench):
@@ -390,6 +404,8 @@ def print_table(bench):
         print("  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip())
     for note in bench.notes:
         print(f"note: {note}")
+    verdicts = [row[-1] for row in bench.rows]
+    print(", ".join(f"{verdicts.count(word)} {word}" for word in VERDICTS.values()))
 
 
 def main():
