@@ -170,6 +170,7 @@ void services_guest_ended(struct workspace *workspace, const char *state, const 
     if (services->watch)
         agent_call_cancel(steal_pointer(services->watch));
     timer_unset(&services->again);
+    services->revision = 0; /* another agent counts anew */
     if (!state)
         return;
     list_for_each(cursor, next, &services->list)

@@ -376,6 +376,7 @@ static void swap(struct reset *reset, struct steps *steps)
     struct row_guest guest_row;
     struct change *change = change_new();
     exec_abandon_all(workspace, HEARTH_ECONFLICT, "workspace_reset", "the workspace was reset");
+    services_guest_ended(workspace, "stopped", "workspace_reset");
     files_abort_all(workspace);
     shells_guest_ended(workspace);
     workspace_row(workspace, &reset->before);

@@ -97,9 +97,10 @@ static const struct field port_fields[] = {
         {.name = "stop_reason",                                                                    \
          .type = FIELD_STRING,                                                                     \
          .flags = FIELD_NULLABLE,                                                                  \
-         .description = "Why it does not run: exited, stop_requested, workspace_stopped, "         \
-                        "readiness_timeout, exited_before_ready, cannot_start, restarting, "       \
-                        "guest_died, guest_gone, lost."},                                          \
+         .description =                                                                            \
+             "Why it does not run: exited, stop_requested, workspace_stopped, workspace_reset, "   \
+             "readiness_timeout, exited_before_ready, cannot_start, restarting, "                  \
+             "guest_died, guest_gone, lost."},                                                     \
         {.name = "restart", .type = FIELD_STRING, .description = "never or on-failure."},          \
         {.name = "restarts", .type = FIELD_INTEGER, .description = "Times it was restarted."},     \
     {                                                                                              \

@@ -252,6 +252,14 @@ def test_they_outlive_the_daemon_and_not_the_workspaces_stop(hearthd_factory):
         client.post(f"{services.workspace_path}/start")
         assert services.status("stays") == stopped
         assert services.start("stays", SERVER + "8000", ready_tcp="8000")["state"] == "running"
+        client.post(f"{services.workspace_path}/reset")
+        reset = services.status("stays")
+        assert (reset["state"], reset["stop_reason"]) == ("stopped", "workspace_reset")
+        # Another agent counts anew: an exit is seen all the same.
+        assert services.start("stays", "while [ ! -e go ]; do sleep 0.02; done; exit 6")[
+            "state"] == "running"
+        services.run("touch go")
+        assert services.until("stays", state="exited")["exit_code"] == 6
         client.delete(services.workspace_path)
 
 
