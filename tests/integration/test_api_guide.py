@@ -12,6 +12,7 @@ GUIDE = ROOT / "docs/api-guide.md"
 PRINTED = ["hearth", "hearth", "ok", '["hello\\n",3]', "unknown_argument", "/mem_mb",
            'Did you mean "mem_mib"?', "guide", "0", "workspace_not_found", "guide", "ran", "true",
            "exit", "started", "stderr", "stdout", "5", "100000", "10", "/workspace/copyright",
+           "1", "./", "copyright",
            "vm_run", "Linux", "true", "true"]
 
 

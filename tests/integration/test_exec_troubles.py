@@ -209,3 +209,33 @@ def test_a_stop_gives_commands_the_time_to_end_by_themselves(workspace):
     assert workspace.read("saved")["content"] == "saved\n"
     final = ended(workspace, state["exec_id"])
     assert (final["exit_code"], final["stdout"]) == (3, "bye\n")
+
+
+# And what commands do that nobody expects of them.
+
+def test_a_daemon_that_has_left_its_session_holds_nothing_up(workspace):
+    """It forks twice, has a session of its own and still holds the streams."""
+    result = workspace.exec("setsid sh -c 'sleep 1000 & sleep 1000' & echo away", timeout_seconds=600)
+    assert (result["exit_code"], result["stdout"]) == (0, "away\n")
+    assert workspace.exec("echo on")["stdout"] == "on\n"
+
+
+def test_bytes_that_are_no_text_are_told_as_such(workspace):
+    result = workspace.exec("printf 'a\\377\\300b'; printf '\\000\\001' >&2")
+    assert (result["stdout"], result["stdout_bytes"], result["stderr_bytes"]) == ("a\ufffd\ufffdb", 4, 2)
+
+
+def test_a_flood_on_both_streams_keeps_both_ends_and_counts_them(workspace):
+    result = workspace.exec("for fd in 1 2; do (echo first; head -c 9000000 /dev/zero | tr '\\0' x; echo; echo last) >&$fd; done",
+                            timeout_seconds=120, max_output_bytes=4096)
+    assert result["truncated"] and result["exit_code"] == 0
+    for stream in ("stdout", "stderr"):
+        assert result[f"{stream}_bytes"] == 9000012
+        assert result[stream].startswith("first\nxxx") and result[stream].endswith("x\nlast\n")
+        assert len(result[stream]) < 10000
+
+
+def test_a_command_that_fills_the_memory_file_system_ends_by_itself(workspace):
+    result = workspace.exec("head -c 100000000000 /dev/zero > /dev/shm/full; echo $?; rm -f /dev/shm/full", timeout_seconds=120)
+    assert result["stdout"].strip() != "0" or result["exit_code"] != 0
+    assert workspace.exec("echo on")["stdout"] == "on\n"

@@ -283,3 +283,14 @@ def test_as_a_tool(workspace):
 def test_a_series_of_patches_in_one_text(workspace):
     applied(workspace, "--- a/file\n+++ b/file\n@@ -1 +1 @@\n-1\n+one\n\nThen:\n--- a/file\n+++ b/file\n@@ -1 +1 @@\n-one\n+ONE\n")
     assert workspace.exec("head -1 file")["stdout"] == "ONE\n"
+
+
+def test_a_diff_of_a_workspace_goes_into_a_fresh_one(workspace_factory):
+    """What workspace_diff tells, workspace_patch_apply puts in place."""
+    made = workspace_factory()
+    made.exec("mkdir a; seq 20 > a/numbers; seq 5 > gone; ln -s a link; printf 'no newline' > 'odd name'; printf 'x\\r\\n' > crlf")
+    patch = made.client.get(f"{made.path}/diff")["patch"]
+    fresh = workspace_factory()
+    applied(fresh, patch)
+    assert snapshot(fresh) == snapshot(made)
+    assert fresh.client.get(f"{fresh.path}/diff")["patch"] == patch
