@@ -126,6 +126,8 @@ void exec_call_gone(struct agent *agent, struct link_call *call);
 void exec_reap(struct agent *agent);
 /* Forgets all of them; what runs goes on. */
 void exec_free_all(struct agent *agent);
+/* Gives a child that was just started the limit of descriptors that commands have. */
+void exec_limit_files(const struct agent *agent, pid_t pid);
 /* To the process group of each that runs. */
 void exec_signal_all(struct agent *agent, int signal);
 
@@ -150,7 +152,6 @@ void shell_call_gone(struct agent *agent, struct link_call *call);
 void shell_child_ended(struct agent *agent, pid_t pid, int status);
 /* All of them: HUP to their groups, or with SIGKILL the end of their sessions. */
 void shell_hang_up_all(struct agent *agent, int signal);
-
 /* service_calls.c */
 void service_handle_start(struct agent *agent, struct link_call *call,
                           const Hearth__Agent__V1__ServiceStartRequest *request);

@@ -314,13 +314,13 @@ static struct exec *exec_new(struct agent *agent,
 
 /* A command gets the limit of descriptors that the agent was started with: many programs walk all
  * they may have. It is running already, but has not got as far as its main. */
-static void limit_files(const struct exec *exec)
+void exec_limit_files(const struct agent *agent, pid_t pid)
 {
     struct rlimit limit;
-    if (!exec->agent->child_files || getrlimit(RLIMIT_NOFILE, &limit) < 0)
+    if (!agent->child_files || getrlimit(RLIMIT_NOFILE, &limit) < 0)
         return;
-    limit.rlim_cur = exec->agent->child_files;
-    prlimit(exec->pid, RLIMIT_NOFILE, &limit, NULL);
+    limit.rlim_cur = agent->child_files;
+    prlimit(pid, RLIMIT_NOFILE, &limit, NULL);
 }
 
 static void launch(struct exec *exec, const Hearth__Agent__V1__ExecStartRequest *request)
@@ -340,7 +340,7 @@ static void launch(struct exec *exec, const Hearth__Agent__V1__ExecStartRequest 
         return;
     }
     exec->started = true;
-    limit_files(exec);
+    exec_limit_files(exec->agent, exec->pid);
     bool whole = exec_input_watch(exec, pipes.input) == 0 &&
                  exec_input_queue(exec, request->stdin.data, request->stdin.len) == 0;
     whole = watch_output(exec, &exec->out, pipes.output) && whole;

@@ -256,13 +256,13 @@ void service_signal_all(struct agent *agent, int signal)
 
 static void launch(struct service *service)
 {
-    struct command_pipes pipes;
-    char problem[160];
     const struct command command = {.arguments = service->request->argv,
                                     .argument_count = service->request->n_argv,
                                     .cwd = service->request->cwd,
                                     .variables = service->request->environment,
                                     .variable_count = service->request->n_environment};
+    struct command_pipes pipes;
+    char problem[160];
     service->started_us = clock_monotonic_us();
     free_event(&service->drainer);
     service->ready = false;
@@ -278,6 +278,7 @@ static void launch(struct service *service)
         settle(service, SERVICE_FAILED, "cannot_start");
         return;
     }
+    exec_limit_files(service->agent, service->pid);
     close(pipes.input);
     service->has_exit = false;
     service->phase = SERVICE_RUNNING;

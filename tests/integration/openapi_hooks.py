@@ -36,6 +36,12 @@ def fit_body(name, body):
         body.pop("argv", None)
         body.pop("secret_env", None)
         body.update(command="true", cwd="/workspace", timeout_seconds=1)
+    if name == "service_start":
+        for one_too_many in [key for key in body if key.startswith("ready_")]:
+            body.pop(one_too_many)
+        body.pop("secret_env", None)
+        body.pop("published_ports", None)
+        body.update(command="true", cwd="/workspace")
     if name == "workspace_update":
         body["name"], body["clear_name"] = "fits", False
         body["clear_labels"] = []
