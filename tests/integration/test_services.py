@@ -121,10 +121,14 @@ def test_an_exit_is_seen_at_once_and_is_an_event(shared):
     shared.run("touch go")
     ended = shared.until("ends", state="exited")
     assert (ended["exit_code"], ended["stop_reason"]) == (5, "exited")
-    events = shared.client.get("/v1/events", workspace_id=shared.workspace_id, kind="service")
-    told = [event for event in events["events"]
-            if event["data"].get("service_name") == "ends"]
-    assert [event["kind"] for event in told] == ["service.started", "service.exited"]
+    deadline = time.monotonic() + 60  # an event is told once it is written
+    while True:
+        events = shared.client.get("/v1/events", workspace_id=shared.workspace_id, kind="service")
+        told = [event for event in events["events"]
+                if event["data"].get("service_name") == "ends"]
+        if [event["kind"] for event in told] == ["service.started", "service.exited"]:
+            break
+        assert time.monotonic() < deadline, told
     assert told[1]["data"]["exit_code"] == 5
 
 
