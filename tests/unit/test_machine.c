@@ -296,9 +296,12 @@ START_TEST(vsock_is_taken_where_its_device_opens)
     unlink(path);
     ck_assert_int_eq(transport_choose(&transport, &driver, "auto", &failure), 0);
     ck_assert_str_eq(transport->execution_mode, "guest_serial");
+    /* Where a build of vhost-device-vsock would be, there is none; each test has a process. */
+    setenv("HOME", "/nonexistent", 1);
+    setenv("XDG_CACHE_HOME", "/nonexistent", 1);
     ck_assert_int_eq(transport_choose(&transport, &driver, "vsock", &failure), HEARTH_EUNSUPPORTED);
     ck_assert_str_eq(failure.code, "transport_unavailable");
-    ck_assert_ptr_nonnull(strstr(failure.detail, path));
+    ck_assert_ptr_nonnull(strstr(failure.detail, "vhost-device-vsock"));
 }
 END_TEST
 
