@@ -42,8 +42,9 @@ def fit_body(name, body):
         body.pop("secret_env", None)
         body.pop("published_ports", None)
         body.update(command="true", cwd="/workspace")
-    if name in ("shell_open", "service_start"):
-        body.pop("secret_env", None)  # A workspace has no secrets yet.
+    if name == "shell_open":  # No schema says which directories and secrets there are.
+        body.clear()
+        body["cwd"] = "/workspace"
     if name == "workspace_update":
         body["name"], body["clear_name"] = "fits", False
         body["clear_labels"] = []
