@@ -2,7 +2,7 @@
 
 import os
 import pathlib
-import random
+import secrets
 import select
 import shutil
 import signal
@@ -48,7 +48,7 @@ class Hearthd:
         self.image_dir = pathlib.Path(image_dir)
         # IDs made here are told apart from those of any other daemon on this machine, also one
         # that has the default tag.
-        self.node_tag = random.choice(BASE32[1:]) + random.choice(BASE32)
+        self.node_tag = secrets.choice(BASE32[1:]) + secrets.choice(BASE32)
         self.flags = {"listen": "127.0.0.1:0", "driver": DRIVER, "node_tag": self.node_tag,
                       **flags}
         self.check_replies, self.observe = check_replies, None

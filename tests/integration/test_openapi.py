@@ -4,11 +4,8 @@ import os
 import pathlib
 import subprocess
 import sys
-import warnings
 
 import pytest
-
-from harness.daemon import Hearthd
 
 HERE = pathlib.Path(__file__).parent
 # They reach for the network or for a host path, or take what another test needs.
@@ -16,15 +13,9 @@ LEFT_OUT = "environment_pull|environment_import|environment_prune"
 
 
 @pytest.fixture
-def own(images):
-    """A daemon with room for all that is made. What its guests leave is told, not judged, here:
-    docs/status.md says what is known of it; every other test judges it."""
-    hearthd = Hearthd(images, max_workspaces=10000, max_mem_mib=1 << 30, max_running_execs=1000)
-    yield hearthd.start()
-    try:
-        hearthd.destroy()
-    except AssertionError as left:
-        warnings.warn(str(left), stacklevel=1)
+def own(hearthd_factory):
+    """A daemon with room for all that is made here."""
+    return hearthd_factory(max_workspaces=10000, max_mem_mib=1 << 30, max_running_execs=1000)
 
 
 def operations(document):
