@@ -1,7 +1,6 @@
 /* hearth workspace service start|list|status|logs|stop */
 
-#include "cli/command.h"
-#include "cli/output.h"
+#include "cli/plain.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -91,56 +90,28 @@ static int service_start(struct cli *cli, int argc, char **argv)
     return status ? status : show(cli, "service-start", &body, result);
 }
 
-static int service_list(struct cli *cli, int argc, char **argv)
-{
-    static const struct column columns[] = {{"NAME", "service_name"},  {"STATE", "state"},
-                                            {"REASON", "stop_reason"}, {"EXIT", "exit_code"},
-                                            {"COMMAND", "command"},    {NULL, NULL}};
-    const struct usage usage = {.line = "workspace service list WORKSPACE_ID",
-                                .summary = "Lists a workspace's services.",
-                                .minimum = 1,
-                                .maximum = 1};
-    struct words words;
-    int status = options_parse(&usage, argc, argv, &cli->json, &words);
-    if (status != OPTIONS_PARSED)
-        return status;
-    auto_buf struct buf path = {0}, body = {0};
-    auto_json cJSON *result = NULL;
-    if (!cli_path(&path, "/v1/workspaces/", words.items[0], "/services", NULL))
-        return cli_out_of_memory(cli);
-    status = cli_call_json(cli, "GET", path.data, NULL, &body, &result);
-    if (status)
-        return status;
-    if (cli->json)
-        output_json(body.data);
-    else
-        output_table(json_member(result, "services"), columns);
-    return 0;
-}
+static const struct plain list = {
+    .line = "workspace service list WORKSPACE_ID",
+    .summary = "Lists a workspace's services.",
+    .tool = "service_list",
+    .words = {"workspace_id"},
+    .list = "services",
+    .columns = (const struct column[]){{"NAME", "service_name"},
+                                       {"STATE", "state"},
+                                       {"REASON", "stop_reason"},
+                                       {"EXIT", "exit_code"},
+                                       {"COMMAND", "command"},
+                                       {NULL, NULL}},
+};
+PLAIN_COMMAND(list)
 
-static int service_status(struct cli *cli, int argc, char **argv)
-{
-    const struct usage usage = {.line = "workspace service status WORKSPACE_ID SERVICE_NAME",
-                                .summary = "Shows a service.",
-                                .minimum = 2,
-                                .maximum = 2};
-    struct words words;
-    int status = options_parse(&usage, argc, argv, &cli->json, &words);
-    if (status != OPTIONS_PARSED)
-        return status;
-    auto_buf struct buf path = {0}, body = {0};
-    auto_json cJSON *result = NULL;
-    if (!service_path(&path, &words, NULL))
-        return cli_out_of_memory(cli);
-    status = cli_call_json(cli, "GET", path.data, NULL, &body, &result);
-    if (status)
-        return status;
-    if (cli->json)
-        output_json(body.data);
-    else
-        output_fields(result);
-    return 0;
-}
+static const struct plain one = {
+    .line = "workspace service status WORKSPACE_ID SERVICE_NAME",
+    .summary = "Shows a service.",
+    .tool = "service_status",
+    .words = {"workspace_id", "service_name"},
+};
+PLAIN_COMMAND(one)
 
 /* As the service wrote it, each stream to its own. */
 static void print_logs(const struct cli *cli, const struct buf *body, const cJSON *result)
@@ -224,8 +195,8 @@ static int service_stop(struct cli *cli, int argc, char **argv)
 
 const struct command service_commands[] = {
     {"workspace service", "start", "start a command that goes on by itself", service_start},
-    {"workspace service", "list", "list services", service_list},
-    {"workspace service", "status", "show one", service_status},
+    {"workspace service", "list", "list services", run_list},
+    {"workspace service", "status", "show one", run_one},
     {"workspace service", "logs", "print what one has printed", service_logs},
     {"workspace service", "stop", "end one and all that it started", service_stop},
     {0}};
