@@ -3,6 +3,7 @@
 #include "base/cleanup.h"
 
 #include <event2/event.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -25,6 +26,7 @@ struct loop {
     bool stopping;
     uint64_t turns;
     struct tasks deferred;
+    _Atomic unsigned owed;
     /* From other threads: under the lock, announced by the eventfd. */
     pthread_mutex_t lock;
     struct tasks posted;
@@ -165,6 +167,31 @@ void loop_post(void *arg, void (*fn)(void *arg), void *fn_arg)
         uint64_t one = 1;
         ssize_t put = write(loop->posted_fd, &one, sizeof one);
         (void)put;
+    }
+}
+
+void loop_owe(struct loop *loop)
+{
+    loop->owed++;
+}
+
+void loop_pay(struct loop *loop)
+{
+    loop->owed--;
+}
+
+void loop_settle(struct loop *loop)
+{
+    for (;;) {
+        tasks_run(&loop->deferred);
+        bool posts_may_come = loop->owed > 0; /* asked first: who pays has posted by then */
+        run_posted(loop->posted_fd, EV_READ, loop);
+        if (loop->deferred.first)
+            continue;
+        if (!posts_may_come)
+            return;
+        if (loop->owed)
+            poll(&(struct pollfd){.fd = loop->posted_fd, .events = POLLIN}, 1, -1);
     }
 }
 

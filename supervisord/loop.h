@@ -29,6 +29,14 @@ void loop_post(void *loop, void (*fn)(void *arg), void *arg);
  * are freed. */
 void loop_defer(struct loop *loop, void (*fn)(void *arg), void *arg);
 
+/* A completion that will yet be posted is owed (loop_owe, any thread) until it was run (loop_pay).
+ * loop_settle runs what is posted and deferred, and no event at all, until nothing is owed and
+ * nothing is left: at the end, while those whom the completions speak to are still there. It may
+ * block for as long as the owed work takes. */
+void loop_owe(struct loop *loop);
+void loop_pay(struct loop *loop);
+void loop_settle(struct loop *loop);
+
 /* Turns made so far and the longest one in microseconds since last asked: for /livez, the watchdog
  * and metrics. */
 uint64_t loop_turns(const struct loop *loop);

@@ -440,9 +440,11 @@ void supervisor_free(struct supervisor *supervisor)
     if (!supervisor)
         return;
     supervisor->draining = true;
+    supervisor_settle(supervisor);
     if (supervisor->writer) {
         workspace_flush_dirty(supervisor);
         write_audits(supervisor);
+        supervisor_settle(supervisor);
     }
     timer_free(&supervisor->flush);
     timer_free(&supervisor->audits_due);

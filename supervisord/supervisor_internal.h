@@ -152,6 +152,9 @@ int supervisor_take_range(struct supervisor *supervisor, uint32_t *ret_index,
                           struct hearth_failure *failure);
 void supervisor_keep_range(struct supervisor *supervisor, uint32_t index);
 void supervisor_give_range(struct supervisor *supervisor, uint32_t index);
+
+/* Tells every completion that is owed, of workers and of commits; see settle.c. */
+void supervisor_settle(struct supervisor *supervisor);
 /* Tells a drain that nothing is under way any more. */
 void supervisor_maybe_quiet(struct supervisor *supervisor);
 /* recover.c: a driver has found out more of itself; the choice may be another for new guests. */

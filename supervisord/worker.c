@@ -8,7 +8,7 @@
 
 struct job {
     struct job *next;
-    struct worker_pool *pool;
+    struct loop *loop;
     void (*run)(void *arg);
     void (*done)(void *arg);
     void *arg;
@@ -29,6 +29,7 @@ static void finish(void *arg)
     struct job *job = arg;
     if (job->done)
         job->done(job->arg);
+    loop_pay(job->loop);
     free(job);
 }
 
@@ -101,7 +102,8 @@ void worker_submit(struct worker_pool *pool, void (*run)(void *arg), void (*done
     struct job *job = malloc(sizeof *job);
     if (!job)
         abort();
-    *job = (struct job){.pool = pool, .run = run, .done = done, .arg = arg};
+    *job = (struct job){.loop = pool->loop, .run = run, .done = done, .arg = arg};
+    loop_owe(pool->loop);
     pthread_mutex_lock(&pool->lock);
     *pool->last = job;
     pool->last = &job->next;

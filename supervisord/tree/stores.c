@@ -82,8 +82,6 @@ static void slot_free(struct slot *slot)
     free(slot);
 }
 
-/* A store that is being opened is told of by the loop's last turn, after this: it frees itself
- * then. */
 void stores_free(struct stores *stores)
 {
     if (!stores)
@@ -91,10 +89,7 @@ void stores_free(struct stores *stores)
     worker_pool_free(stores->workers);
     list_for_each(cursor, next, &stores->slots)
     {
-        struct slot *slot = container_of(cursor, struct slot, link);
-        slot->stores = NULL;
-        if (slot->state != SLOT_OPENING)
-            slot_free(slot);
+        slot_free(container_of(cursor, struct slot, link));
     }
     cleanup_close(&stores->dir_fd);
     free(stores);
@@ -174,10 +169,6 @@ static void tell(struct slot *slot)
 static void opened(void *arg)
 {
     struct slot *slot = arg;
-    if (!slot->stores) {
-        slot_free(slot);
-        return;
-    }
     free(steal_pointer(slot->roots));
     slot->root_count = 0;
     slot->state = slot->store.store ? SLOT_OPEN : SLOT_CLOSED;

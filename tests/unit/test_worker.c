@@ -74,6 +74,38 @@ START_TEST(what_is_queued_is_finished_at_the_end)
 }
 END_TEST
 
+/* Each end submits the next job, as phases of a guest do; the last is only a deferred word. */
+static void last_word(void *arg)
+{
+    int *left = arg;
+    ck_assert_int_eq(*left, 0);
+    *left = -1;
+}
+
+static void nothing(void *arg)
+{
+    (void)arg;
+}
+
+static void next_job(void *arg)
+{
+    int *left = arg;
+    if (--*left > 0)
+        worker_submit(pool, nothing, next_job, left);
+    else
+        loop_defer(loop, last_word, left);
+}
+
+START_TEST(what_is_owed_at_the_end_is_told_before_anything_is_freed)
+{
+    int left = 100;
+    worker_submit(pool, nothing, next_job, &left);
+    loop_settle(loop);
+    ck_assert_int_eq(left, -1);
+    worker_pool_free(pool);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("worker");
@@ -82,6 +114,7 @@ int main(void)
     tcase_add_checked_fixture(test_case, setup, teardown);
     tcase_add_test(test_case, every_job_is_run_elsewhere_and_told_here);
     tcase_add_test(test_case, what_is_queued_is_finished_at_the_end);
+    tcase_add_test(test_case, what_is_owed_at_the_end_is_told_before_anything_is_freed);
     suite_add_tcase(suite, test_case);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
