@@ -7,12 +7,14 @@ import random
 import sqlite3
 import threading
 import time
+import zlib
 
 import pytest
 
 ROUNDS = int(os.environ.get("HEARTH_STRESS_ROUNDS", "50"))
 SEED = int(os.environ.get("HEARTH_STRESS_SEED", "20"))
 ENVIRONMENT = "debian:12"
+CLIENTS = 3
 
 CRASH_POINTS = ["create:boot", "guest-started", "create:seed", "create:end", "create:published", "delete:tell",
                 "delete:remove", "delete:end", "stop:shutdown", "stop:end", "start:boot", "start:end"]
@@ -29,27 +31,31 @@ class Ledger:
         return self.created - self.deleted - self.unsure
 
 
-def load(hearthd, ledger, stop, seed):
-    """One client that creates, writes, renames, runs and deletes until the daemon goes away."""
+def load(hearthd, ledger, stop, seed, index):
+    """One client that creates, writes, renames, runs and deletes until the daemon goes away. It writes and renames only
+    workspaces of its own share: of two clients' changes to one, nobody could say which the daemon made last."""
     pick = random.Random(seed)
     client = hearthd.client(timeout=60)
     try:
         while not stop.is_set():
             with ledger.lock:
                 alive = sorted(ledger.alive())
+            share = [workspace_id for workspace_id in alive if zlib.crc32(workspace_id.encode()) % CLIENTS == index]
             act = pick.random()
-            if act < 0.4 or len(alive) < 2:
+            if act < 0.4 or len(alive) < 2 or not share:
                 workspace_id = client.post("/v1/workspaces", {"environment": ENVIRONMENT})["workspace_id"]
                 with ledger.lock:
                     ledger.created.add(workspace_id)
             elif act < 0.6:
-                workspace_id, text = pick.choice(alive), str(pick.random())
-                reply = client.request("PUT", f"/v1/workspaces/{workspace_id}/files/content",
-                                       {"path": "note", "text": text})
+                workspace_id, text = pick.choice(share), str(pick.random())
                 with ledger.lock:
-                    ledger.files[workspace_id] = text if reply.status == 200 else None
+                    ledger.files[workspace_id] = None
+                if client.request("PUT", f"/v1/workspaces/{workspace_id}/files/content",
+                                  {"path": "note", "text": text}).status == 200:
+                    with ledger.lock:
+                        ledger.files[workspace_id] = text
             elif act < 0.75:
-                workspace_id, name = pick.choice(alive), f"n{pick.randrange(10 ** 9)}"
+                workspace_id, name = pick.choice(share), f"n{pick.randrange(10 ** 9)}"
                 with ledger.lock:
                     ledger.names[workspace_id] = None
                 if client.request("PATCH", f"/v1/workspaces/{workspace_id}", {"name": name}).status == 200:
@@ -81,6 +87,8 @@ def check(client, ledger, long_exec):
         assert listed[workspace_id]["state"] == "started"
         name = ledger.names.get(workspace_id)
         assert not name or listed[workspace_id]["name"] == name
+        text = ledger.files.get(workspace_id)
+        assert not text or client.get(f"/v1/workspaces/{workspace_id}/files/content", path="note")["content"] == text
     workspace_id, exec_id = long_exec
     state = client.get(f"/v1/workspaces/{workspace_id}/execs/{exec_id}")
     assert state["running"], state
@@ -106,8 +114,8 @@ def test_fifty_kills_under_load(hearthd_factory):
     pids = None
     for turn in range(ROUNDS):
         stop = threading.Event()
-        clients = [threading.Thread(target=load, args=(hearthd, ledger, stop, SEED * 1000 + turn * 10 + index))
-                   for index in range(3)]
+        clients = [threading.Thread(target=load, args=(hearthd, ledger, stop, SEED * 1000 + turn * 10 + index, index))
+                   for index in range(CLIENTS)]
         for thread in clients:
             thread.start()
         time.sleep(pick.uniform(0.0, 0.4))  # Not a wait for anything: where the kill falls.
