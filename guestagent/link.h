@@ -96,7 +96,7 @@ int link_call_unary(struct link_call **ret_call, struct link *link, const char *
                     const struct link_call_events *events, void *arg,
                     struct hearth_failure *failure) must_check;
 
-/* Server: takes part in a call that on_call announced. */
+/* Server: takes part in a call that on_call announced. Either end: its events are another's now. */
 void link_call_accept(struct link_call *call, const struct link_call_events *events, void *arg);
 
 /* Either end: queues one message (copied), written at the end of the loop's turn. Anything may be

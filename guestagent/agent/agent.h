@@ -22,6 +22,8 @@ struct scan_memory;
 #define AGENT_FINISHED_MAX 1024              /* the oldest finished give way */
 #define AGENT_RING_MEMORY ((size_t)64 << 20) /* of finished execs together */
 
+#define AGENT_DIALS_MAX 1024 /* connections to ports of the guest, at one time */
+
 #define AGENT_SHELLS_MAX 64
 #define AGENT_SHELLS_FINISHED_MAX 16            /* the oldest give way */
 #define AGENT_SHELL_SIZE_MAX 1000               /* columns or rows */
@@ -77,6 +79,7 @@ struct agent {
     unsigned service_count;
     uint64_t service_revision;       /* rises with each change of one */
     struct list service_watchers;    // service_calls.c's
+    unsigned dial_count;             /* port.c's */
     struct scan_memory *scan_memory; /* tree_scan.c's; NULL before the first scan */
 };
 
@@ -202,6 +205,9 @@ void files_accept_change(struct agent *agent, struct link_call *call);
 /* Finishes what a killed agent had begun to put in place: for stage_recover. */
 struct stage;
 void files_finish_staged(int root_fd, const struct stage *stage);
+
+/* port.c */
+void port_accept_dial(struct agent *agent, struct link_call *call);
 
 /* An entry of what fd (opened O_PATH or not) is; link_target is filled for symlinks (from
  * parent_fd/name) into target. 0 or a negative errno. */

@@ -127,8 +127,8 @@ static void handle_hello(struct agent *agent, struct link_call *call,
         (const Hearth__Agent__V1__HelloRequest *)message;
     Hearth__Agent__V1__HelloReply reply = HEARTH__AGENT__V1__HELLO_REPLY__INIT;
     static char version[] = HEARTH_VERSION, exec[] = "exec", files[] = "files", tree[] = "tree",
-                scan[] = "scan", shells[] = "shells", services[] = "services";
-    char *features[] = {exec, files, tree, scan, shells, services};
+                scan[] = "scan", shells[] = "shells", services[] = "services", ports[] = "ports";
+    char *features[] = {exec, files, tree, scan, shells, services, ports};
     reply.protocol = request->protocol && request->protocol < AGENT_PROTOCOL ? request->protocol
                                                                              : AGENT_PROTOCOL;
     reply.agent_version = version;
@@ -270,6 +270,7 @@ static const struct method methods[] = {
      NULL, NULL},
     {"ServiceLogs", &hearth__agent__v1__service_logs_request__descriptor, handle_service_logs, NULL,
      NULL},
+    {"PortDial", NULL, NULL, port_accept_dial, NULL},
     {"Shutdown", &hearth__agent__v1__shutdown_request__descriptor, handle_shutdown, NULL, NULL},
 };
 
