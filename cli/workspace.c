@@ -51,7 +51,7 @@ static int parse_id(struct cli *cli, const char *line, const char *summary, int 
 }
 
 struct create_options {
-    const char *name, *network_policy, *isolation, *seed_path;
+    const char *name, *network_policy, *isolation, *transport, *seed_path;
     long vcpu_count, mem_mib, disk_mib, ttl_seconds;
     bool id_only, gitignore;
     struct text_list labels, excludes;
@@ -94,6 +94,7 @@ static int create(struct cli *cli, const struct create_options *options, const c
     add_text(arguments, "name", options->name);
     add_text(arguments, "network_policy", options->network_policy);
     add_text(arguments, "isolation", options->isolation);
+    add_text(arguments, "transport", options->transport);
     add_integer(arguments, "vcpu_count", options->vcpu_count);
     add_integer(arguments, "mem_mib", options->mem_mib);
     add_integer(arguments, "disk_mib", options->disk_mib);
@@ -128,6 +129,8 @@ static int workspace_create(struct cli *cli, int argc, char **argv)
         {"ttl-seconds", OPTION_INTEGER, &parsed.ttl_seconds, "S", "idle life (86400)"},
         {"network-policy", OPTION_TEXT, &parsed.network_policy, "POLICY", "off, egress, ... (off)"},
         {"isolation", OPTION_TEXT, &parsed.isolation, "KIND", "demand 'vm' or 'container'"},
+        {"transport", OPTION_TEXT, &parsed.transport, "NAME",
+         "demand 'serial', 'vsock', 'vhost-vsock' or 'vhost-user-vsock' (microVMs)"},
         {"id-only", OPTION_FLAG, &parsed.id_only, NULL, "print the workspace's ID and no more"},
         {0}};
     const struct usage usage = {.line = "workspace create ENVIRONMENT [OPTIONS]",

@@ -318,6 +318,7 @@ void change_put_workspace(struct change *change, const struct row_workspace *row
         &kept->network_policy, &kept->isolation,      &kept->state,
         &kept->failure_code,   &kept->failure_detail, &kept->guest_id,
         &kept->seed_mode,      &kept->seed_path,      &kept->seed_destination,
+        &kept->transport,
     };
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         keep_text(change, texts[i]);

@@ -45,6 +45,7 @@ struct row_workspace {
     int64_t ttl_us;
     const char *network_policy;
     const char *isolation; /* demanded: NULL, "vm", "container" */
+    const char *transport; /* demanded: NULL or a transport's name */
     bool allow_host_compat;
     int64_t created_at, last_activity_at;
     const char *state; /* creating, started, stopped, failed, deleting */

@@ -41,7 +41,8 @@ static const struct setting settings[] = {
     SETTING(listen, SETTING_TEXT, "", 0, 0,
             "ADDRESS:PORT on loopback besides the Unix socket; port 0 picks one"),
     SETTING(driver, SETTING_TEXT, "auto", 0, 0, "auto, oci or qemu"),
-    SETTING(transport, SETTING_TEXT, "auto", 0, 0, "auto, vsock or serial (microVMs)"),
+    SETTING(transport, SETTING_TEXT, "auto", 0, 0,
+            "auto, vsock, vhost-vsock, vhost-user-vsock or serial (microVMs)"),
     {"config", SETTING_TEXT, offsetof(struct config, config_file), "", 0, 0,
      "a file of `key = value` lines"},
     SETTING(node_tag, SETTING_TEXT, "aa", 0, 0, "first two characters of every ID made here"),
@@ -303,7 +304,8 @@ static int choice(const char *key, const char *value, const char *const *choices
 static int check(struct config *config, struct hearth_failure *failure)
 {
     static const char *const drivers[] = {"auto", "oci", "qemu", NULL};
-    static const char *const transports[] = {"auto", "vsock", "serial", NULL};
+    static const char *const transports[] = {"auto",   "vsock", "vhost-vsock", "vhost-user-vsock",
+                                             "serial", NULL};
     static const char *const levels[] = {"debug", "info", "warning", "error", NULL};
     int error = choice("driver", config->driver, drivers, failure);
     if (!error)

@@ -115,6 +115,7 @@ void sandbox_spec(const struct sandbox *sandbox, struct guest_spec *ret_spec, ch
         .pids_max = PIDS_MAX,
         .network = sandbox->network,
         .hostname = hostname,
+        .transport = *sandbox->transport ? sandbox->transport : NULL,
         .template_owner = sandbox->supervisor->config->template_shared ? "" : sandbox->tenant_id,
     };
 }

@@ -25,6 +25,7 @@ struct sandbox {
     char environment_version[72];
     enum network_policy network;
     uint32_t vcpu_count, mem_mib, disk_mib;
+    char transport[24]; /* demanded; "" */
     int64_t created_at;
     bool running;
     struct list all_link;  // supervisor::sandboxes
@@ -114,7 +115,7 @@ struct workspace {
     size_t expiry_place;   /* in supervisor::expiries, from 1; 0: not there */
     enum workspace_state state;
     enum network_policy network;
-    char *isolation;
+    char *isolation, *transport; /* demanded; NULL */
     bool allow_host_compat;
     char *seed_mode, *seed_path, *seed_destination;
     uint64_t seed_entry_count, seed_bytes;

@@ -188,6 +188,7 @@ void workspace_free(struct workspace *workspace)
         workspace->environment,
         workspace->environment_version,
         workspace->isolation,
+        workspace->transport,
         workspace->seed_mode,
         workspace->seed_path,
         workspace->seed_destination,
@@ -219,6 +220,7 @@ void workspace_row(const struct workspace *workspace, struct row_workspace *ret_
         .ttl_us = workspace->ttl_us,
         .network_policy = network_policy_name(workspace->network),
         .isolation = workspace->isolation,
+        .transport = workspace->transport,
         .allow_host_compat = workspace->allow_host_compat,
         .created_at = workspace->created_at,
         .last_activity_at = workspace->last_activity_at,
@@ -287,6 +289,7 @@ int workspace_load(struct supervisor *supervisor, const struct row_workspace *ro
     workspace->ttl_us = row->ttl_us;
     workspace->network = network < 0 ? NETWORK_OFF : (enum network_policy)network;
     workspace->isolation = text_copy(row->isolation);
+    workspace->transport = text_copy(row->transport);
     workspace->allow_host_compat = row->allow_host_compat;
     workspace->created_at = row->created_at;
     workspace->last_activity_at = row->last_activity_at;

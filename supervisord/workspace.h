@@ -33,6 +33,7 @@ struct workspace_spec {
     const struct row_label *labels;
     size_t label_count;
     const char *isolation; /* NULL, "vm" or "container": given or the create fails */
+    const char *transport; /* NULL, or what a vm is to be reached by: given or the create fails */
     bool allow_host_compat;
     const char *seed_upload; /* upload ID or NULL */
     const char *seed_path;   /* what the client packed it from, for STATUS; NULL */

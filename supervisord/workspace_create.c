@@ -326,6 +326,28 @@ static void claim(struct creation *creation)
 
 /* Checks and beginnings. */
 
+/* Machines alone have a transport to be demanded. */
+static const char *demanded_isolation(const struct workspace_spec *spec)
+{
+    return spec->isolation ? spec->isolation : spec->transport ? "vm" : NULL;
+}
+
+static int check_transport(struct driver *driver, const char *transport,
+                           struct hearth_failure *failure)
+{
+    int error = 0;
+    if (driver->operations->check_transport) {
+        error = driver->operations->check_transport(driver, transport, failure);
+    } else {
+        error = hearth_fail(failure, HEARTH_EUNSUPPORTED, "transport_unavailable",
+                            "a container has one link alone, and no transport to choose");
+        hearth_failure_hint(failure, "Leave transport out, or demand isolation \"vm\".");
+    }
+    if (error)
+        hearth_failure_field(failure, "/transport");
+    return error;
+}
+
 static struct driver_slot *choose_driver(struct supervisor *supervisor,
                                          const struct workspace_spec *spec,
                                          struct hearth_failure *failure)
@@ -333,20 +355,20 @@ static struct driver_slot *choose_driver(struct supervisor *supervisor,
     struct driver_slot *oci = &supervisor->drivers[DRIVER_OCI],
                        *qemu = &supervisor->drivers[DRIVER_QEMU];
     struct driver_slot *slot = supervisor->chosen;
-    if (spec->isolation)
-        slot = strcmp(spec->isolation, "vm") == 0 ? qemu : oci;
+    const char *isolation = demanded_isolation(spec);
+    if (isolation)
+        slot = strcmp(isolation, "vm") == 0 ? qemu : oci;
     if (slot && slot->driver && slot->probe.usable)
         return slot;
-    hearth_fail(failure, HEARTH_EUNAVAILABLE,
-                spec->isolation ? "isolation_unavailable" : "no_driver",
-                "this host cannot run a %s: %s", spec->isolation ? spec->isolation : "guest",
+    hearth_fail(failure, HEARTH_EUNAVAILABLE, isolation ? "isolation_unavailable" : "no_driver",
+                "this host cannot run a %s: %s", isolation ? isolation : "guest",
                 slot ? slot->probe.reason : "no driver works");
     failure->retryable = false;
     hearth_failure_hint(failure, "`hearth doctor` says what each driver needs%s%s",
                         slot && *slot->probe.install ? "; try: " : "",
                         slot ? slot->probe.install : "");
-    if (spec->isolation)
-        hearth_failure_field(failure, "/isolation");
+    if (isolation)
+        hearth_failure_field(failure, spec->isolation ? "/isolation" : "/transport");
     return NULL;
 }
 
@@ -396,6 +418,8 @@ static int check(struct supervisor *supervisor, const struct principal *principa
     }
     if (!error && !(*ret_driver = choose_driver(supervisor, spec, failure)))
         error = (int)failure->error;
+    if (!error && spec->transport)
+        error = check_transport((*ret_driver)->driver, spec->transport, failure);
     return error;
 }
 
@@ -412,6 +436,7 @@ static int fill(struct workspace *workspace, const struct workspace_spec *spec,
     workspace->ttl_us = spec->ttl_us;
     workspace->network = spec->network;
     workspace->isolation = text_copy(spec->isolation);
+    workspace->transport = text_copy(spec->transport);
     workspace->allow_host_compat = spec->allow_host_compat;
     workspace->created_at = workspace->last_activity_at = clock_wall_us();
     workspace->seed_mode = text_copy(!spec->seed_upload ? "empty"
@@ -432,6 +457,8 @@ void workspace_lend(const struct workspace *workspace, struct sandbox *sandbox)
     sandbox->vcpu_count = workspace->vcpu_count;
     sandbox->mem_mib = workspace->mem_mib;
     sandbox->disk_mib = workspace->disk_mib;
+    snprintf(sandbox->transport, sizeof sandbox->transport, "%s",
+             workspace->transport ? workspace->transport : "");
 }
 
 static void attach(struct workspace *workspace, struct sandbox *sandbox)
@@ -487,7 +514,7 @@ void workspace_create(struct supervisor *supervisor, const struct principal *pri
     if (check(supervisor, principal, spec, &environment, &slot, &failure) == 0)
         workspace = make(supervisor, principal->tenant, spec, environment, &failure);
     if (workspace) {
-        if (!spec->unstarted)
+        if (!spec->unstarted && !spec->transport)
             sandbox = pool_claim(supervisor, slot->driver, workspace->environment_version,
                                  workspace->network);
         bool pooled = sandbox != NULL;

@@ -137,7 +137,7 @@ static void changed(void *arg, int error, const struct hearth_failure *failure,
 /* create */
 
 struct create_input {
-    const char *environment, *isolation;
+    const char *environment, *isolation, *transport;
     int64_t vcpu_count, mem_mib, ttl_seconds;
     bool network, allow_host_compat;
 };
@@ -158,6 +158,7 @@ static const struct field create_input[] = {
      .description = "Give it outbound network access.",
      .offset = offsetof(struct create_input, network)},
     ISOLATION_FIELD(create_input),
+    TRANSPORT_FIELD(create_input, 0),
     ALLOW_HOST_COMPAT_FIELD(create_input, 0),
     {0},
 };
@@ -176,6 +177,7 @@ static void create(struct call *call, const void *arg)
         .labels = &label,
         .label_count = 1,
         .isolation = input->isolation,
+        .transport = input->transport,
         .allow_host_compat = input->allow_host_compat,
         .one_shot = true,
         .unstarted = true,
@@ -429,9 +431,13 @@ static const struct field exec_fields_in[] = {
     {0},
 };
 
-static const char *const create_errors[] = {"unknown_environment", "environment_not_pulled",
-                                            "quota_workspaces",    "isolation_unavailable",
-                                            "network_unavailable", NULL};
+static const char *const create_errors[] = {"unknown_environment",
+                                            "environment_not_pulled",
+                                            "quota_workspaces",
+                                            "isolation_unavailable",
+                                            "transport_unavailable",
+                                            "network_unavailable",
+                                            NULL};
 static const char *const machine_errors[] = {"vm_not_found", "workspace_busy", NULL};
 static const char *const exec_errors[] = {"vm_not_found", "vm_not_started", NULL};
 

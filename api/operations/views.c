@@ -96,6 +96,7 @@ const struct field metadata_fields[] = {
         TEXT("environment", "The environment it was made from.")
 
 const char *const isolation_names[] = {"vm", "container", NULL};
+const char *const transport_names[] = {"vsock", "vhost-vsock", "vhost-user-vsock", "serial", NULL};
 
 const struct field label_parts[] = {
     {.name = "name",

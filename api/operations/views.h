@@ -43,7 +43,7 @@ enum text_encoding encoding_of(const char *name);
 
 /* The name and the value of a label, as the schemas say them. */
 extern const struct field label_parts[];
-extern const char *const isolation_names[];
+extern const char *const isolation_names[], *const transport_names[];
 
 /* Rows of input and output fields that are the same everywhere. */
 #define WORKSPACE_ID_FIELD(input_struct)                                                           \
@@ -99,6 +99,15 @@ extern const char *const isolation_names[];
         .name = "isolation", .type = FIELD_STRING, .choices = isolation_names,                     \
         .description = "Demand a vm or a container; what is demanded is given or it fails.",       \
         .offset = offsetof(struct input_struct, isolation)                                         \
+    }
+#define TRANSPORT_FIELD(input_struct, field_flags)                                                 \
+    {                                                                                              \
+        .name = "transport", .type = FIELD_STRING, .flags = (field_flags),                         \
+        .choices = transport_names,                                                                \
+        .description = "Demand how a vm is reached (and so a vm): serial is virtio-serial, "       \
+                       "vhost-vsock the host kernel's vsock, vhost-user-vsock the one of "         \
+                       "vhost-device-vsock, vsock either; what is demanded is given or it fails.", \
+        .offset = offsetof(struct input_struct, transport)                                         \
     }
 #define ALLOW_HOST_COMPAT_FIELD(input_struct, field_flags)                                         \
     {                                                                                              \

@@ -34,7 +34,8 @@ static const struct row_label *labels_of(struct call *call, const struct pair_li
 /* create */
 
 struct create_input {
-    const char *environment, *network_policy, *seed_path, *name, *isolation, *seed_upload;
+    const char *environment, *network_policy, *seed_path, *name, *isolation, *seed_upload,
+        *transport;
     int64_t vcpu_count, mem_mib, ttl_seconds, disk_mib;
     bool allow_host_compat;
     struct pair_list labels;
@@ -93,6 +94,7 @@ static const struct field create_input[] = {
      .pattern = ID_PATTERN("up"),
      .description = "ID of an upload (POST /v1/uploads) whose tree becomes /workspace.",
      .offset = offsetof(struct create_input, seed_upload)},
+    TRANSPORT_FIELD(create_input, FIELD_FULL_ONLY),
     ALLOW_HOST_COMPAT_FIELD(create_input, FIELD_REST_ONLY),
     {0},
 };
@@ -134,6 +136,7 @@ static void create(struct call *call, const void *arg)
         .labels = labels,
         .label_count = input->labels.count,
         .isolation = input->isolation,
+        .transport = input->transport,
         .allow_host_compat = input->allow_host_compat,
         .seed_upload = input->seed_upload,
         .seed_path = input->seed_path,
@@ -377,6 +380,7 @@ static const char *const create_errors[] = {"unknown_environment",
                                             "bad_label",
                                             "upload_not_found",
                                             "isolation_unavailable",
+                                            "transport_unavailable",
                                             "quota_workspaces",
                                             "quota_memory",
                                             "network_unsupported",

@@ -47,7 +47,7 @@ struct driver_config {
     const char *runtime_dir;  /* sockets and pid files, in the same way; may be a tmpfs */
     const char *image_dir;    /* IMAGE_DIR/kernels/current: the kernel of virtual machines */
     const char *agent_path;   /* the static hearth-agent */
-    const char *transport;    /* "auto", "vsock", "serial" */
+    const char *transport;    /* "auto", or as in guest_spec */
     const char *runtime;      /* OCI runtime: "auto" (NULL too), or a path */
     const char *egress_allow; /* see network.h; "": nothing */
     uid_t uid_base;           /* as root: first uid of the ranges given to guests */
@@ -75,6 +75,7 @@ struct guest_spec {
     enum network_policy network;
     const char *hostname;
     const char *template_owner; /* who shares what it may be cloned from: a tenant, "" for all */
+    const char *transport;      /* demanded: one that check_transport took; NULL: any */
 };
 
 /* What became true of a guest, for STATUS. Strings are static. */
@@ -128,6 +129,10 @@ struct driver_operations {
     bool wants_image; /* its guests start from spec.image_path and the kernel in image_dir */
     /* Finds out by doing, with a deadline, whether guests can run here. */
     void (*probe)(struct driver *driver, driver_probed done, void *arg);
+    /* Can guests be reached here by what is demanded? NULL: they have no choice of one.
+     * HEARTH_EUNSUPPORTED `transport_unavailable`. */
+    int (*check_transport)(struct driver *driver, const char *transport,
+                           struct hearth_failure *failure);
     /* Makes disk and directories; nothing runs yet. Undone by destroy. */
     void (*prepare)(struct driver *driver, struct guest *guest, const struct guest_spec *spec,
                     guest_done done, void *arg);

@@ -113,24 +113,6 @@ def machine_client(machine_daemon):
         yield made
 
 
-# Where what a guest does is what is tested: each test that takes a workspace and no other client runs
-# in both kinds.
-IN_MACHINES_TOO = {"test_exec_troubles"}
-TOO_SLOW_THERE = {"test_hundreds_side_by_side"}
-
-
-def pytest_generate_tests(metafunc):
-    arguments = metafunc.function.__code__.co_varnames[:metafunc.function.__code__.co_argcount]
-    if (metafunc.module.__name__ in IN_MACHINES_TOO and "workspace" in arguments
-            and "client" not in arguments and metafunc.function.__name__ not in TOO_SLOW_THERE):
-        metafunc.parametrize("workspace", ["default", "machine"], indirect=True)
-
-
 @pytest.fixture
-def workspace(request, workspace_factory):
-    if getattr(request, "param", "default") == "default":
-        yield workspace_factory()
-        return
-    made = workspace_factory(on=request.getfixturevalue("machine_client"), mem_mib=256)
-    yield made
-    made.delete()
+def workspace(workspace_factory):
+    return workspace_factory()

@@ -90,7 +90,7 @@ class Hearth:
 
     def create_vm(self, *, environment: str, vcpu_count: int = 1, mem_mib: int = 1024,
                   ttl_seconds: int = 600, network: bool = False, isolation: str | None = None,
-                  allow_host_compat: bool = False) -> Result:
+                  transport: str | None = None, allow_host_compat: bool = False) -> Result:
         return self.request("POST", "/v1/vms", _given(locals()))
 
     def start_vm(self, vm_id: str) -> Result:
@@ -132,6 +132,7 @@ class Hearth:
                          name: str | None = None,
                          labels: Pairs | None = None,
                          isolation: str | None = None, disk_mib: int = 4096,
+                         transport: str | None = None,
                          seed_upload: str | None = None, exclude: Iterable[str] = ()) -> Result:
         """seed_path: a directory (without what matches exclude) or a tar of this host."""
         arguments = _given(locals(), leave=["exclude"])

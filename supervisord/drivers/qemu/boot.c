@@ -360,7 +360,7 @@ void qemu_start(struct driver *base, struct guest *guest, const struct guest_spe
         error = hearth_fail(failure, HEARTH_ECONFLICT, "guest_running",
                             "the machine is running already");
     if (!error)
-        error = transport_choose(&data->transport, driver, driver->config.transport, failure);
+        error = transport_choose(&data->transport, driver, data->transport_choice, failure);
     if (error)
         phase_finish_later(&data->phase, error);
     else

@@ -28,6 +28,8 @@ int qemu_take_spec(struct qemu_guest *guest, const struct guest_spec *spec)
     if (network_has_device(spec->network))
         return hearth_fail(&guest->phase.failure, HEARTH_EUNSUPPORTED, "network_unavailable",
                            "virtual machines have no network in this build");
+    snprintf(guest->transport_choice, sizeof guest->transport_choice, "%s",
+             spec->transport ? spec->transport : guest->driver->config.transport);
     snprintf(guest->template_owner, sizeof guest->template_owner, "%s",
              spec->template_owner ? spec->template_owner : "");
     free(guest->image_path);

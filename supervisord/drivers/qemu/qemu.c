@@ -175,6 +175,14 @@ void qemu_disconnect(struct qemu_guest *guest)
         close(steal_fd(&guest->ready_fd));
 }
 
+static int check_transport(struct driver *base, const char *transport,
+                           struct hearth_failure *failure)
+{
+    const struct vm_transport *found;
+    return transport_choose(&found, container_of(base, struct qemu_driver, driver), transport,
+                            failure);
+}
+
 static void each_trace(struct driver *base, void (*visit)(void *arg, const char *guest_id),
                        void *arg)
 {
@@ -204,6 +212,7 @@ static const struct driver_operations operations = {
     .name = "qemu",
     .wants_image = true,
     .probe = qemu_probe,
+    .check_transport = check_transport,
     .prepare = qemu_prepare,
     .start = qemu_start,
     .connect = connect_guest,

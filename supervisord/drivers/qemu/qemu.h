@@ -59,6 +59,7 @@ struct qemu_guest {
     char guest_id[sizeof((struct guest *)0)->guest_id];
     uid_t owner; /* QEMU's user, as the host sees it */
     const struct vm_transport *transport;
+    char transport_choice[24]; /* demanded, or the daemon's */
     const char *accelerator;
     char version[QEMU_VERSION_SIZE];
     struct watch exit_watch;

@@ -105,6 +105,7 @@ const struct vm_transport transport_serial = {
     .name = "serial",
     .execution_mode = "guest_serial",
     .choice = "serial",
+    .exact = "serial",
     .restorable = true,
     .usable = usable,
     .prepare = prepare,

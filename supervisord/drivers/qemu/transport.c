@@ -13,7 +13,8 @@ int transport_choose(const struct vm_transport **ret_transport, const struct qem
 {
     char reason[200] = "there is no such transport";
     for (size_t i = 0; i < TRANSPORTS; i++) {
-        if (strcmp(choice, "auto") != 0 && strcmp(choice, transports[i]->choice) != 0)
+        if (strcmp(choice, "auto") != 0 && strcmp(choice, transports[i]->choice) != 0 &&
+            strcmp(choice, transports[i]->exact) != 0)
             continue;
         if (transports[i]->usable(driver, reason, sizeof reason)) {
             *ret_transport = transports[i];
@@ -22,7 +23,7 @@ int transport_choose(const struct vm_transport **ret_transport, const struct qem
     }
     int error = hearth_fail(failure, HEARTH_EUNSUPPORTED, "transport_unavailable",
                             "a machine cannot be reached by %s here: %s", choice, reason);
-    hearth_failure_hint(failure, "Let the transport be chosen (auto), or take serial.");
+    hearth_failure_hint(failure, "Leave transport out, or take serial, which every host has.");
     return error;
 }
 

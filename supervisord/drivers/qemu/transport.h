@@ -15,7 +15,8 @@ typedef void (*transport_connected)(void *arg, int fd, const struct hearth_failu
 struct vm_transport {
     const char *name;           /* in driver_state: "serial", "vsock", … */
     const char *execution_mode; /* "guest_serial" or "guest_vsock" */
-    const char *choice;         /* what --transport calls it: "serial" or "vsock" */
+    const char *choice;         /* what it is asked for by: "serial" or "vsock" … */
+    const char *exact;          /* … and where no other will do */
     bool restorable;            /* a guest that has it can be saved and cloned */
     /* May this host use it? Cheap. The reason is one sentence. */
     bool (*usable)(const struct qemu_driver *driver, char *ret_reason, size_t size);
@@ -35,8 +36,8 @@ struct vm_transport {
 
 extern const struct vm_transport transport_serial, transport_vsock, transport_vhost_user;
 
-/* choice is "auto", "vsock" or "serial". HEARTH_EUNSUPPORTED `transport_unavailable` where it
- * cannot be had. */
+/* choice is "auto", or a choice or exact name of one. HEARTH_EUNSUPPORTED `transport_unavailable`
+ * where it cannot be had. */
 int transport_choose(const struct vm_transport **ret_transport, const struct qemu_driver *driver,
                      const char *choice, struct hearth_failure *failure);
 /* By its name in driver_state; NULL for none. */

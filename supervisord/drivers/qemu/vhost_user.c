@@ -65,7 +65,8 @@ static bool usable(const struct qemu_driver *driver, char *ret_reason, size_t si
     (void)driver;
     if (find_program(path))
         return true;
-    snprintf(ret_reason, size, "the kernel has no vhost-vsock and vhost-device-vsock is missing");
+    snprintf(ret_reason, size,
+             "vhost-device-vsock is not installed (make deps builds it with cargo)");
     return false;
 }
 
@@ -284,6 +285,7 @@ const struct vm_transport transport_vhost_user = {
     .name = "vhost-user",
     .execution_mode = "guest_vsock",
     .choice = "vsock",
+    .exact = "vhost-user-vsock",
     .restorable = false,
     .usable = usable,
     .prepare = prepare,

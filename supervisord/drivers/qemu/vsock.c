@@ -141,6 +141,7 @@ const struct vm_transport transport_vsock = {
     .name = "vsock",
     .execution_mode = "guest_vsock",
     .choice = "vsock",
+    .exact = "vhost-vsock",
     .restorable = false, /* a clone would have the context ID of what it was cloned from */
     .usable = usable,
     .prepare = prepare,
