@@ -43,8 +43,9 @@ static size_t count_words(const struct plain *plain)
     return count;
 }
 
-static void add_option(cJSON *arguments, const struct plain_option *option,
-                       const union value *value)
+/* False where it is not what it should be (told). */
+static bool add_option(cJSON *arguments, const struct plain_option *option,
+                       const union value *value, const struct usage *usage)
 {
     switch (option->kind) {
     case OPTION_FLAG:
@@ -60,6 +61,8 @@ static void add_option(cJSON *arguments, const struct plain_option *option,
             cJSON_AddNumberToObject(arguments, option->argument, (double)value->number);
         break;
     case OPTION_LIST:
+        if (option->pairs)
+            return cli_add_pairs(arguments, option->argument, &value->list, usage);
         if (value->list.count) {
             cJSON *items = cJSON_AddArrayToObject(arguments, option->argument);
             for (size_t i = 0; i < value->list.count; i++)
@@ -67,6 +70,7 @@ static void add_option(cJSON *arguments, const struct plain_option *option,
         }
         break;
     }
+    return true;
 }
 
 static int add_input(const struct cli *cli, const struct plain *plain, cJSON *arguments)
@@ -81,11 +85,25 @@ static int add_input(const struct cli *cli, const struct plain *plain, cJSON *ar
     return 0;
 }
 
+static void show_ids(const struct plain *plain, const cJSON *result)
+{
+    const cJSON *row;
+    cJSON_ArrayForEach(row, json_member(result, plain->list))
+    {
+        output_text(json_text(row, plain->id, ""));
+        output_text("\n");
+    }
+}
+
 static void show(const struct cli *cli, const struct plain *plain, const char *verb,
-                 const struct buf *body, const cJSON *result)
+                 const struct buf *body, const cJSON *result, bool id_only)
 {
     if (cli->json) {
         output_json(body->data);
+        return;
+    }
+    if (id_only) {
+        show_ids(plain, result);
         return;
     }
     if (plain->text)
@@ -111,7 +129,7 @@ static bool name_of(struct buf *name, const struct plain *plain)
     return true;
 }
 
-static int ask(struct cli *cli, const struct plain *plain, cJSON *arguments)
+static int ask(struct cli *cli, const struct plain *plain, cJSON *arguments, bool id_only)
 {
     auto_buf struct buf path = {0}, body = {0}, verb = {0};
     auto_json cJSON *result = NULL;
@@ -123,14 +141,15 @@ static int ask(struct cli *cli, const struct plain *plain, cJSON *arguments)
     }
     int status = cli_call_json(cli, "POST", path.data, arguments, &body, &result);
     if (!status)
-        show(cli, plain, verb.data, &body, result);
+        show(cli, plain, verb.data, &body, result, id_only);
     return status;
 }
 
 int plain_run(struct cli *cli, const struct plain *plain, int argc, char **argv)
 {
     union value values[PLAIN_OPTIONS_MAX] = {0};
-    struct option options[PLAIN_OPTIONS_MAX + 1] = {0};
+    struct option options[PLAIN_OPTIONS_MAX + 2] = {0};
+    bool id_only = false;
     size_t option_count = count_options(plain);
     for (size_t i = 0; i < option_count; i++) {
         const struct plain_option *row = &plain->options[i];
@@ -139,6 +158,9 @@ int plain_run(struct cli *cli, const struct plain *plain, int argc, char **argv)
         options[i] = (struct option){row->name, row->kind, target_of(&values[i], row->kind),
                                      row->value_name, row->help};
     }
+    if (plain->id)
+        options[option_count] =
+            (struct option){"id-only", OPTION_FLAG, &id_only, NULL, "print the IDs and no more"};
     const struct usage usage = {.line = plain->line,
                                 .summary = plain->summary,
                                 .options = options,
@@ -150,13 +172,14 @@ int plain_run(struct cli *cli, const struct plain *plain, int argc, char **argv)
         cJSON *arguments = cJSON_CreateObject();
         for (size_t i = 0; i < words.count; i++)
             cJSON_AddStringToObject(arguments, plain->words[i], words.items[i]);
-        for (size_t i = 0; i < option_count; i++)
-            add_option(arguments, &plain->options[i], &values[i]);
-        status = add_input(cli, plain, arguments);
+        bool good = true;
+        for (size_t i = 0; i < option_count && good; i++)
+            good = add_option(arguments, &plain->options[i], &values[i], &usage);
+        status = good ? add_input(cli, plain, arguments) : 2;
         if (status)
             cJSON_Delete(arguments);
         else
-            status = ask(cli, plain, arguments);
+            status = ask(cli, plain, arguments, id_only);
     }
     for (size_t i = 0; i < option_count; i++)
         if (plain->options[i].kind == OPTION_LIST)

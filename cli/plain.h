@@ -13,6 +13,7 @@ struct plain_option {
     enum option_kind kind;
     const char *argument; /* of the operation */
     const char *value_name, *help;
+    bool pairs; /* OPTION_LIST: of KEY=VALUE, for an argument that is a map */
 };
 
 struct plain {
@@ -25,7 +26,8 @@ struct plain {
     const char *text;             /* the member of the result that is printed as it is, or: */
     const char *list;             /* the member that is a table of */
     const struct column *columns; /* these columns; without either, all members are shown */
-    const char *const *told;      /* members for the summary line; NULL ends them */
+    const char *id;          /* of a row of the table: with --id-only it is all that is shown */
+    const char *const *told; /* members for the summary line; NULL ends them */
 };
 
 int plain_run(struct cli *cli, const struct plain *plain, int argc, char **argv);

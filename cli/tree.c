@@ -1,5 +1,5 @@
-/* hearth workspace diff|changes|snapshot …, hearth store verify: what has become of a workspace's
- * files. */
+/* hearth workspace diff|changes|reset|fork|snapshot …, hearth store verify: what has become of a
+ * workspace's files. */
 
 #include "cli/plain.h"
 
@@ -43,6 +43,26 @@ static const struct plain reset = {
     .told = (const char *const[]){"workspace_id", "workspace_reset", NULL},
 };
 PLAIN_COMMAND(reset)
+
+static const struct plain fork_ = {
+    .line = "workspace fork WORKSPACE_ID [OPTIONS]",
+    .summary = "Makes copies of a workspace's files as new workspaces.",
+    .tool = "workspace_fork",
+    .words = {"workspace_id"},
+    .options = {{"count", OPTION_INTEGER, "count", "N", "how many (1)"},
+                {"name", OPTION_LIST, "names", "NAME", "of a copy; once for each, or not at all"},
+                {"label", OPTION_LIST, "labels", "KEY=VALUE",
+                 "a label of the copies; may be given again", .pairs = true},
+                {"snapshot", OPTION_TEXT, "snapshot", "NAME",
+                 "with the files of this snapshot, not those of now"}},
+    .list = "workspaces",
+    .columns =
+        (const struct column[]){
+            {"WORKSPACE_ID", "workspace_id"}, {"NAME", "name"}, {"STATE", "state"}, {NULL, NULL}},
+    .id = "workspace_id",
+    .told = (const char *const[]){"workspace_id", "count", NULL},
+};
+PLAIN_COMMAND(fork_)
 
 static const struct plain snapshot_create = {
     .line = "workspace snapshot create WORKSPACE_ID NAME",
@@ -90,6 +110,7 @@ const struct command tree_commands[] = {
     {"workspace", "diff", "print what has changed in it", run_diff},
     {"workspace", "changes", "list what has changed in it", run_changes},
     {"workspace", "reset", "start it over with the files of a snapshot", run_reset},
+    {"workspace", "fork", "make copies of it", run_fork_},
     {"workspace snapshot", "create", "keep its files as they are now", run_snapshot_create},
     {"workspace snapshot", "list", "list its snapshots", run_snapshot_list},
     {"workspace snapshot", "delete", "delete a snapshot", run_snapshot_delete},

@@ -16,6 +16,12 @@ struct snapshot {
     int64_t created_at;
 };
 
+/* What a fork begins with. The caller holds a reference to root until the create is done. */
+struct fork_origin {
+    struct store_hash root;
+    char environment_version[72];
+};
+
 /* Start-up. */
 int snapshot_load(struct supervisor *supervisor, const struct row_snapshot *row);
 /* NULL and HEARTH_ENOTFOUND `snapshot_not_found`. */

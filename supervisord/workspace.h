@@ -9,6 +9,8 @@
 
 struct workspace;
 
+struct fork_origin;
+
 #define WORKSPACE_LABELS_MAX 32
 #define WORKSPACE_LABEL_KEY_MAX 64
 #define WORKSPACE_LABEL_VALUE_MAX 256
@@ -36,9 +38,10 @@ struct workspace_spec {
     const char *transport; /* NULL, or what a vm is to be reached by: given or the create fails */
     bool allow_host_compat;
     const char *seed_upload; /* upload ID or NULL */
-    const char *seed_path;   /* what the client packed it from, for STATUS; NULL */
-    bool one_shot;           /* not listed among workspaces, ID with vm_; a vm_run's unless it has
-                                WORKSPACE_MACHINE_LABEL */
+    const char *seed_path;   /* what the client packed it from, for STATUS; of a fork, its origin */
+    const struct fork_origin *fork; /* of a fork alone: see fork.c */
+    bool one_shot;  /* not listed among workspaces, ID with vm_; a vm_run's unless it has
+                       WORKSPACE_MACHINE_LABEL */
     bool unstarted; /* its disk alone is made: it is stopped, and its first start boots it */
     const char *request_id; /* for the audit */
 };
@@ -101,6 +104,26 @@ void workspace_reset(struct workspace *workspace, const struct principal *princi
                      const char *snapshot, const char *request_id, workspace_reset_done done,
                      void *arg);
 
+/* Copies of a workspace's files as new workspaces, each with a guest, an identity and a baseline of
+ * its own: what differs from the fork is what it did itself. */
+#define WORKSPACE_FORKS_MAX 64
+struct workspace_fork_spec {
+    const char *snapshot;     /* NULL: the files as they are now, of a started workspace */
+    unsigned count;           /* 1 … WORKSPACE_FORKS_MAX */
+    const char *const *names; /* as many as count, or none */
+    size_t name_count;
+    const struct row_label *labels;
+    size_t label_count;
+    const char *request_id;
+};
+/* workspaces (borrowed for the call) are in the order of the names. */
+typedef void (*workspace_fork_done)(void *arg, int error, const struct hearth_failure *failure,
+                                    struct workspace *const *workspaces, unsigned count);
+/* All or none: where one cannot be made the others are deleted. HEARTH_EINVALID `bad_names`,
+ * HEARTH_ENOTFOUND `snapshot_not_found`, and what a create and a snapshot say. */
+void workspace_fork(struct workspace *workspace, const struct principal *principal,
+                    const struct workspace_fork_spec *spec, workspace_fork_done done, void *arg);
+
 /* NULL and HEARTH_ENOTFOUND `workspace_not_found` for an absent, foreign or malformed ID alike. */
 struct workspace *workspace_find(const struct principal *principal, const char *workspace_id,
                                  struct hearth_failure *failure);
@@ -134,7 +157,7 @@ struct workspace_status {
     const char *guest_ip, *tap_name; /* NULL: it has no network device, or does not run */
     struct guest_facts facts;
     const char *seed_mode, *seed_path,
-        *seed_destination; /* mode "empty", "directory", "tar_archive" */
+        *seed_destination; /* mode "empty", "directory", "tar_archive", "fork" */
     uint64_t seed_entry_count, seed_bytes;
     uint64_t command_count;
     uint64_t details; /* another one whenever name or labels have changed */

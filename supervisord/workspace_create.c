@@ -4,6 +4,7 @@
 #include "supervisord/snapshot_internal.h"
 #include "supervisord/supervisor_internal.h"
 #include "supervisord/tree/manifest.h"
+#include "supervisord/tree/put_back.h"
 #include "supervisord/tree/seed_tree.h"
 
 #include <stdio.h>
@@ -19,7 +20,10 @@ struct creation {
     struct principal principal;
     char request_id[68], asker[STEPS_ASKER_SIZE];
     char seed_upload[ID_SIZE]; /* "" for none */
-    bool may_hold_files;       /* the environment may have something in /workspace */
+    bool forked;               /* it begins with root's tree */
+    struct store_hash root;
+    struct put_back *put;
+    bool may_hold_files; /* the environment may have something in /workspace */
     bool has_baseline;
     struct captured baseline;
     bool unstarted;
@@ -144,10 +148,23 @@ static void seed_with(void *arg, struct ingest *ingest)
                seeded, creation);
 }
 
+static void put(void *arg, const struct hearth_failure *failure)
+{
+    struct creation *creation = arg;
+    struct hearth_failure why = *failure;
+    struct put_back_totals totals;
+    put_back_totals(creation->put, &totals);
+    put_back_end(steal_pointer(creation->put), !why.error);
+    seeded(creation, (int)why.error, &why, totals.entry_count, totals.bytes);
+}
+
 static void seed(struct creation *creation)
 {
     struct workspace *workspace = creation->workspace;
-    if (!creation->seed_upload[0])
+    if (creation->forked)
+        creation->put =
+            put_back_begin(workspace, workspace->sandbox, &creation->root, put, creation);
+    else if (!creation->seed_upload[0])
         seeded(creation, 0, NULL, 0, 0);
     else if (workspace->one_shot)
         seed_with(creation, NULL);
@@ -185,7 +202,8 @@ static void seed_found(void *arg, const struct store_hash *root)
 static void keep_baseline(struct creation *creation)
 {
     struct workspace *workspace = creation->workspace;
-    if (workspace->one_shot || (!creation->seed_upload[0] && !creation->may_hold_files)) {
+    if (workspace->one_shot ||
+        (!creation->seed_upload[0] && !creation->forked && !creation->may_hold_files)) {
         if (creation->steps)
             steps_next(creation->steps);
         else
@@ -396,6 +414,17 @@ static int check_environment(struct supervisor *supervisor, const char *name,
     return error;
 }
 
+/* A fork begins where its origin did, whatever its environment's name means now. */
+static int check_version(struct supervisor *supervisor, const char *version,
+                         const struct environment **ret_environment, struct hearth_failure *failure)
+{
+    *ret_environment = environment_find_version(supervisor->environments, version);
+    if (*ret_environment && environment_lease(supervisor->environments, version))
+        return 0;
+    return hearth_fail(failure, HEARTH_ECONFLICT, "environment_not_pulled",
+                       "the environment's version %.12s is not here any more", version);
+}
+
 static int check(struct supervisor *supervisor, const struct principal *principal,
                  const struct workspace_spec *spec, const struct environment **ret_environment,
                  struct driver_slot **ret_driver, struct hearth_failure *failure)
@@ -405,7 +434,10 @@ static int check(struct supervisor *supervisor, const struct principal *principa
     int error = spec->name ? workspace_name_check(spec->name, failure) : 0;
     if (!error)
         error = workspace_labels_check(spec->labels, spec->label_count, failure);
-    if (!error)
+    if (!error && spec->fork)
+        error =
+            check_version(supervisor, spec->fork->environment_version, ret_environment, failure);
+    else if (!error)
         error = check_environment(supervisor, spec->environment, ret_environment, failure);
     if (!error && spec->seed_upload &&
         !upload_find(supervisor->uploads, principal->tenant->tenant_id, spec->seed_upload)) {
@@ -428,7 +460,7 @@ static int fill(struct workspace *workspace, const struct workspace_spec *spec,
 {
     workspace->one_shot = spec->one_shot;
     workspace->name = text_copy(spec->name);
-    workspace->environment = text_copy(environment->name);
+    workspace->environment = text_copy(spec->fork ? spec->environment : environment->name);
     workspace->environment_version = text_copy(environment->version);
     workspace->vcpu_count = spec->vcpu_count;
     workspace->mem_mib = spec->mem_mib;
@@ -439,9 +471,10 @@ static int fill(struct workspace *workspace, const struct workspace_spec *spec,
     workspace->transport = text_copy(spec->transport);
     workspace->allow_host_compat = spec->allow_host_compat;
     workspace->created_at = workspace->last_activity_at = clock_wall_us();
-    workspace->seed_mode = text_copy(!spec->seed_upload ? "empty"
-                                     : spec->seed_path  ? "directory"
-                                                        : "tar_archive");
+    workspace->seed_mode = text_copy(spec->fork           ? "fork"
+                                     : !spec->seed_upload ? "empty"
+                                     : spec->seed_path    ? "directory"
+                                                          : "tar_archive");
     workspace->seed_path = text_copy(spec->seed_path);
     workspace->seed_destination = text_copy("/workspace");
     return workspace_labels_set(workspace, spec->labels, spec->label_count);
@@ -533,6 +566,9 @@ void workspace_create(struct supervisor *supervisor, const struct principal *pri
             steps_asker_format(creation->asker, principal, creation->request_id);
             snprintf(creation->seed_upload, sizeof creation->seed_upload, "%s",
                      spec->seed_upload ? spec->seed_upload : "");
+            creation->forked = spec->fork != NULL;
+            if (spec->fork)
+                creation->root = spec->fork->root;
             creation->may_hold_files = !environment->builtin;
             creation->unstarted = spec->unstarted;
             attach(workspace, sandbox);

@@ -1,19 +1,15 @@
 /* Reset: a fresh sandbox is booted beside the old one and a snapshot's tree put into it; only then
  * do they change places, in one commit. So whatever fails before leaves the workspace as it was,
  * its commands too, and a daemon that is killed finds either the one or the other. */
-#include "agent.pb-c.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "supervisord/snapshot_internal.h"
 #include "supervisord/supervisor_internal.h"
-#include "supervisord/tree/manifest.h"
-#include "supervisord/tree/restore.h"
+#include "supervisord/tree/put_back.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define CLEAR_TIMEOUT_MS 60000
 
 struct reset {
     struct supervisor *supervisor;
@@ -26,13 +22,8 @@ struct reset {
     struct store_hash root;
     struct sandbox *fresh, *old; /* fresh: NULL once it is the workspace's, or gone */
     bool pooled;
-    /* The tree's part. */
-    struct tree_work work;
-    bool working; /* work has begun and not ended */
-    struct known old_known;
-    struct tree_list tree;
-    struct restore restore;
-    size_t clear_at; /* of what the fresh guest came with */
+    struct put_back *put; /* from the restore to the end */
+    struct put_back_totals totals;
     /* What it was before, for a commit that fails. */
     struct row_workspace before;
     enum workspace_state state;
@@ -41,24 +32,16 @@ struct reset {
     void *arg;
 };
 
-static void reset_free(struct reset *reset)
-{
-    restore_free(&reset->restore);
-    tree_list_free(&reset->tree);
-    known_free(&reset->old_known);
-    free(reset);
-}
-
 static void report(struct reset *reset, int error, const struct hearth_failure *failure)
 {
     struct workspace_reset_result result = {.snapshot_name = reset->name,
                                             .baseline = strcmp(reset->name, SNAPSHOT_BASELINE) == 0,
-                                            .entry_count = reset->tree.count,
-                                            .bytes = tree_list_bytes(&reset->tree)};
+                                            .entry_count = reset->totals.entry_count,
+                                            .bytes = reset->totals.bytes};
     if (reset->done)
         reset->done(reset->arg, error, failure, error ? NULL : reset->workspace,
                     error ? NULL : &result);
-    reset_free(reset);
+    free(reset);
 }
 
 /* Boot. */
@@ -126,172 +109,31 @@ static void undo_boot(struct steps *steps, void *subject)
 
 /* Restore. */
 
-static void end_work(struct reset *reset, bool keep_new)
+static void end_put(struct reset *reset, bool keep)
 {
-    if (!reset->working)
-        return;
-    reset->working = false;
-    if (!keep_new) {
-        known_free(&reset->work.known);
-        reset->work.known = reset->old_known;
-        reset->old_known = (struct known){0};
-    }
-    tree_work_end(&reset->work);
+    struct put_back *put = steal_pointer(reset->put);
+    if (put)
+        put_back_end(put, keep);
 }
 
-static void restore_ended(struct reset *reset)
+static void restored(void *arg, const struct hearth_failure *failure)
 {
-    struct hearth_failure failure = reset->work.failure;
-    if (!failure.error) {
+    struct reset *reset = arg;
+    if (!failure->error) {
+        put_back_totals(reset->put, &reset->totals);
         steps_next(reset->steps);
         return;
     }
-    end_work(reset, false);
-    steps_fail(reset->steps, &failure);
-}
-
-/* What the guest has is what the snapshot had, but for times that only the scan knows. */
-static bool same_tree(const struct tree_list *left, const struct tree_list *right)
-{
-    bool same = left->count == right->count;
-    for (size_t i = 0; same && i < left->count; i++) {
-        const struct tree_entry *a = &left->entries[i], *b = &right->entries[i];
-        same = strcmp(a->path, b->path) == 0 && a->type == b->type && a->size == b->size &&
-               (a->type == TREE_SYMLINK || a->mode == b->mode) && a->mtime_ns == b->mtime_ns;
-    }
-    return same;
-}
-
-static void run_check(void *arg)
-{
-    struct reset *reset = arg;
-    struct known *known = &reset->work.known;
-    if (!same_tree(&known->list, &reset->tree)) {
-        hearth_fail(&reset->work.failure, HEARTH_EINTERNAL, "reset_failed",
-                    "the fresh guest does not have the snapshot's files as they were");
-        return;
-    }
-    known->root = reset->root;
-    known->has_root = true;
-    known_save(known, reset->work.store->dir_fd, reset->work.known_name);
-}
-
-static void checked(void *arg)
-{
-    restore_ended(arg);
-}
-
-static void scanned(struct tree_work *work)
-{
-    struct reset *reset = container_of(work, struct reset, work);
-    if (work->failure.error)
-        restore_ended(reset);
-    else
-        stores_submit(reset->supervisor->stores, run_check, checked, reset);
-}
-
-static void put_done(void *arg, int error, const struct hearth_failure *failure)
-{
-    struct reset *reset = arg;
-    if (error) {
-        reset->work.failure = *failure;
-        restore_ended(reset);
-        return;
-    }
-    tree_work_scan(&reset->work, &reset->tree, scanned);
-}
-
-static int fill(void *arg, struct buf *out, bool *ret_end, struct hearth_failure *failure)
-{
-    struct reset *reset = arg;
-    return restore_fill(&reset->restore, out, ret_end, failure);
-}
-
-static const struct agent_put_events put_events = {.fill = fill, .done = put_done};
-
-/* What the environment itself has in /workspace goes first: the snapshot tells all. */
-
-static void clear_next(struct reset *reset);
-
-static void cleared(void *arg, enum link_status status, const struct hearth_failure *failure,
-                    const ProtobufCMessage *reply)
-{
-    struct reset *reset = arg;
-    (void)reply;
-    if (status == LINK_STATUS_OK) {
-        clear_next(reset);
-        return;
-    }
-    reset->work.failure = *failure;
-    restore_ended(reset);
-}
-
-static void clear_next(struct reset *reset)
-{
-    const struct tree_list *list = &reset->work.known.list;
-    struct agentlink *link = tree_work_link(&reset->work);
-    while (reset->clear_at < list->count && strchr(list->entries[reset->clear_at].path, '/'))
-        reset->clear_at++;
-    if (!link) {
-        restore_ended(reset);
-        return;
-    }
-    if (reset->clear_at == list->count) {
-        known_free(&reset->work.known);
-        agent_put(link, reset->supervisor->stores, &put_events, reset);
-        return;
-    }
-    Hearth__Agent__V1__FileDeleteRequest request = HEARTH__AGENT__V1__FILE_DELETE_REQUEST__INIT;
-    request.path = (char *)(uintptr_t)list->entries[reset->clear_at++].path;
-    request.recursive = true;
-    agent_call(link, "FileDelete", &request.base, &hearth__agent__v1__empty__descriptor,
-               CLEAR_TIMEOUT_MS, cleared, reset);
-}
-
-static void found_at_first(struct tree_work *work)
-{
-    struct reset *reset = container_of(work, struct reset, work);
-    if (work->failure.error)
-        restore_ended(reset);
-    else
-        clear_next(reset);
-}
-
-static void run_load(void *arg)
-{
-    struct reset *reset = arg;
-    manifest_read(reset->work.store->store, &reset->root, &reset->tree, &reset->work.failure);
-}
-
-static void loaded(void *arg)
-{
-    struct reset *reset = arg;
-    if (reset->work.failure.error) {
-        restore_ended(reset);
-        return;
-    }
-    reset->restore = (struct restore){.store = reset->work.store->store, .list = &reset->tree};
-    tree_work_scan(&reset->work, NULL, found_at_first);
-}
-
-static void begin_restore(struct tree_work *work)
-{
-    struct reset *reset = container_of(work, struct reset, work);
-    reset->old_known = work->known;
-    work->known = (struct known){0};
-    if (work->failure.error)
-        restore_ended(reset);
-    else
-        stores_submit(reset->supervisor->stores, run_load, loaded, reset);
+    struct hearth_failure why = *failure;
+    end_put(reset, false);
+    steps_fail(reset->steps, &why);
 }
 
 static void run_restore(struct steps *steps, void *subject)
 {
     struct reset *reset = subject;
     (void)steps;
-    reset->work.sandbox = reset->fresh;
-    reset->working = true;
-    tree_work_begin(&reset->work, reset->workspace, begin_restore);
+    reset->put = put_back_begin(reset->workspace, reset->fresh, &reset->root, restored, reset);
 }
 
 /* Swap. */
@@ -330,7 +172,7 @@ static void history_cleared(void *arg, int error, const struct hearth_failure *f
     if (error)
         log_warning("history_not_cleared", "workspace=%s detail=\"%s\"", workspace->workspace_id,
                     failure->detail);
-    end_work(reset, true);
+    end_put(reset, true);
     workspace_event(workspace, "reset", NULL);
     log_info("workspace_reset", "workspace=%s snapshot=%s", workspace->workspace_id, reset->name);
     report(reset, 0, NULL);
@@ -344,7 +186,7 @@ static void swapped(void *arg, int error, const struct hearth_failure *failure)
     if (error) {
         workspace->steps = NULL;
         swap_back(reset);
-        end_work(reset, false);
+        end_put(reset, false);
         report(reset, error, failure);
         return;
     }

@@ -338,7 +338,7 @@ static const char *const list_errors[] = {"workspace_not_found", NULL};
 static const char *const delete_errors[] = {"workspace_not_found", "bad_snapshot_name",
                                             "snapshot_not_found", "snapshot_protected", NULL};
 static const char *const reset_errors[] = {
-    "workspace_not_found", "snapshot_not_found", "workspace_busy", "reset_failed",
+    "workspace_not_found", "snapshot_not_found", "workspace_busy", "restore_failed",
     "guest_full",          "store_damaged",      "no_driver",      NULL};
 static const char *const verify_errors[] = {"tenant_not_found", "store_failed", NULL};
 

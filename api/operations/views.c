@@ -35,8 +35,10 @@
     }
 
 static const struct field seed_fields[] = {
-    TEXT("mode", "empty, directory or tar_archive."),
-    NULLABLE_TEXT("seed_path", "Where the client packed it from."),
+    TEXT("mode", "empty, directory, tar_archive or fork."),
+    NULLABLE_TEXT(
+        "seed_path",
+        "Where the client packed it from; of a fork its origin, workspace or workspace@snapshot."),
     TEXT("destination", "Directory in the guest."),
     NUMBER("entry_count", "Members put in."),
     NUMBER("bytes_written", "Bytes of content put in."),
@@ -575,4 +577,12 @@ void write_file_entry(struct json_writer *json, const struct file_entry *entry)
     json_time(json, "mtime", entry->mtime_us);
     json_string(json, "link_target", entry->link_target);
     json_object_end(json);
+}
+
+const struct row_label *labels_of(struct call *call, const struct pair_list *pairs)
+{
+    struct row_label *labels = call_allocate_or_fail(call, (pairs->count + 1) * sizeof *labels);
+    for (size_t i = 0; labels && i < pairs->count; i++)
+        labels[i] = (struct row_label){pairs->items[i].name, pairs->items[i].value};
+    return labels;
 }

@@ -116,3 +116,5 @@ extern const char *const isolation_names[], *const transport_names[];
         .description = "Accepted for compatibility: a container is fine.",                         \
         .offset = offsetof(struct input_struct, allow_host_compat)                                 \
     }
+/* Labels as rows, the call's; NULL with the call failed where memory is short. */
+const struct row_label *labels_of(struct call *call, const struct pair_list *pairs);

@@ -18,15 +18,6 @@ static void changed(void *arg, int error, const struct hearth_failure *failure,
     reply_with(call, &body, &json);
 }
 
-/* Labels as rows; NULL with the call failed where memory is short. */
-static const struct row_label *labels_of(struct call *call, const struct pair_list *pairs)
-{
-    struct row_label *labels = call_allocate_or_fail(call, (pairs->count + 1) * sizeof *labels);
-    for (size_t i = 0; labels && i < pairs->count; i++)
-        labels[i] = (struct row_label){pairs->items[i].name, pairs->items[i].value};
-    return labels;
-}
-
 /* Printable, without blanks at its ends. */
 #define NAME_PATTERN                                                                               \
     "^[^\\u0000-\\u0020\\u007f]([^\\u0000-\\u001f\\u007f]*[^\\u0000-\\u0020\\u007f])?$"

@@ -99,6 +99,7 @@ class AsyncHearth:
     export_workspace_disk = _awaited(Hearth.export_workspace_disk)
     list_workspace_disk = _awaited(Hearth.list_workspace_disk)
     read_workspace_disk = _awaited(Hearth.read_workspace_disk)
+    fork_workspace = _awaited(Hearth.fork_workspace)
     create_snapshot = _awaited(Hearth.create_snapshot)
     list_snapshots = _awaited(Hearth.list_snapshots)
     delete_snapshot = _awaited(Hearth.delete_snapshot)

@@ -285,6 +285,10 @@ class Hearth:
 
     # Snapshots
 
+    def fork_workspace(self, workspace_id: str, *, count: int = 1, names: Sequence[str] | None = None,
+                       labels: Mapping[str, str] | None = None, snapshot: str | None = None) -> Result:
+        return self._tool("workspace_fork", _given(locals()))
+
     def create_snapshot(self, workspace_id: str, snapshot_name: str) -> Result:
         return self._tool("snapshot_create", _given(locals()))
 
