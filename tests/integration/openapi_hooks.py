@@ -50,6 +50,8 @@ def fit_body(name, body):
         body["clear_labels"] = []
     if name == "snapshot_create":
         body["snapshot_name"] = "fits"
+    if name == "workspace_fork":  # As many names as copies; and each copy is a real workspace.
+        body.update(count=1, names=None, snapshot="baseline")
     if name == "workspace_file_search":
         body.update(pattern="fits", regex=False, path=".", include=[], exclude=[])
     if name == "workspace_file_mkdir":
