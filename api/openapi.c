@@ -6,8 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
-static const int problem_statuses[] = {400, 401, 403, 404, 405, 408, 409, 413,
-                                       415, 422, 429, 499, 500, 503, 504, 507};
+static const int problem_statuses[] = {400, 401, 403, 404, 405, 408, 409, 413, 415,
+                                       422, 429, 499, 500, 502, 503, 504, 507};
 
 static void write_problem_response(struct json_writer *json, int number)
 {

@@ -34,6 +34,9 @@ static const struct {
 } special[] = {
     {"method_not_allowed", 405, "Method not allowed"},
     {"request_timeout", 408, "Request timeout"},
+    {"port_not_listening", 502, "Bad gateway"},
+    {"port_unreachable", 502, "Bad gateway"},
+    {"port_not_http", 502, "Bad gateway"},
     {"range_not_satisfiable", 416, "Range not satisfiable"},
     {"http_version_not_supported", 505, "HTTP version not supported"},
 };

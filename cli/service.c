@@ -30,12 +30,24 @@ static int show(const struct cli *cli, const char *verb, const struct buf *body,
 struct start_options {
     const char *cwd, *file, *tcp, *http, *command, *restart;
     long timeout, interval;
+    struct text_list ports;
 };
 
 static void add_text(cJSON *arguments, const char *name, const char *text)
 {
     if (text)
         cJSON_AddStringToObject(arguments, name, text);
+}
+
+/* [HOST_PORT:]GUEST_PORT; the daemon says what is wrong with what is no port. */
+static void add_port(cJSON *list, const char *text)
+{
+    const char *colon = strchr(text, ':');
+    cJSON *port = cJSON_CreateObject();
+    if (colon)
+        cJSON_AddNumberToObject(port, "host_port", strtod(text, NULL));
+    cJSON_AddNumberToObject(port, "guest_port", strtod(colon ? colon + 1 : text, NULL));
+    cJSON_AddItemToArray(list, port);
 }
 
 static cJSON *start_arguments(const struct start_options *options, const struct words *words)
@@ -53,6 +65,10 @@ static cJSON *start_arguments(const struct start_options *options, const struct 
         cJSON_AddNumberToObject(arguments, "ready_timeout_seconds", (double)options->timeout);
     if (options->interval >= 0)
         cJSON_AddNumberToObject(arguments, "ready_interval_ms", (double)options->interval);
+    cJSON *ports =
+        options->ports.count ? cJSON_AddArrayToObject(arguments, "published_ports") : NULL;
+    for (size_t i = 0; i < options->ports.count; i++)
+        add_port(ports, options->ports.items[i]);
     return arguments;
 }
 
@@ -69,6 +85,8 @@ static int service_start(struct cli *cli, int argc, char **argv)
          "give it up after so long (30)"},
         {"ready-interval", OPTION_INTEGER, &parsed.interval, "MS",
          "between two runs of --ready-command (500)"},
+        {"publish", OPTION_LIST, &parsed.ports, "[HOST_PORT:]PORT",
+         "lead to this port of it from the daemon's loopback"},
         {"restart", OPTION_TEXT, &parsed.restart, "POLICY", "never (what it is), or on-failure"},
         {0}};
     const struct usage usage = {
@@ -80,13 +98,15 @@ static int service_start(struct cli *cli, int argc, char **argv)
         .command = true};
     struct words words;
     int status = options_parse(&usage, argc, argv, &cli->json, &words);
+    auto_json cJSON *arguments = status == OPTIONS_PARSED ? start_arguments(&parsed, &words) : NULL;
+    text_list_free(&parsed.ports);
     if (status != OPTIONS_PARSED)
         return status;
     auto_buf struct buf path = {0}, body = {0};
     auto_json cJSON *result = NULL;
-    if (!service_path(&path, &words, NULL))
+    if (!arguments || !service_path(&path, &words, NULL))
         return cli_out_of_memory(cli);
-    status = cli_call_json(cli, "PUT", path.data, start_arguments(&parsed, &words), &body, &result);
+    status = cli_call_json(cli, "PUT", path.data, steal_pointer(arguments), &body, &result);
     return status ? status : show(cli, "service-start", &body, result);
 }
 

@@ -89,7 +89,9 @@ static void finish(struct forward *forward, enum link_status status, const char 
 
 static bool send_item(struct forward *forward, Hearth__Agent__V1__PortDialItem *item)
 {
-    if (forward->call && link_call_send(forward->call, &item->base) == 0)
+    int error = forward->call ? link_call_send(forward->call, &item->base) : 0;
+    /* A call that takes nothing has ended: what came before its end is told first. */
+    if (!error || error == HEARTH_ECANCELLED)
         return true;
     finish(forward, LINK_STATUS_UNAVAILABLE, "the link takes no more");
     return false;

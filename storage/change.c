@@ -236,10 +236,10 @@ void change_put_service(struct change *change, const struct row_service *row)
     struct row_service *kept = add(change, apply_put_service, row, sizeof *row);
     if (!kept)
         return;
-    const char **texts[] = {&kept->workspace_id, &kept->name,       &kept->instance,
-                            &kept->command,      &kept->cwd,        &kept->execution_mode,
-                            &kept->readiness,    &kept->target,     &kept->restart,
-                            &kept->state,        &kept->stop_reason};
+    const char **texts[] = {&kept->workspace_id, &kept->name,        &kept->instance,
+                            &kept->command,      &kept->cwd,         &kept->execution_mode,
+                            &kept->readiness,    &kept->target,      &kept->restart,
+                            &kept->state,        &kept->stop_reason, &kept->ports};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         keep_text(change, texts[i]);
 }

@@ -91,6 +91,7 @@ struct row_service {
     const char *workspace_id, *name, *instance, *command, *cwd, *execution_mode;
     const char *readiness, *target; /* "none", "file", "tcp", "http", "command"; "" for none */
     const char *restart, *state, *stop_reason;
+    const char *ports;                      /* "GUEST:HOST GUEST:HOST" */
     int64_t started_at, ready_at, ended_at; /* 0: not */
     bool has_exit;
     int exit_code;

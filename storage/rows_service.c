@@ -2,14 +2,15 @@
 
 #define SERVICE_COLUMNS                                                                            \
     "workspace_id, name, instance, command, cwd, execution_mode, readiness, target, restart"       \
-    ", state, stop_reason, started_at, ready_at, ended_at, has_exit, exit_code, pid, restarts"
+    ", state, stop_reason, started_at, ready_at, ended_at, has_exit, exit_code, pid, restarts"     \
+    ", ports"
 
 int rows_put_service(struct db *db, const struct row_service *row, struct hearth_failure *failure)
 {
     /* A workspace that was deleted meanwhile takes no services any more. */
     static const char sql[] =
         "REPLACE INTO service (" SERVICE_COLUMNS ") SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10"
-        ", ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18 WHERE EXISTS "
+        ", ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19 WHERE EXISTS "
         "(SELECT 1 FROM workspace WHERE workspace_id = ?1)";
     sqlite3_stmt *statement = db_prepare(db, sql, failure);
     if (!statement)
@@ -27,6 +28,7 @@ int rows_put_service(struct db *db, const struct row_service *row, struct hearth
     bind_integer(statement, column++, row->exit_code);
     bind_integer(statement, column++, row->pid);
     bind_integer(statement, column++, row->restarts);
+    bind_text(statement, column++, row->ports ? row->ports : "");
     return db_run(db, statement, failure);
 }
 
@@ -69,6 +71,7 @@ static int visit_service(void *arg, sqlite3_stmt *columns)
         .exit_code = sqlite3_column_int(columns, 15),
         .pid = (uint32_t)sqlite3_column_int64(columns, 16),
         .restarts = (uint32_t)sqlite3_column_int64(columns, 17),
+        .ports = column_text(columns, 18),
     };
     return visitor->visit(visitor->arg, &row);
 }

@@ -35,7 +35,8 @@ struct sandbox *pool_claim(struct supervisor *supervisor, struct driver *driver,
         struct sandbox *sandbox = container_of(cursor, struct sandbox, pool_link);
         if (sandbox->guest.driver != driver ||
             strcmp(sandbox->environment_version, environment_version) != 0 ||
-            sandbox->network != network || sandbox->link.state != AGENTLINK_UP)
+            network_has_device(sandbox->network) != network_has_device(network) ||
+            sandbox->link.state != AGENTLINK_UP)
             continue;
         list_remove(&sandbox->pool_link);
         return sandbox;

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "supervisord/exec_internal.h"
+#include "supervisord/port.h"
 
 #include <arpa/inet.h>
 #include <stdio.h>
@@ -85,6 +86,7 @@ void service_free(struct service *service)
 {
     service->workspace->services->count--;
     list_remove(&service->link);
+    ports_close(service->published);
     free(service->command);
     free(service->cwd);
     free(service->target);
@@ -116,6 +118,8 @@ void services_count(const struct workspace *workspace, uint32_t *ret_known, uint
 
 void service_put(const struct service *service, struct change *change)
 {
+    char ports[PORTS_TEXT_SIZE];
+    ports_write(service->published, ports);
     const struct row_service row = {
         .workspace_id = service->workspace->workspace_id,
         .name = service->name,
@@ -135,6 +139,7 @@ void service_put(const struct service *service, struct change *change)
         .exit_code = service->exit_code,
         .pid = service->pid,
         .restarts = service->restarts,
+        .ports = ports,
     };
     change_put_service(change, &row);
 }
@@ -145,6 +150,19 @@ static const char *literal(const char *const *list, const char *text)
     for (; list[1] && strcmp(*list, text) != 0; list++)
         ;
     return *list;
+}
+
+/* What clients were told is kept, also where another has the port for now. */
+static int listen_again(struct service *service, const char *text)
+{
+    struct hearth_failure failure;
+    struct port_pair ports[SERVICE_PORTS_MAX];
+    size_t count = service_active(service) ? ports_parse(text, ports) : 0;
+    if (count &&
+        ports_publish(&service->published, service->workspace, ports, count, true, &failure))
+        log_warning("ports_not_back", "workspace=%s service=%s detail=\"%s\"",
+                    service->workspace->workspace_id, service->name, failure.detail);
+    return 0;
 }
 
 int services_load(struct supervisor *supervisor, const struct row_service *row)
@@ -174,7 +192,7 @@ int services_load(struct supervisor *supervisor, const struct row_service *row)
     service->exit_code = row->exit_code;
     service->pid = row->pid;
     service->restarts = row->restarts;
-    return 0;
+    return listen_again(service, row->ports);
 }
 
 void service_describe(const struct service *service, struct service_status *ret_status)
@@ -198,6 +216,7 @@ void service_describe(const struct service *service, struct service_status *ret_
         .pid = service->pid,
         .restarts = service->restarts,
     };
+    ret_status->ports = ports_list(service->published, &ret_status->port_count);
 }
 
 int service_status(struct workspace *workspace, const char *name, struct service_status *ret_status,
@@ -535,6 +554,12 @@ void service_start(struct workspace *workspace, const struct principal *principa
         !make_target(target, sizeof target, spec, failure) &&
         !make_room(workspace, spec->name, change, failure))
         service = make(workspace, spec, target, failure);
+    if (service && spec->port_count &&
+        ports_publish(&service->published, workspace, spec->ports, spec->port_count, false,
+                      failure)) {
+        service_free(service);
+        service = NULL;
+    }
     if (!service) {
         change_free(change);
         loop_defer(workspace->supervisor->loop, fail_now, asking);

@@ -7,7 +7,12 @@
 #include "supervisord/workspace.h"
 
 #define SERVICES_MAX 64 /* of a workspace, known; the oldest that does not run gives way */
+#define SERVICE_PORTS_MAX 16
 #define SERVICE_LOG_BYTES ((uint64_t)256 << 10) /* kept of each stream: its newest part */
+
+struct port_pair {
+    uint16_t guest_port, host_port; /* host_port 0, in a spec: any */
+};
 
 struct service_spec {
     const char *name, *command;
@@ -15,6 +20,8 @@ struct service_spec {
     const char *readiness, *target; /* "file", "tcp", "http", "command"; "none" and NULL */
     uint32_t ready_timeout_ms, ready_interval_ms;
     bool restart_on_failure;
+    const struct port_pair *ports;
+    size_t port_count; /* at most SERVICE_PORTS_MAX */
     const char *request_id;
 };
 
@@ -27,7 +34,9 @@ struct service_status {
     int64_t started_at, ready_at, ended_at; /* 0: not */
     bool has_exit;
     int exit_code;
-    uint32_t pid, restarts; /* pid 0: none; it is the guest's number */
+    uint32_t pid, restarts;        /* pid 0: none; it is the guest's number */
+    const struct port_pair *ports; /* that are open for it */
+    size_t port_count;
 };
 
 typedef void (*service_done)(void *arg, int error, const struct hearth_failure *failure,
@@ -35,7 +44,8 @@ typedef void (*service_done)(void *arg, int error, const struct hearth_failure *
 
 /* Starts; done comes when it is ready, has ended or is late (state "failed", no error). A name that
  * runs is HEARTH_ECONFLICT `service_running`; what it is to be ready by and makes no sense
- * HEARTH_EINVALID `bad_readiness`. */
+ * HEARTH_EINVALID `bad_readiness`; a port of the host that is not free HEARTH_ECONFLICT
+ * `port_taken`; ports where the network policy has none HEARTH_EINVALID `ports_not_allowed`. */
 void service_start(struct workspace *workspace, const struct principal *principal,
                    const struct service_spec *spec, service_done done, void *arg);
 /* Ends its whole process group; done when it is gone. One that does not run is told as it is. */

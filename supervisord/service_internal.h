@@ -16,7 +16,8 @@ struct service {
     bool has_exit, starting; /* its start is not with the agent yet */
     int exit_code;
     uint32_t pid, restarts;
-    uint64_t revision; /* of the agent, of what was taken in last */
+    uint64_t revision;           /* of the agent, of what was taken in last */
+    struct published *published; /* NULL: no ports are open for it */
 };
 
 /* A workspace's services, made with the first. */

@@ -2,6 +2,7 @@
  * than it must be: texts are checked, and it is asked again no sooner than after a while. */
 #include "base/clock.h"
 #include "supervisord/events.h"
+#include "supervisord/port.h"
 #include "supervisord/service_internal.h"
 
 #include <stdio.h>
@@ -39,8 +40,15 @@ static void record(const struct service *service)
     change_commit(change, service->workspace->supervisor->writer, NULL, NULL);
 }
 
-static void changed(const struct service *service, const char *old_state, int64_t old_ready_at)
+static void close_ports(struct service *service)
 {
+    ports_close(steal_pointer(service->published));
+}
+
+static void changed(struct service *service, const char *old_state, int64_t old_ready_at)
+{
+    if (!service_active(service))
+        close_ports(service);
     if (strcmp(service->stop_reason, "restarting") == 0)
         tell_event(service, "service.restarting");
     else if (service->state != old_state && strcmp(service->state, "running") != 0)
@@ -159,6 +167,8 @@ void services_link_up(struct workspace *workspace)
     services->revision = 0;
     list_for_each(cursor, next, &services->list) container_of(cursor, struct service, link)
         ->revision = 0;
+    list_for_each(cursor, next, &services->list)
+        ports_link_up(container_of(cursor, struct service, link)->published);
     services_watch(services);
 }
 
@@ -171,12 +181,12 @@ void services_guest_ended(struct workspace *workspace, const char *state, const 
         agent_call_cancel(steal_pointer(services->watch));
     timer_unset(&services->again);
     services->revision = 0; /* another agent counts anew */
-    if (!state)
-        return;
     list_for_each(cursor, next, &services->list)
     {
         struct service *service = container_of(cursor, struct service, link);
-        if (service_active(service))
+        if (!state)
+            close_ports(service);
+        else if (service_active(service))
             service_settle(service, state, reason);
     }
 }

@@ -146,6 +146,7 @@ struct workspace {
     struct list dirty_link; // supervisor::dirty
 
     struct services *services; /* NULL before the first */
+    unsigned port_connections; /* to its guest's ports, by port.c */
 };
 
 /* supervisor.c */

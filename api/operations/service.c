@@ -1,6 +1,7 @@
 #include "supervisord/service.h"
 #include "api/operations/families.h"
 #include "api/operations/views.h"
+#include "supervisord/port.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -149,6 +150,14 @@ static void write_members(struct json_writer *json, const struct service_status 
     json_string(json, "restart", status->restart);
     json_unsigned(json, "restarts", status->restarts);
     json_array_begin(json, "published_ports");
+    for (size_t i = 0; i < status->port_count; i++) {
+        json_object_begin(json, NULL);
+        json_string(json, "host", PORT_HOST);
+        json_unsigned(json, "host_port", status->ports[i].host_port);
+        json_unsigned(json, "guest_port", status->ports[i].guest_port);
+        json_string(json, "protocol", "tcp");
+        json_object_end(json);
+    }
     json_array_end(json);
 }
 
@@ -276,10 +285,11 @@ static const struct field start_input[] = {
      .offset = offsetof(struct start_input, secret_env)},
     {.name = "published_ports",
      .type = FIELD_OBJECT_LIST,
-     .maximum = 16,
+     .maximum = SERVICE_PORTS_MAX,
      .fields = port_input_fields,
      .nested_size = sizeof(struct port_input),
-     .description = "Ports to lead to it; not available yet.",
+     .description = "Ports of the guest to lead to from the loopback of the daemon's host, while "
+                    "the service runs; the workspace's network_policy must publish ports.",
      .offset = offsetof(struct start_input, published_ports)},
     {0},
 };
@@ -313,14 +323,19 @@ static int check_start(const struct start_input *input, struct service_spec *spe
         hearth_failure_field(failure, "/secret_env");
         return error;
     }
-    if (input->published_ports.count) {
-        int error = hearth_fail(failure, HEARTH_EUNSUPPORTED, "published_ports_unavailable",
-                                "ports cannot be published yet");
-        hearth_failure_field(failure, "/published_ports");
-        hearth_failure_hint(failure, "Start it without; exec in the workspace reaches its ports.");
-        return error;
-    }
     return 0;
+}
+
+static void take_ports(const struct object_list *list, struct port_pair *ports,
+                       struct service_spec *spec)
+{
+    const struct port_input *items = list->items;
+    for (size_t i = 0; i < list->count; i++) {
+        ports[i].guest_port = (uint16_t)items[i].guest_port;
+        ports[i].host_port = items[i].host_port.set ? (uint16_t)items[i].host_port.value : 0;
+    }
+    spec->ports = ports;
+    spec->port_count = list->count;
 }
 
 static void start(struct call *call, const void *arg)
@@ -337,8 +352,10 @@ static void start(struct call *call, const void *arg)
         .restart_on_failure = strcmp(input->restart, restarts[1]) == 0,
         .request_id = call_request_id(call),
     };
+    struct port_pair ports[SERVICE_PORTS_MAX];
     if (!workspace)
         return;
+    take_ports(&input->published_ports, ports, &spec);
     if (check_start(input, &spec, &failure))
         call_fail(call, &failure);
     else
@@ -564,7 +581,9 @@ static const char *const start_errors[] = {"workspace_not_found",
                                            "bad_readiness",
                                            "conflicting_arguments",
                                            "too_many_services",
-                                           "published_ports_unavailable",
+                                           "ports_not_allowed",
+                                           "bad_ports",
+                                           "port_taken",
                                            "unknown_secret",
                                            "bad_service_name",
                                            NULL};

@@ -51,7 +51,8 @@ static const struct field create_input[] = {
      .choices = network_policies,
      .default_json = "\"off\"",
      .description = "What the workspace may reach: off is its own loopback alone, egress "
-                    "the public internet (TCP, UDP, DNS), not the host nor its networks.",
+                    "the public internet (TCP, UDP, DNS), not the host nor its networks; with "
+                    "published-ports its services may publish ports on the daemon's host.",
      .offset = offsetof(struct create_input, network_policy)},
     {.name = "seed_path",
      .type = FIELD_STRING,
@@ -98,13 +99,6 @@ static void create(struct call *call, const void *arg)
     if (!labels)
         return;
     int network = network_policy_parse(input->network_policy);
-    if (network != NETWORK_OFF && network != NETWORK_EGRESS) {
-        hearth_fail(&failure, HEARTH_EUNSUPPORTED, "network_unsupported",
-                    "this build of hearth publishes no ports");
-        hearth_failure_field(&failure, "/network_policy");
-        call_fail(call, &failure);
-        return;
-    }
     if (input->seed_path && !input->seed_upload) {
         hearth_fail(&failure, HEARTH_EINVALID, "host_path_forbidden",
                     "no host_roots of the tenant allow the daemon to read %.100s",
@@ -374,7 +368,6 @@ static const char *const create_errors[] = {"unknown_environment",
                                             "transport_unavailable",
                                             "quota_workspaces",
                                             "quota_memory",
-                                            "network_unsupported",
                                             "network_unavailable",
                                             NULL};
 static const char *const id_errors[] = {"workspace_not_found", NULL};

@@ -172,7 +172,7 @@ def test_logs_are_cut_followed_and_bounded(shared):
     ({"command": "true", "ready_http": "http://127.0.0.1/a b"}, 422, "bad_readiness",
      "/ready_http"),
     ({"command": "true", "published_ports": [{"guest_port": 80}]}, 422,
-     "published_ports_unavailable", "/published_ports"),
+     "ports_not_allowed", "/published_ports"),
     ({"command": "true", "secret_env": {"a": "B"}}, 422, "unknown_secret", "/secret_env"),
 ])
 def test_bad_starts_are_refused_and_leave_nothing(shared, arguments, status, code, field):
