@@ -113,6 +113,9 @@ int environment_ensure_image(struct environment_job **ret_job, struct environmen
                              environment_done done, void *arg, struct hearth_failure *failure);
 /* Whether what is pulled or imported from now on gets its image at once. Off at first. */
 void environments_want_images(struct environments *environments, bool want);
+/* Whether a pull fetches the kernel of virtual machines too, where it is not there. Off at first.
+ */
+void environments_want_kernel(struct environments *environments, bool want);
 
 /* Stops listening; the job itself goes on if another listens, else it is ended. done is not called.
  */

@@ -313,7 +313,8 @@ static void settle(struct environment_job *job)
         environment_job_next(job, error);
 }
 
-static const environment_step build_steps[] = {environment_step_lock,
+static const environment_step build_steps[] = {environment_step_kernel_if_wanted,
+                                               environment_step_lock,
                                                environment_step_sweep,
                                                environment_step_begin,
                                                environment_step_build,
@@ -324,7 +325,7 @@ static const environment_step build_steps[] = {environment_step_lock,
                                                environment_step_trim,
                                                environment_step_image_if_wanted,
                                                NULL};
-static const environment_step no_steps[] = {NULL};
+static const environment_step present_steps[] = {environment_step_kernel_if_wanted, NULL};
 
 static struct environment_job *build_job(struct environments *environments,
                                          const struct builtin *builtin)
@@ -353,7 +354,7 @@ int environment_pull(struct environment_job **ret_job, struct environments *envi
                            "an imported environment cannot be built; import it again");
     struct environment_job *job = environment_job_find(environments, name);
     if (!job && present)
-        job = environment_job_new(environments, name, no_steps);
+        job = environment_job_new(environments, name, present_steps);
     else if (!job) {
         int error = environment_check_writable(environments, failure);
         if (error)

@@ -26,7 +26,7 @@ struct environments {
     char *image_dir;
     int dir_fd;
     int lease_fd, owner_fd; /* environment_lease.c; -1: none */
-    bool want_images;
+    bool want_images, want_kernel;
     struct list entries; /* environment_entry::link */
     struct list jobs;    /* environment_job::link */
 };

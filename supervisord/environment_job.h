@@ -66,4 +66,5 @@ void environment_step_digest(struct environment_job *job);
 void environment_step_publish(struct environment_job *job);
 /* Takes from the package cache what a newer version has superseded, and the oldest past a bound. */
 void environment_step_trim(struct environment_job *job);
-void environment_step_image_if_wanted(struct environment_job *job); /* environments_want_images */
+void environment_step_kernel_if_wanted(struct environment_job *job); /* the same; before the lock */
+void environment_step_image_if_wanted(struct environment_job *job);  /* environments_want_images */

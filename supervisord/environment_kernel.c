@@ -3,6 +3,7 @@
 #include "supervisord/environment_job.h"
 #include "supervisord/environment_sources.h"
 
+#include "base/log.h"
 #include "base/path_at.h"
 
 #include <errno.h>
@@ -23,6 +24,11 @@ struct waiter {
     environment_kernel_done done;
     void *arg;
 };
+
+void environments_want_kernel(struct environments *environments, bool want)
+{
+    environments->want_kernel = want;
+}
 
 bool environment_kernel_present(const struct environments *environments)
 {
@@ -204,4 +210,23 @@ void environment_ensure_kernel(struct environments *environments, environment_ke
         job = new_job(environments);
     *waiter = (struct waiter){.done = done, .arg = arg};
     list_append(job->ended_arg, &waiter->link);
+}
+
+/* An environment is of use without it: a machine that needs it asks again, and is told why not. */
+static void on_wanted(void *arg, int error, const struct hearth_failure *failure)
+{
+    if (error)
+        log_warning("kernel_not_fetched", "detail=\"%s\"", failure->detail);
+    environment_job_next(arg, 0);
+}
+
+void environment_step_kernel_if_wanted(struct environment_job *job)
+{
+    struct environments *environments = job->environments;
+    if (!environments->want_kernel || environment_kernel_present(environments)) {
+        environment_job_next(job, 0);
+        return;
+    }
+    environment_job_progress(job, "downloading", PACKAGE);
+    environment_ensure_kernel(environments, on_wanted, job);
 }

@@ -446,8 +446,10 @@ static void probed(void *arg, const struct driver_probe *probe)
         if (!supervisor->drivers[i].probed)
             return;
     choose(supervisor);
-    environments_want_images(supervisor->environments,
-                             supervisor->drivers[DRIVER_QEMU].probe.usable);
+    bool machines = supervisor->drivers[DRIVER_QEMU].probe.usable;
+    environments_want_images(supervisor->environments, machines);
+    environments_want_kernel(supervisor->environments,
+                             machines && strcmp(supervisor->config->kernel, "auto") == 0);
     release(supervisor);
 }
 

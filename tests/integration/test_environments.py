@@ -141,3 +141,24 @@ def test_the_environment_for_builds_builds(images, hearthd_factory):
         assert done["exit_code"] == 0, done["stderr"]
         assert done["stdout"].startswith("made\npip ")
         client.delete(f"/v1/workspaces/{workspace}")
+
+
+@pytest.mark.skipif(not shutil.which("qemu-system-x86_64"), reason="machines cannot run here")
+def test_a_pull_fetches_the_kernel_of_machines_where_they_can_run(hearthd_factory, images, image_dir, tmp_path):
+    (image_dir / "cache").mkdir()
+    for package in images.glob("cache/linux-image-*.deb"):  # by its name, but not once more over the network
+        shutil.copy(package, image_dir / "cache")
+    daemon = hearthd_factory(image_dir=image_dir)
+    with daemon.client(timeout=600) as client:
+        import_as(client, "small:1", root_archive(tmp_path / "root.tar", b"x"))
+        assert not (image_dir / "kernels").exists()
+        client.post("/v1/environments/small:1/pull", {})
+    assert "kernel_not_fetched" not in daemon.log()
+    digest = (image_dir / "kernels/current").read_text().split()[0]
+    assert (image_dir / "kernels" / digest / "tree/vmlinuz").stat().st_size > 1 << 20
+    own = hearthd_factory(image_dir=image_dir, kernel=str(image_dir / "kernels" / digest / "tree/vmlinuz"))
+    shutil.rmtree(image_dir / "kernels" / digest / "tree/modules")
+    os.unlink(image_dir / "kernels/current")
+    with own.client(timeout=600) as client:  # a daemon that has a kernel of its own fetches none
+        client.post("/v1/environments/small:1/pull", {})
+    assert not (image_dir / "kernels/current").exists()
