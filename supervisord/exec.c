@@ -13,7 +13,8 @@
 #define KILL_GRACE_MS 2000
 #define DRAIN_MS 1000
 #define FORGET_TIMEOUT_MS 30000
-#define PRUNE_EVERY 64 /* commands between two prunings of a workspace's history */
+#define OVERDUE_AFTER_MS 15000 /* an agent that answers at all has told of the time-out by then */
+#define PRUNE_EVERY 64         /* commands between two prunings of a workspace's history */
 
 const struct exec_variable exec_default_environment[EXEC_DEFAULT_VARIABLES] = {
     {"PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
@@ -506,6 +507,9 @@ void exec_start(struct workspace *workspace, const struct principal *principal,
         exec_lose(exec, "out of memory");
         return;
     }
+    if (wait_ms < 0 && spec->timeout_ms)
+        exec_wait_bound(wait,
+                        (int64_t)spec->timeout_ms + KILL_GRACE_MS + DRAIN_MS + OVERDUE_AFTER_MS);
     /* Most commands end before anybody could be told that they run: they are written once. */
     if (wait_ms >= 0)
         exec_note(exec);

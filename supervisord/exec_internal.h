@@ -51,6 +51,7 @@ struct exec_wait {
     bool due;      /* its time is up, but the exec is not noted yet */
     bool deferred; /* answered at the end of the turn */
     bool snapshot; /* the deadline has passed: the next answer is the last */
+    bool overdue;  /* at the deadline the guest, not the command, is late */
     struct timer deadline;
     struct agent_call *call;
     exec_done done; /* NULL once cancelled */
@@ -84,6 +85,9 @@ void exec_fill_status(const struct exec *exec, struct exec_status *ret_status);
 
 /* exec_wait.c */
 struct exec_wait *exec_wait_new(struct exec *exec, int wait_ms, exec_done done, void *arg);
+/* One that waits for the end alone is told `agent_unreachable` after this: the guest hangs. The
+ * command is told of as running until the guest answers or is gone. */
+void exec_wait_bound(struct exec_wait *wait, int64_t after_ms);
 /* The exec's row is written: answers what is due. */
 void exec_wait_noted(struct exec *exec);
 /* Answers with failure at the end of the turn. */

@@ -126,6 +126,16 @@ static void ask(struct exec_wait *wait)
 static void deadline_passed(void *arg)
 {
     struct exec_wait *wait = arg;
+    if (wait->overdue) {
+        struct hearth_failure failure;
+        int error = hearth_fail(&failure, HEARTH_EUNAVAILABLE, "agent_unreachable",
+                                "the guest has not told of the command's end, though its time "
+                                "limit is long over");
+        hearth_failure_hint(&failure, "The guest may hang: workspace_stop ends it, workspace_start "
+                                      "starts it again with its files.");
+        answer(wait, error, &failure, NULL);
+        return;
+    }
     wait->due = !wait->exec->noted;
     if (wait->due) {
         exec_note(wait->exec);
@@ -135,6 +145,12 @@ static void deadline_passed(void *arg)
     if (wait->call)
         agent_call_cancel(steal_pointer(wait->call));
     ask(wait);
+}
+
+void exec_wait_bound(struct exec_wait *wait, int64_t after_ms)
+{
+    wait->overdue = true;
+    timer_set(&wait->deadline, clock_monotonic_us() + after_ms * US_PER_MS);
 }
 
 void exec_wait_noted(struct exec *exec)
