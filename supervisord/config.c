@@ -53,6 +53,8 @@ static const struct setting settings[] = {
             "kernel of virtual machines: auto, or a path to a bzImage"),
     SETTING(kernel_modules, SETTING_TEXT, "", 0, 0,
             "a directory of NN-NAME.ko that it needs, where it is not auto"),
+    SETTING(boot_timeout_seconds, SETTING_U32, "30", 1, 600,
+            "time for a microVM's boot; one that misses it is tried again once"),
     SETTING(egress_allow, SETTING_TEXT, "", 0, 0,
             "IPv4 networks that guests with egress reach although they are private, with commas"),
     SETTING(allowed_hosts, SETTING_TEXT, "", 0, 0, "Host names taken besides localhost's own"),

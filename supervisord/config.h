@@ -18,6 +18,7 @@ struct config {
     char *node_tag;
     char *runtime;                         /* OCI runtime: "auto" or a path */
     char *qemu, *kernel, *kernel_modules;  /* virtual machines: "auto" or paths */
+    uint32_t boot_timeout_seconds;         /* of a virtual machine's boot, which is tried twice */
     char *allowed_hosts, *allowed_origins; /* comma-separated, besides localhost's names */
     char *log_level;
     bool template_shared;     /* one template for all tenants */

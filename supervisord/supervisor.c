@@ -318,6 +318,7 @@ static int make_drivers(struct supervisor *supervisor, struct hearth_failure *fa
         .image_dir = config->image_dir,
         .agent_path = supervisor->agent_path,
         .transport = config->transport,
+        .boot_timeout_us = config->boot_timeout_seconds * US_PER_S,
         .runtime = config->runtime,
         .egress_allow = config->egress_allow,
         .uid_base = config->uid_base,

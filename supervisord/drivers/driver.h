@@ -55,6 +55,7 @@ struct driver_config {
     const char *qemu;           /* a path to qemu-system-x86_64 */
     const char *kernel;         /* a path to a bzImage, instead of IMAGE_DIR's */
     const char *kernel_modules; /* its directory of NN-NAME.ko; NULL or "": none are needed */
+    int64_t boot_timeout_us;    /* up to the agent's first answer */
     bool template_on;           /* start from templates */
     const char *node_tag;       /* of the IDs of guests that are the driver's own */
     const char *vhost_vsock;    /* the device; for tests */

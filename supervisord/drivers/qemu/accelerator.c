@@ -51,11 +51,22 @@ static void make_key(const struct qemu_driver *driver, char *out, size_t size)
                  (unsigned)device.st_gid);
 }
 
+static bool is_own(const char *configured)
+{
+    return configured && *configured && strcmp(configured, "auto") != 0;
+}
+
+/* Where a daemon has a kernel or QEMU of its own, what it finds concerns no other. */
 static void result_paths(const struct qemu_driver *driver, char first[PATH_MAX],
                          char second[PATH_MAX])
 {
-    snprintf(first, PATH_MAX, "%s/" RESULT "-%u", driver->config.image_dir, (unsigned)geteuid());
+    bool own = is_own(driver->config.kernel) || is_own(driver->config.qemu);
     snprintf(second, PATH_MAX, "%s/machines/" RESULT, driver->config.state_dir);
+    if (own)
+        snprintf(first, PATH_MAX, "%s", second);
+    else
+        snprintf(first, PATH_MAX, "%s/" RESULT "-%u", driver->config.image_dir,
+                 (unsigned)geteuid());
 }
 
 static void describe(struct qemu_driver *driver, int64_t took_us, const char *why)

@@ -15,7 +15,6 @@
 #include <string.h>
 
 #define LAUNCH_TIMEOUT_MS 15000
-#define BOOT_DEADLINE_US (30 * US_PER_S)
 #define TRIAL_DEADLINE_US (10 * US_PER_S)
 #define CLONE_DEADLINE_US (10 * US_PER_S)
 #define BOOTS_MAX 2
@@ -99,9 +98,9 @@ static void on_ended_early(void *arg)
 
 static int64_t deadline_of(const struct qemu_guest *guest)
 {
-    return guest->trial      ? TRIAL_DEADLINE_US
-           : guest->template ? CLONE_DEADLINE_US
-                             : BOOT_DEADLINE_US;
+    int64_t boot = guest->driver->config.boot_timeout_us;
+    int64_t most = guest->trial ? TRIAL_DEADLINE_US : guest->template ? CLONE_DEADLINE_US : boot;
+    return most < boot ? most : boot;
 }
 
 static void on_deadline(void *arg)
@@ -286,9 +285,11 @@ static void go(void *arg)
     }
     if (guest->template)
         load_state(guest);
-    guest->connecting = guest->transport->connect(
-        guest, clock_monotonic_us() + LAUNCH_TIMEOUT_MS * US_PER_MS + BOOT_DEADLINE_US, on_linked,
-        guest);
+    guest->connecting =
+        guest->transport->connect(guest,
+                                  clock_monotonic_us() + LAUNCH_TIMEOUT_MS * US_PER_MS +
+                                      guest->driver->config.boot_timeout_us,
+                                  on_linked, guest);
 }
 
 static void template_work(void *arg)

@@ -17,6 +17,16 @@ static void add(struct arguments *arguments, const char *first, const char *seco
     arguments_add(arguments, "%s", second);
 }
 
+/* What the jail does not have of itself is shown in it. */
+static const char *program_in_jail(const struct qemu_guest *guest)
+{
+    static const char *const system[] = {"/usr/", "/bin/", "/lib/"};
+    for (size_t i = 0; i < sizeof system / sizeof *system; i++)
+        if (strncmp(guest->driver->program, system[i], strlen(system[i])) == 0)
+            return guest->driver->program;
+    return "/program";
+}
+
 /* Blanks and commas are as good as any: every name that QEMU is told is one of the jail's. */
 static void add_jail(const struct qemu_guest *guest, struct arguments *arguments)
 {
@@ -34,6 +44,8 @@ static void add_jail(const struct qemu_guest *guest, struct arguments *arguments
     arguments_add(arguments, "--file-limit=%llu", (unsigned long long)file_limit);
     if (strcmp(guest->accelerator, "kvm") == 0)
         arguments_add(arguments, "--device=/dev/kvm");
+    if (strcmp(program_in_jail(guest), guest->driver->program) != 0)
+        arguments_add(arguments, "--run=program=%s", guest->driver->program);
     arguments_add(arguments, "--show=kernel=%s", guest->kernel.path);
     arguments_add(arguments, "--show=initrd=%s", guest->initrd);
     if (!guest->trial) {
@@ -52,7 +64,7 @@ static void add_jail(const struct qemu_guest *guest, struct arguments *arguments
 static void add_machine(const struct qemu_guest *guest, struct arguments *arguments)
 {
     bool kvm = strcmp(guest->accelerator, "kvm") == 0;
-    arguments_add(arguments, "%s", guest->driver->program);
+    arguments_add(arguments, "%s", program_in_jail(guest));
     add(arguments, "-M",
         guest->template_ram_fd >= 0 ? "microvm,acpi=on,rtc=on,memory-backend=ram"
                                     : "microvm,acpi=on,rtc=on");

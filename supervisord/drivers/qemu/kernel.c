@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define DIGEST_LENGTH 64
@@ -23,9 +24,11 @@ static int find_configured(const struct qemu_driver *driver, struct qemu_kernel 
     const char *modules = driver->config.kernel_modules;
     snprintf(ret_kernel->path, PATH_MAX, "%s", driver->config.kernel);
     snprintf(ret_kernel->modules, PATH_MAX, "%s", modules ? modules : "");
-    snprintf(ret_kernel->version, sizeof ret_kernel->version, "configured");
-    if (access(ret_kernel->path, R_OK) < 0)
+    struct stat status;
+    if (access(ret_kernel->path, R_OK) < 0 || stat(ret_kernel->path, &status) < 0)
         return missing(failure, "the kernel that was configured is not there");
+    snprintf(ret_kernel->version, sizeof ret_kernel->version, "configured-%lld-%lld",
+             (long long)status.st_size, (long long)status.st_mtime);
     return 0;
 }
 

@@ -40,7 +40,8 @@ static void on_version(void *arg, const struct child_result *result)
     struct qemu_driver *driver = probe->driver;
     const char *number = strstr(result->output, "version ");
     if (result->exit_code || !number) {
-        refuse(&driver->probe, "QEMU is installed, but --version fails");
+        refuse(&driver->probe, result->timed_out ? "QEMU is installed, but --version does not end"
+                                                 : "QEMU is installed, but --version fails");
         finish(probe);
         return;
     }
