@@ -145,8 +145,10 @@ void sandbox_configure(struct sandbox *sandbox, guest_done done, void *arg)
     request.entropy.data = entropy;
     request.entropy.len = sizeof entropy;
     /* A container has the host's clock. */
-    if (strcmp(sandbox->guest.facts.isolation ? sandbox->guest.facts.isolation : "", "vm") == 0)
+    if (strcmp(sandbox->guest.facts.isolation ? sandbox->guest.facts.isolation : "", "vm") == 0) {
         request.wall_clock_us = (uint64_t)clock_wall_us();
+        request.disk_bytes = (uint64_t)sandbox->disk_mib << 20;
+    }
     agent_call(&sandbox->link, "Configure", &request.base,
                &hearth__agent__v1__configure_reply__descriptor, CONFIGURE_TIMEOUT_MS, configured,
                work_new(sandbox, done, arg));

@@ -55,7 +55,7 @@ void configure_handle(struct agent *agent, struct link_call *call,
         reply.hostname_set = sethostname(request->hostname, strlen(request->hostname)) == 0;
     if (*request->hostname && agent->options.machine) {
         machine_name(request->hostname);
-        machine_grow_root(); /* one that was cloned may have been given more */
+        machine_grow_root(request->disk_bytes); /* a clone may have been given more */
     }
     if (*request->machine_id)
         write_machine_id(request->machine_id);

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/netlink.h>
 #include <linux/vm_sockets.h>
 #include <net/if.h>
 #include <poll.h>
@@ -28,6 +29,7 @@
 #define MODULES "/modules"
 #define DEVICE_WAIT_MS 10000
 #define WARM_S 20
+#define GROW_WAIT_MS 5000
 #define RESIZE_FS _IOW('f', 16, uint64_t) /* ext4: to so many blocks */
 
 struct mount_point {
@@ -185,7 +187,7 @@ int machine_boot(bool disk)
         return error;
     make_links();
     raise_loopback();
-    machine_grow_root();
+    machine_grow_root(0);
     return 0;
 }
 
@@ -205,17 +207,42 @@ void machine_name(const char *hostname)
     write_text("/etc/hostname", text);
 }
 
-void machine_grow_root(void)
+/* What the kernel says of its devices as they change, or a negative errno. */
+static int open_uevents(void)
+{
+    const struct sockaddr_nl address = {.nl_family = AF_NETLINK, .nl_groups = 1};
+    auto_close int fd =
+        socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_KOBJECT_UEVENT);
+    if (fd < 0 || bind(fd, (const struct sockaddr *)&address, sizeof address) < 0)
+        return -errno;
+    return steal_fd(&fd);
+}
+
+/* The device's size as the kernel knows it, at the latest after GROW_WAIT_MS without news. */
+static uint64_t wait_for_size(int disk, uint64_t wanted)
+{
+    auto_close int events = open_uevents(); /* before the first look: none is missed */
+    for (;;) {
+        struct pollfd poll_fd = {.fd = events, .events = POLLIN};
+        uint64_t bytes;
+        char event[2048];
+        if (ioctl(disk, BLKGETSIZE64, &bytes) < 0)
+            return 0;
+        if (bytes >= wanted || events < 0 || poll(&poll_fd, 1, GROW_WAIT_MS) <= 0 ||
+            recv(events, event, sizeof event, 0) < 0)
+            return bytes;
+    }
+}
+
+void machine_grow_root(uint64_t bytes)
 {
     auto_close int disk = open(DISK, O_RDONLY | O_CLOEXEC);
     auto_close int root = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    uint64_t bytes;
     struct statfs status;
-    if (disk < 0 || root < 0 || ioctl(disk, BLKGETSIZE64, &bytes) < 0 ||
-        fstatfs(root, &status) < 0 || status.f_bsize <= 0)
+    if (disk < 0 || root < 0 || fstatfs(root, &status) < 0 || status.f_bsize <= 0)
         return;
-    uint64_t blocks = bytes / (uint64_t)status.f_bsize;
-    if (ioctl(root, RESIZE_FS, &blocks) < 0)
+    uint64_t blocks = wait_for_size(disk, bytes) / (uint64_t)status.f_bsize;
+    if (blocks && ioctl(root, RESIZE_FS, &blocks) < 0)
         log_warning("root_not_grown", "%s", strerror(errno));
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stdint.h>
 
 /* Loads the drivers, mounts everything, makes the disk the root. What is said goes to the kernel's
  * log, which the host keeps. Without disk the initramfs stays the root: enough to answer. 0 or a
@@ -10,8 +11,9 @@
 int machine_boot(bool disk);
 /* lo is up, host names are in place (called again when the name changes). */
 void machine_name(const char *hostname);
-/* The root file system takes what its device has; online. */
-void machine_grow_root(void);
+/* The root file system takes what its device has; online. Where that is to be `bytes`, which the
+ * host has already said to the device, it is waited for a moment until the kernel has taken note. */
+void machine_grow_root(uint64_t bytes);
 /* Runs what people run first once, so that a machine that is saved now has it in memory. */
 void machine_warm(void);
 /* Kills what runs, writes everything to the disk, powers off. Does not return. */

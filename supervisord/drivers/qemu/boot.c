@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -127,6 +128,52 @@ static void settle_template(struct qemu_guest *guest)
     guest->fresh = false;
 }
 
+static void finish_boot(struct qemu_guest *guest)
+{
+    qemu_unwatch(guest);
+    qemu_fill_facts(guest);
+    if (qemu_state_save(guest) || qemu_watch_process(guest, &guest->phase.failure)) {
+        hearth_fail(&guest->phase.failure, HEARTH_ENOMEMORY, NULL, "out of memory");
+        give_up(guest, false);
+        return;
+    }
+    settle_template(guest);
+    phase_finish(&guest->phase, 0, NULL);
+}
+
+static void on_grown(void *arg, int error, const struct hearth_failure *failure)
+{
+    struct qemu_guest *guest = arg;
+    guest->qmp = NULL;
+    if (!error) {
+        finish_boot(guest);
+        return;
+    }
+    guest->phase.failure = *failure;
+    give_up(guest, true);
+}
+
+/* The clone has its template's disk; the agent is told how large it is to be, and grows the rest. */
+static void grow_disk(struct qemu_guest *guest)
+{
+    snprintf(guest->grow_text, sizeof guest->grow_text,
+             "{\"execute\": \"block_resize\", \"arguments\": {\"node-name\": \"root\", "
+             "\"size\": %" PRIu64 "}}",
+             (uint64_t)guest->disk_mib << 20);
+    guest->grow = (struct qmp_command){guest->grow_text, -1};
+    if (guest->qmp)
+        qmp_cancel(steal_pointer(guest->qmp));
+    int fd = qemu_files_connect(guest, "qmp");
+    if (fd >= 0)
+        guest->qmp = qmp_run(qemu_loop(guest), fd, &guest->grow, 1, false,
+                             clock_monotonic_us() + CLONE_DEADLINE_US, on_grown, guest);
+    if (!guest->qmp) {
+        hearth_fail(&guest->phase.failure, HEARTH_EUNAVAILABLE, "monitor_failed",
+                    "QEMU's monitor cannot be reached");
+        give_up(guest, true);
+    }
+}
+
 static void on_linked(void *arg, int fd, const struct hearth_failure *failure)
 {
     struct qemu_guest *guest = arg;
@@ -140,15 +187,10 @@ static void on_linked(void *arg, int fd, const struct hearth_failure *failure)
         close(fd);
     else
         guest->ready_fd = fd;
-    qemu_unwatch(guest);
-    qemu_fill_facts(guest);
-    if (qemu_state_save(guest) || qemu_watch_process(guest, &guest->phase.failure)) {
-        hearth_fail(&guest->phase.failure, HEARTH_ENOMEMORY, NULL, "out of memory");
-        give_up(guest, false);
-        return;
-    }
-    settle_template(guest);
-    phase_finish(&guest->phase, 0, NULL);
+    if (guest->template && guest->disk_mib > template_disk_mib(guest))
+        grow_disk(guest);
+    else
+        finish_boot(guest);
 }
 
 static int take_process(struct qemu_guest *guest, const struct child_result *result)
@@ -392,7 +434,7 @@ void qemu_boot_template(struct driver *base, struct guest *guest, const struct q
     data->making = true;
     data->vcpu_count = like->vcpu_count;
     data->mem_mib = like->mem_mib;
-    data->disk_mib = like->disk_mib;
+    data->disk_mib = template_disk_mib(like);
     data->pids_max = like->pids_max;
     data->transport = like->transport;
     data->accelerator = like->accelerator;

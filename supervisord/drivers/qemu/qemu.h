@@ -10,6 +10,7 @@
 #include "supervisord/drivers/cgroup.h"
 #include "supervisord/drivers/driver.h"
 #include "supervisord/drivers/phase.h"
+#include "supervisord/drivers/qemu/qmp.h"
 #include "supervisord/drivers/qemu/tail.h"
 #include "supervisord/drivers/qemu/timestamp.h"
 #include "supervisord/drivers/qemu/transport.h"
@@ -76,7 +77,9 @@ struct qemu_guest {
     bool linked;               /* the agent has answered since QEMU was started */
     unsigned boots;            /* of this start */
     const char *end_reason;    /* why we ended it ourselves; NULL: we have not */
-    struct qmp *qmp;           /* loads a template's state; NULL */
+    struct qmp *qmp;           /* loads a template's state, grows the disk; NULL */
+    struct qmp_command grow;   /* by this … */
+    char grow_text[128];       /* … text */
     struct template *template; /* held: what is being started is its clone; NULL */
     char template_owner[64];   /* tenant, "" for all */
     /* In and out of the work on a worker. */

@@ -19,6 +19,7 @@
 #define SAVE_US (30 * US_PER_S)
 #define RETRY_US (60 * US_PER_S)
 #define KEY_SIZE 512
+#define DISK_MIB 4096 /* of templates; what is to have less has one of its own */
 
 enum template_state { TEMPLATE_MAKING, TEMPLATE_READY, TEMPLATE_BROKEN };
 
@@ -50,10 +51,15 @@ static bool is_making(const struct qemu_driver *driver)
     return false;
 }
 
+uint32_t template_disk_mib(const struct qemu_guest *guest)
+{
+    return guest->disk_mib < DISK_MIB ? guest->disk_mib : DISK_MIB;
+}
+
 static void make_key(const struct qemu_guest *guest, char out[KEY_SIZE])
 {
     snprintf(out, KEY_SIZE, "%s %.200s %u %u %u %.120s %s %s", guest->template_owner,
-             guest->image_path, guest->vcpu_count, guest->mem_mib, guest->disk_mib, guest->initrd,
+             guest->image_path, guest->vcpu_count, guest->mem_mib, template_disk_mib(guest), guest->initrd,
              guest->version, guest->accelerator);
 }
 

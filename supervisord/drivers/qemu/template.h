@@ -12,6 +12,9 @@ struct template;
 /* One that this guest may start from, now; NULL. Borrowed until the loop's next turn, save by
  * template_take. */
 struct template *template_find(const struct qemu_guest *guest);
+/* The disk of the template that such a guest starts from; its own may be larger, and is grown as it
+ * comes up. */
+uint32_t template_disk_mib(const struct qemu_guest *guest);
 /* Has one made in the background for the likes of this guest, which has just been booted. */
 void template_want(const struct qemu_guest *guest);
 /* Blocking, on a starter: gives the guest what it starts with: template_ram_fd, template_state_fd
