@@ -12,7 +12,8 @@ int machine_boot(bool disk);
 /* lo is up, host names are in place (called again when the name changes). */
 void machine_name(const char *hostname);
 /* The root file system takes what its device has; online. Where that is to be `bytes`, which the
- * host has already said to the device, it is waited for a moment until the kernel has taken note. */
+ * host has already said to the device, it is waited for a moment until the kernel has taken note.
+ */
 void machine_grow_root(uint64_t bytes);
 /* Runs what people run first once, so that a machine that is saved now has it in memory. */
 void machine_warm(void);

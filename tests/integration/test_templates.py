@@ -70,6 +70,19 @@ def test_a_clone_is_whole(cloning):
     workspace.delete()
 
 
+def test_a_clone_with_a_larger_disk_is_grown_while_it_runs(cloning):
+    before = metric(cloning, "machine_template_clones_total")
+    workspace = Workspace(cloning, mem_mib=256, disk_mib=7000)
+    size = "df -m / | awk 'NR==2 {print ($2 > 6500 && $2 <= 7000)}'; dmesg | grep -c 'EXT4-fs error'"
+    assert workspace.exec(size)["stdout"] == "1\n0\n"
+    assert metric(cloning, "machine_template_clones_total") == before + 1
+    workspace.exec("fallocate -l 5G filled; dd if=/dev/urandom of=blob bs=64k count=16 2>/dev/null; md5sum blob > sum")
+    cloning.post(f"{workspace.path}/stop")
+    cloning.post(f"{workspace.path}/start")
+    assert workspace.exec(f"{size}; wc -c < filled; md5sum -c sum")["stdout"] == f"1\n0\n{5 << 30}\nblob: OK\n"
+    workspace.delete()
+
+
 def test_clones_of_one_template_do_not_see_each_other(cloning):
     first, second = Workspace(cloning, mem_mib=256), Workspace(cloning, mem_mib=256)
     first.write("secret", "only here\n")

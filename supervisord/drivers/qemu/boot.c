@@ -153,7 +153,8 @@ static void on_grown(void *arg, int error, const struct hearth_failure *failure)
     give_up(guest, true);
 }
 
-/* The clone has its template's disk; the agent is told how large it is to be, and grows the rest. */
+/* The clone has its template's disk; the agent is told how large it is to be, and grows the rest.
+ */
 static void grow_disk(struct qemu_guest *guest)
 {
     snprintf(guest->grow_text, sizeof guest->grow_text,

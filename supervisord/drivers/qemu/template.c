@@ -59,8 +59,8 @@ uint32_t template_disk_mib(const struct qemu_guest *guest)
 static void make_key(const struct qemu_guest *guest, char out[KEY_SIZE])
 {
     snprintf(out, KEY_SIZE, "%s %.200s %u %u %u %.120s %s %s", guest->template_owner,
-             guest->image_path, guest->vcpu_count, guest->mem_mib, template_disk_mib(guest), guest->initrd,
-             guest->version, guest->accelerator);
+             guest->image_path, guest->vcpu_count, guest->mem_mib, template_disk_mib(guest),
+             guest->initrd, guest->version, guest->accelerator);
 }
 
 static struct template *find(const struct qemu_guest *guest)
