@@ -13,8 +13,13 @@ static void print_driver(const cJSON *driver)
     const char *reason = json_text(driver, "reason", ""),
                *install = json_text(driver, "install", "");
 
-    printf("%s  driver %-6s %s%s\n", usable ? "ok  " : "no  ", json_text(driver, "name", "?"),
+    const cJSON *took = json_member(driver, "probe_ms");
+
+    printf("%s  driver %-6s %s%s", usable ? "ok  " : "no  ", json_text(driver, "name", "?"),
            json_text(driver, "version", ""), chosen ? " (chosen)" : "");
+    if (cJSON_IsNumber(took))
+        printf(", found out in %.0f ms", took->valuedouble);
+    putchar('\n');
     if (*reason)
         printf("                   %s\n", reason);
     if (*install)

@@ -353,6 +353,7 @@ def test_doctor_says_what_this_host_can_do(hearth):
     assert re.search(r"driver oci", said)
     assert re.search(r"driver qemu", said)
     assert "(chosen)" in said
+    assert re.search(r"driver \w+ .*, found out in \d+ ms", said)
 
 
 # A daemon of one's own

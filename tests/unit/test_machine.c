@@ -275,6 +275,13 @@ END_TEST
 
 /* --- kernel vsock, on a host that has the device --- */
 
+/* NULL: it cannot be had. */
+static const struct vm_transport *chosen(const struct qemu_driver *driver, const char *choice)
+{
+    const struct vm_transport *transport = NULL;
+    return transport_choose(&transport, driver, choice, &failure) ? NULL : transport;
+}
+
 START_TEST(vsock_is_taken_where_its_device_opens)
 {
     char path[] = "/tmp/hearth-vsock-XXXXXX";
@@ -288,6 +295,9 @@ START_TEST(vsock_is_taken_where_its_device_opens)
     ck_assert_int_eq(transport_choose(&transport, &driver, "auto", &failure), 0);
     ck_assert_str_eq(transport->execution_mode, "guest_vsock");
     ck_assert_ptr_eq(transport_by_name(transport->name), transport);
+    ck_assert_ptr_eq(chosen(&driver, "vsock"), transport);
+    ck_assert_ptr_eq(chosen(&driver, "vhost-vsock"), transport);
+    ck_assert_str_eq(chosen(&driver, "serial")->execution_mode, "guest_serial");
     ck_assert_int_eq(transport->prepare(&guest, &failure), 0);
     ck_assert_int_ge(guest.agent_fd, 0);
     close(guest.agent_fd);
@@ -296,12 +306,16 @@ START_TEST(vsock_is_taken_where_its_device_opens)
     unlink(path);
     ck_assert_int_eq(transport_choose(&transport, &driver, "auto", &failure), 0);
     ck_assert_str_eq(transport->execution_mode, "guest_serial");
+    ck_assert_ptr_null(chosen(&driver, "vhost-vsock"));
+    ck_assert_ptr_nonnull(strstr(failure.detail, "cannot be opened"));
     /* Where a build of vhost-device-vsock would be, there is none; each test has a process. */
     setenv("HOME", "/nonexistent", 1);
     setenv("XDG_CACHE_HOME", "/nonexistent", 1);
     ck_assert_int_eq(transport_choose(&transport, &driver, "vsock", &failure), HEARTH_EUNSUPPORTED);
     ck_assert_str_eq(failure.code, "transport_unavailable");
     ck_assert_ptr_nonnull(strstr(failure.detail, "vhost-device-vsock"));
+    ck_assert_ptr_null(chosen(&driver, "vhost-user-vsock"));
+    ck_assert_ptr_null(chosen(&driver, "pigeon"));
 }
 END_TEST
 
