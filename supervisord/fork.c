@@ -21,7 +21,7 @@ struct fork {
     struct supervisor *supervisor;
     struct principal principal, creator; /* the same, but what copies audit is not the fork's end */
     char request_id[68], tenant_id[64], origin_id[ID_SIZE];
-    char isolation[16], environment[ENVIRONMENT_NAME_SIZE];
+    char isolation[16], transport[24], environment[ENVIRONMENT_NAME_SIZE];
     char seed_path[ID_SIZE + 1 + SNAPSHOT_NAME_MAX + 1];
     struct workspace_spec spec;
     struct row_label *labels;
@@ -235,6 +235,8 @@ static void describe(struct fork *fork, const struct workspace *workspace, size_
     if (workspace->sandbox)
         isolation = workspace->sandbox->guest.driver->operations->wants_image ? "vm" : "container";
     snprintf(fork->isolation, sizeof fork->isolation, "%s", isolation ? isolation : "");
+    snprintf(fork->transport, sizeof fork->transport, "%s",
+             workspace->transport ? workspace->transport : "");
     fork->spec = (struct workspace_spec){.environment = fork->environment,
                                          .vcpu_count = workspace->vcpu_count,
                                          .mem_mib = workspace->mem_mib,
@@ -244,6 +246,7 @@ static void describe(struct fork *fork, const struct workspace *workspace, size_
                                          .labels = fork->labels,
                                          .label_count = label_count,
                                          .isolation = *fork->isolation ? fork->isolation : NULL,
+                                         .transport = *fork->transport ? fork->transport : NULL,
                                          .allow_host_compat = workspace->allow_host_compat,
                                          .seed_path = fork->seed_path,
                                          .request_id = fork->request_id};

@@ -136,6 +136,15 @@ def test_a_stop_and_a_start_keep_disk_and_transport(workspace, transports_daemon
     assert workspace.exec("md5sum -c /var/sum; dmesg | grep -c 'recovery complete'")["stdout"] == "/var/blob: OK\n0\n"
 
 
+def test_a_copy_is_reached_as_its_original_is(workspace):
+    workspace.write("note", "copied\n")
+    copy, = workspace.client.post(f"{workspace.path}/fork", {"count": 1})["workspaces"]
+    path = f"/v1/workspaces/{copy['workspace_id']}"
+    assert workspace.client.get(path)["execution_mode"] == TRANSPORTS[workspace.transport][0]
+    assert workspace.client.post(f"{path}/exec", {"command": "cat note"})["stdout"] == "copied\n"
+    workspace.client.delete(path)
+
+
 # What cannot be had
 
 def test_a_transport_that_this_host_lacks_is_refused_and_nothing_is_made(transports_daemon):
