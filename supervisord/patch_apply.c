@@ -138,7 +138,7 @@ static int send_head(struct patching *patching, const struct patch_node *node)
     entry.mode = node->now.mode;
     if (node->now.type == PATCH_SYMLINK)
         entry.link_target = bytes_of(node->now.content, node->now.length);
-    if (node->base.type != PATCH_NOTHING) {
+    if (node->base.type != PATCH_NOTHING && node->base.type != PATCH_DIRECTORY) {
         before.type = wire_type(node->base.type);
         before.size = node->size;
         before.mode = node->whole_mode;
@@ -277,7 +277,11 @@ static int take_entry(struct patching *patching, const Hearth__Agent__V1__TreeIt
         return 0;
     bool file = entry->type == HEARTH__AGENT__V1__FILE_TYPE__FILE_TYPE_FILE;
     bool symlink = entry->type == HEARTH__AGENT__V1__FILE_TYPE__FILE_TYPE_SYMLINK;
-    node->base.type = file ? PATCH_FILE : symlink ? PATCH_SYMLINK : PATCH_OTHER;
+    bool directory = entry->type == HEARTH__AGENT__V1__FILE_TYPE__FILE_TYPE_DIRECTORY;
+    node->base.type = file        ? PATCH_FILE
+                      : symlink   ? PATCH_SYMLINK
+                      : directory ? PATCH_DIRECTORY
+                                  : PATCH_OTHER;
     node->base.mode = entry->mode & 0777;
     node->size = entry->size;
     node->whole_mode = entry->mode;

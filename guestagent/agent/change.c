@@ -13,12 +13,14 @@
 #include <sys/stat.h>
 
 #define CHANGES_MAX 20000
+#define EMPTY_DEPTH_MAX 64
 #define JOURNAL "journal"
 #define JOURNAL_MAX ((size_t)128 << 20)
 
 struct change {
     bool remove, symlink, was_there;
-    bool done; /* to be put back where a later one fails */
+    bool done;        /* to be put back where a later one fails */
+    bool empty_aside; /* the directory of its name, which the removals left empty */
     uint32_t mode;
     char *path;
     Hearth__Agent__V1__FileEntry before;
@@ -143,8 +145,12 @@ static int verify(struct changing *changing, size_t index)
     const char *name;
     auto_close int parent = path_open_plain_parent(changing->agent->root_fd, change->path, &name);
     int error = parent < 0 ? parent : file_entry_fill(parent, name, &now, target);
+    /* A directory, or a file or symlink above it, may be what the removals take away: if they do
+     * not, changing names finds it. */
+    bool makes_room = error == -ENOTDIR || error == -ELOOP ||
+                      (!error && now.type == HEARTH__AGENT__V1__FILE_TYPE__FILE_TYPE_DIRECTORY);
     if (!change->was_there)
-        return error == -ENOENT || error == -ENOTDIR ? 0 : error ? error : -ESTALE;
+        return error == -ENOENT || makes_room ? 0 : error ? error : -ESTALE;
     if (error)
         return error == -ENOENT ? -ESTALE : error;
     const Hearth__Agent__V1__FileEntry *before = &change->before;
@@ -252,6 +258,41 @@ static int take_away(struct changing *changing, size_t index)
     return 0;
 }
 
+/* Are there only directories in it, however deep? */
+static bool holds_nothing(int parent, const char *name, unsigned depth)
+{
+    int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    auto_closedir DIR *directory = fd < 0 ? NULL : fdopendir(fd);
+    if (!directory) {
+        cleanup_close(&fd);
+        return false;
+    }
+    bool empty = depth < EMPTY_DEPTH_MAX;
+    for (struct dirent *entry; empty && (entry = readdir(directory));)
+        empty = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
+                holds_nothing(dirfd(directory), entry->d_name, depth + 1);
+    return empty;
+}
+
+/* Makes room for a file where a directory is that has nothing left: it goes into the stage as it
+ * is, so that it can come back. */
+static int set_empty_aside(const struct stage *stage, int parent, const char *name, size_t index)
+{
+    char aside[32];
+    staged_name(aside, "empty", index);
+    if (renameat(parent, name, stage->fd, aside) < 0)
+        return -errno;
+    if (holds_nothing(stage->fd, aside, 0))
+        return 0;
+    return renameat(stage->fd, aside, parent, name) < 0 ? -errno : -EEXIST;
+}
+
+static bool is_directory(int parent, const char *name)
+{
+    struct stat status;
+    return fstatat(parent, name, &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(status.st_mode);
+}
+
 static int put_in_place(struct changing *changing, size_t index)
 {
     struct change *change = &changing->changes[index];
@@ -264,6 +305,12 @@ static int put_in_place(struct changing *changing, size_t index)
         error ? error : path_open_plain_parent(changing->agent->root_fd, change->path, &name);
     if (parent < 0)
         return parent;
+    if (!change->was_there && is_directory(parent, name)) {
+        error = set_empty_aside(&changing->stage, parent, name, index);
+        if (error)
+            return error;
+        change->empty_aside = true;
+    }
     if (change->was_there && linkat(parent, name, changing->stage.fd, old, 0) < 0)
         return -errno;
     if (renameat2(changing->stage.fd, new, parent, name, change->was_there ? 0 : RENAME_NOREPLACE) <
@@ -276,18 +323,21 @@ static int put_in_place(struct changing *changing, size_t index)
 static void put_back(struct changing *changing, size_t index)
 {
     struct change *change = &changing->changes[index];
-    char old[32];
+    char old[32], empty[32];
     const char *name;
-    if (!change->done)
+    if (!change->done && !change->empty_aside)
         return;
     staged_name(old, "old", index);
+    staged_name(empty, "empty", index);
     auto_close int parent = path_open_plain_parent(changing->agent->root_fd, change->path, &name);
     if (parent < 0)
         return;
     if (change->was_there)
         renameat(changing->stage.fd, old, parent, name);
-    else
+    else if (change->done)
         unlinkat(parent, name, 0);
+    if (change->empty_aside)
+        renameat(changing->stage.fd, empty, parent, name);
 }
 
 static void roll_back(struct changing *changing)
@@ -386,6 +436,8 @@ static void finish_change(int root_fd, const struct stage *stage, size_t index, 
         path_make_directories(root_fd, above, 0755);
     }
     auto_close int parent = path_open_plain_parent(root_fd, path, &name);
+    if (parent >= 0 && is_directory(parent, name))
+        set_empty_aside(stage, parent, name, index);
     if (parent >= 0)
         renameat(stage->fd, new, parent, name);
 }

@@ -22,6 +22,14 @@ struct patch_line *patch_add_line(struct patch_hunk *hunk);
 int patch_malformed(struct hearth_failure *failure, size_t line, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 int patch_out_of_memory(struct hearth_failure *failure);
+/* What the patch would make is too large. */
+int patch_out_of_room(struct hearth_failure *failure);
+/* A decimal number of at most ten digits; false where there is none. */
+bool patch_take_number(const char **at, const char *end, size_t *ret_value);
+
+/* binary.c: text stands at "GIT binary patch". */
+int patch_parse_binary(struct patch_file *file, struct patch_text *text,
+                       struct hearth_failure *failure);
 
 /* v4a.c: text stands at "*** Begin Patch". */
 int patch_parse_apply_patch(struct patch *patch, struct patch_text *text,

@@ -111,6 +111,14 @@ int patch_out_of_memory(struct hearth_failure *failure)
                        "the patch has too many files, hunks or lines");
 }
 
+int patch_out_of_room(struct hearth_failure *failure)
+{
+    int error = hearth_fail(failure, HEARTH_ETOOLARGE, "patch_too_large",
+                            "what the patch makes is too large together");
+    hearth_failure_field(failure, "/patch");
+    return error;
+}
+
 /* Names. */
 
 static int octal_digit(char c)
@@ -209,7 +217,7 @@ static int take_name(const char *line, size_t length, size_t number, char **ret_
 
 /* Hunks. */
 
-static bool take_number(const char **at, const char *end, size_t *ret_value)
+bool patch_take_number(const char **at, const char *end, size_t *ret_value)
 {
     size_t value = 0, digits = 0;
     for (; *at < end && isdigit((unsigned char)**at); (*at)++, digits++) {
@@ -223,12 +231,12 @@ static bool take_number(const char **at, const char *end, size_t *ret_value)
 
 static bool take_range(const char **at, const char *end, size_t *ret_start, size_t *ret_count)
 {
-    if (!take_number(at, end, ret_start))
+    if (!patch_take_number(at, end, ret_start))
         return false;
     *ret_count = 1;
     if (*at < end && **at == ',') {
         (*at)++;
-        return take_number(at, end, ret_count);
+        return patch_take_number(at, end, ret_count);
     }
     return true;
 }
@@ -438,6 +446,24 @@ static uint32_t take_mode(const char *line, size_t length, size_t skip)
     return (uint32_t)strtoul(text, NULL, 8);
 }
 
+/* "1a2b3c..4d5e6f 100644"; what is not of that form is left out. */
+static void take_ids(struct patch_file *file, const char *line, size_t length, size_t skip)
+{
+    static const char digits[] = "0123456789abcdef";
+    char text[160];
+    snprintf(text, sizeof text, "%.*s", (int)(length - skip < 150 ? length - skip : 150),
+             line + skip);
+    size_t old_length = strspn(text, digits);
+    const char *other = text + old_length + 2;
+    if (old_length >= sizeof file->old_id || strncmp(text + old_length, "..", 2) != 0)
+        return;
+    size_t new_length = strspn(other, digits);
+    if (new_length >= sizeof file->new_id)
+        return;
+    snprintf(file->old_id, sizeof file->old_id, "%.*s", (int)old_length, text);
+    snprintf(file->new_id, sizeof file->new_id, "%.*s", (int)new_length, other);
+}
+
 static int take_exact_name(const char *line, size_t length, size_t skip, char **ret_name,
                            size_t number, struct hearth_failure *failure)
 {
@@ -462,7 +488,7 @@ static int take_extended(struct patch_file *file, const char *line, size_t lengt
 {
     static const struct {
         const char *prefix;
-        enum { OLD_MODE, NEW_MODE, ADDED, DELETED, FROM, TO, OTHER } what;
+        enum { OLD_MODE, NEW_MODE, ADDED, DELETED, FROM, TO, IDS, OTHER } what;
         enum patch_kind kind;
     } known[] = {
         {"old mode ", OLD_MODE, PATCH_MODIFY},
@@ -475,7 +501,7 @@ static int take_extended(struct patch_file *file, const char *line, size_t lengt
         {"copy to ", TO, PATCH_COPY},
         {"similarity index ", OTHER, PATCH_MODIFY},
         {"dissimilarity index ", OTHER, PATCH_MODIFY},
-        {"index ", OTHER, PATCH_MODIFY},
+        {"index ", IDS, PATCH_MODIFY},
     };
     size_t i = 0, count = sizeof known / sizeof known[0];
     while (i < count && !patch_line_is(line, length, known[i].prefix))
@@ -499,6 +525,9 @@ static int take_extended(struct patch_file *file, const char *line, size_t lengt
         return take_exact_name(line, length, skip, &file->old_name, number, failure);
     case TO:
         return take_exact_name(line, length, skip, &file->new_name, number, failure);
+    case IDS:
+        take_ids(file, line, length, skip);
+        return 0;
     case OTHER:
         break;
     }
@@ -510,10 +539,12 @@ static int refuse_binary(const struct patch_file *file, size_t number,
 {
     const char *name = file->new_name ? file->new_name : file->old_name;
     int error = hearth_fail(failure, HEARTH_EINVALID, "patch_binary",
-                            "line %zu: %.200s is binary: such patches are not applied", number,
-                            name ? name : "?");
+                            "line %zu: %.200s is binary, and its content is not in the patch",
+                            number, name ? name : "?");
     hearth_failure_field(failure, "/patch");
-    hearth_failure_hint(failure, "Write the file with workspace_file_write or push it.");
+    hearth_failure_hint(failure,
+                        "Make the patch with `git diff --binary` (workspace_diff: binary), write "
+                        "the file with workspace_file_write, or push it.");
     return error;
 }
 
@@ -579,14 +610,17 @@ static int parse_git(struct patch *patch, struct patch_text *text, struct hearth
     file->final_names = true;
     patch_next(text);
     for (bool known = true; !error && known && patch_peek(text, &line, &length);) {
-        if (patch_line_is(line, length, "GIT binary patch") ||
-            patch_line_is(line, length, "Binary files "))
+        if (patch_line_is(line, length, "GIT binary patch")) {
+            error = patch_parse_binary(file, text, failure);
+            break;
+        }
+        if (patch_line_is(line, length, "Binary files "))
             return refuse_binary(file, text->number + 1, failure);
         error = take_extended(file, line, length, text->number + 1, &known, failure);
         if (!error && known)
             patch_next(text);
     }
-    if (!error)
+    if (!error && !file->binary.kind)
         error = parse_git_sides(file, text, failure);
     if (!error && file->kind == PATCH_MODIFY && strcmp(file->old_name, file->new_name) != 0)
         error = patch_malformed(failure, file->at_line, "the names differ, and it is no rename");

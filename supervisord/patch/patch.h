@@ -30,6 +30,14 @@ struct patch_hunk {
     bool end_of_file;
 };
 
+/* One way of a "GIT binary patch". */
+struct patch_binary {
+    enum { PATCH_NOT_BINARY, PATCH_LITERAL, PATCH_DELTA } kind;
+    size_t size;      /* inflated */
+    const char *text; /* its lines of base85 */
+    size_t length;
+};
+
 enum patch_kind { PATCH_MODIFY, PATCH_ADD, PATCH_DELETE, PATCH_RENAME, PATCH_COPY };
 
 struct patch_file {
@@ -42,6 +50,8 @@ struct patch_file {
     uint32_t old_mode, new_mode; /* with the type's bits, 0: not said */
     struct patch_hunk *hunks;    /* owned */
     size_t count, capacity;
+    struct patch_binary binary;  /* in place of hunks */
+    char old_id[65], new_id[65]; /* of the index line: hexadecimal, or "" */
     size_t at_line;
 };
 
@@ -62,3 +72,9 @@ void patch_free(struct patch *patch);
 int patch_apply_hunks(const struct patch *patch, const struct patch_file *file, const char *path,
                       const char *content, size_t length, char **ret_content, size_t *ret_length,
                       struct hearth_failure *failure);
+/* The same for one with a binary part; what it gives is at most room bytes. HEARTH_EINVALID
+ * `patch_malformed`, `patch_binary`; HEARTH_ECONFLICT `patch_does_not_apply` where the content is
+ * not what the index line says; HEARTH_ETOOLARGE `patch_too_large`. */
+int patch_apply_binary(const struct patch_file *file, const char *path, const char *content,
+                       size_t length, size_t room, char **ret_content, size_t *ret_length,
+                       struct hearth_failure *failure);

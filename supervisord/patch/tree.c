@@ -1,5 +1,7 @@
 #include "supervisord/patch/tree.h"
 
+#include "supervisord/patch/internal.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -182,10 +184,35 @@ static int fail_file(struct hearth_failure *failure, enum hearth_error error, co
     return (int)error;
 }
 
-static int check_node(const struct patch_node *node, const struct patch_file *file,
-                      struct hearth_failure *failure)
+/* Is there a file above it that the patch takes away? */
+static bool above_leaves(const struct patch_tree *tree, const char *path)
 {
-    if (node->behind_link)
+    char above[4096];
+    for (const char *slash = path; (slash = strchr(slash, '/')); slash++) {
+        snprintf(above, sizeof above, "%.*s", (int)(slash - path), path);
+        const struct patch_node *node = patch_tree_find(tree, above);
+        if (node && node->base.type != PATCH_NOTHING &&
+            (node->leaves || node->now.type == PATCH_NOTHING))
+            return true;
+    }
+    return false;
+}
+
+/* Does the patch take away what is in this directory? Whether that is all of it, the guest says. */
+static bool below_leaves(const struct patch_tree *tree, const char *path)
+{
+    size_t length = strlen(path);
+    for (const struct patch_node *node = tree->first; node; node = node->next)
+        if (strncmp(node->path, path, length) == 0 && node->path[length] == '/' &&
+            node->base.type != PATCH_NOTHING && (node->leaves || node->now.type == PATCH_NOTHING))
+            return true;
+    return false;
+}
+
+static int check_node(const struct patch_tree *tree, const struct patch_node *node,
+                      const struct patch_file *file, struct hearth_failure *failure)
+{
+    if (node->behind_link && !above_leaves(tree, node->path))
         return fail_file(failure, HEARTH_EINVALID, "path_outside_workspace", file, node->path,
                          "a directory of the path is a symlink or a file");
     if (node->too_large)
@@ -200,15 +227,24 @@ static struct patch_node *node_of(const struct patch_tree *tree, const char *nam
     return name && strip_name(name, strip, path) ? patch_tree_find(tree, path) : NULL;
 }
 
-static int apply_to(const struct patch *patch, const struct patch_file *file, const char *path,
-                    const struct patch_state *from, struct patch_state *ret_state,
-                    struct hearth_failure *failure)
+static int apply_to(struct patch_tree *tree, const struct patch *patch,
+                    const struct patch_file *file, const char *path, const struct patch_state *from,
+                    struct patch_state *ret_state, struct hearth_failure *failure)
 {
     struct patch_state state = {.type = from->type, .mode = from->mode};
-    int error = patch_apply_hunks(patch, file, path, from->content ? from->content : "",
-                                  from->length, &state.content, &state.length, failure);
+    const char *content = from->content ? from->content : "";
+    int error = file->binary.kind ? patch_apply_binary(file, path, content, from->length,
+                                                       PATCH_MADE_MAX - tree->made, &state.content,
+                                                       &state.length, failure)
+                                  : patch_apply_hunks(patch, file, path, content, from->length,
+                                                      &state.content, &state.length, failure);
     if (error)
         return error;
+    if (state.length > PATCH_MADE_MAX - tree->made) {
+        state_clear(&state);
+        return patch_out_of_room(failure);
+    }
+    tree->made += state.length;
     if (file->new_mode & TYPE_BITS)
         state.type = (file->new_mode & TYPE_BITS) == LINK_BITS ? PATCH_SYMLINK : PATCH_FILE;
     if (file->new_mode)
@@ -217,24 +253,31 @@ static int apply_to(const struct patch *patch, const struct patch_file *file, co
     return 0;
 }
 
-static int check_target(const struct patch_node *target, const struct patch_file *file,
-                        struct hearth_failure *failure)
+/* git's files may come in any order: what is there already may be what a later one takes away. */
+static int check_target(const struct patch_tree *tree, struct patch_node *target,
+                        const struct patch_file *file, struct hearth_failure *failure)
 {
-    if (target->now.type == PATCH_NOTHING)
+    if (target->now.type == PATCH_NOTHING ||
+        (target->now.type == PATCH_DIRECTORY && below_leaves(tree, target->path)))
         return 0;
+    if (target->leaves && !target->early) {
+        target->early = true;
+        return 0;
+    }
     return fail_file(failure, HEARTH_ECONFLICT, "already_exists", file, target->path,
                      "the patch makes it, and it is there already");
 }
 
-static int add(const struct patch *patch, const struct patch_file *file, struct patch_node *target,
-               struct hearth_failure *failure)
+static int add(struct patch_tree *tree, const struct patch *patch, const struct patch_file *file,
+               struct patch_node *target, struct hearth_failure *failure)
 {
     struct patch_state nothing = {.type = PATCH_FILE, .mode = 0644}, state;
-    int error = check_target(target, file, failure);
+    int error = check_target(tree, target, file, failure);
     if (!error)
-        error = apply_to(patch, file, target->path, &nothing, &state, failure);
+        error = apply_to(tree, patch, file, target->path, &nothing, &state, failure);
     if (error)
         return error;
+    state_clear(&target->now);
     target->now = state;
     return 0;
 }
@@ -246,37 +289,47 @@ static int check_source(const struct patch_state *from, const struct patch_file 
         return fail_file(failure, HEARTH_ENOTFOUND, "file_not_found", file, path,
                          "there is no such file");
     bool link = (file->old_mode & TYPE_BITS) == LINK_BITS;
-    if (from->type == PATCH_OTHER ||
+    if (from->type == PATCH_OTHER || from->type == PATCH_DIRECTORY ||
         ((file->old_mode & TYPE_BITS) && link != (from->type == PATCH_SYMLINK)))
         return fail_file(failure, HEARTH_ECONFLICT, "wrong_file_type", file, path,
                          "it is not of the type that the patch says");
     return 0;
 }
 
-static int delete_(const struct patch *patch, const struct patch_file *file,
-                   struct patch_node *source, struct hearth_failure *failure)
+/* It has what it had before the patch no longer. */
+static void leave(struct patch_node *source)
 {
+    if (!source->early)
+        state_clear(&source->now);
+    source->leaves = source->early = false;
+}
+
+static int delete_(struct patch_tree *tree, const struct patch *patch,
+                   const struct patch_file *file, struct patch_node *source,
+                   struct hearth_failure *failure)
+{
+    const struct patch_state *from = source->early ? &source->base : &source->now;
     struct patch_state state = {0};
-    int error = check_source(&source->now, file, source->path, failure);
+    int error = check_source(from, file, source->path, failure);
     if (!error && !patch->apply_patch) {
-        error = apply_to(patch, file, source->path, &source->now, &state, failure);
+        error = apply_to(tree, patch, file, source->path, from, &state, failure);
         if (!error && state.length)
             error = fail_file(failure, HEARTH_ECONFLICT, "patch_does_not_apply", file, source->path,
                               "it is to be deleted, but has more than the patch takes away");
         free(state.content);
     }
     if (!error)
-        state_clear(&source->now);
+        leave(source);
     return error;
 }
 
-static int modify(const struct patch *patch, const struct patch_file *file,
+static int modify(struct patch_tree *tree, const struct patch *patch, const struct patch_file *file,
                   struct patch_node *source, struct hearth_failure *failure)
 {
     struct patch_state state;
     int error = check_source(&source->now, file, source->path, failure);
     if (!error)
-        error = apply_to(patch, file, source->path, &source->now, &state, failure);
+        error = apply_to(tree, patch, file, source->path, &source->now, &state, failure);
     if (error)
         return error;
     state_clear(&source->now);
@@ -287,7 +340,7 @@ static int modify(const struct patch *patch, const struct patch_file *file,
 }
 
 /* git's renames and copies are of what was there before the patch, whatever their order. */
-static int carry(const struct patch *patch, const struct patch_file *file,
+static int carry(struct patch_tree *tree, const struct patch *patch, const struct patch_file *file,
                  struct patch_node *source, struct patch_node *target,
                  struct hearth_failure *failure)
 {
@@ -296,13 +349,14 @@ static int carry(const struct patch *patch, const struct patch_file *file,
     struct patch_state state;
     int error = check_source(from, file, source->path, failure);
     if (!error && target != source)
-        error = check_target(target, file, failure);
+        error = check_target(tree, target, file, failure);
     if (!error)
-        error = apply_to(patch, file, source->path, from, &state, failure);
+        error = apply_to(tree, patch, file, source->path, from, &state, failure);
     if (error)
         return error;
     if (file->kind == PATCH_RENAME || target == source)
-        state_clear(&source->now);
+        leave(source);
+    state_clear(&target->now);
     target->now = state;
     return 0;
 }
@@ -316,27 +370,27 @@ static int apply_file(struct patch_tree *tree, const struct patch *patch,
     if ((file->old_name && !source) || (file->new_name && !target))
         return fail_file(failure, HEARTH_EINVALID, "bad_path", file,
                          file->new_name ? file->new_name : file->old_name, "it is no path");
-    int error = source ? check_node(source, file, failure) : 0;
+    int error = source ? check_node(tree, source, file, failure) : 0;
     if (!error && target)
-        error = check_node(target, file, failure);
+        error = check_node(tree, target, file, failure);
     if (error)
         return error;
     switch (file->kind) {
     case PATCH_ADD:
-        return add(patch, file, target, failure);
+        return add(tree, patch, file, target, failure);
     case PATCH_DELETE:
-        return delete_(patch, file, source, failure);
+        return delete_(tree, patch, file, source, failure);
     case PATCH_RENAME:
     case PATCH_COPY:
-        return carry(patch, file, source, target, failure);
+        return carry(tree, patch, file, source, target, failure);
     case PATCH_MODIFY:
         break;
     }
     /* A plain patch's names may differ (x.orig, x): the one that is there is meant. */
     bool there = target->now.type != PATCH_NOTHING;
     if (!there && source->now.type == PATCH_NOTHING && file->may_add)
-        return add(patch, file, target, failure);
-    return modify(patch, file, there ? target : source, failure);
+        return add(tree, patch, file, target, failure);
+    return modify(tree, patch, file, there ? target : source, failure);
 }
 
 static int copy_state(struct patch_state *to, const struct patch_state *from)
@@ -353,6 +407,18 @@ static int copy_state(struct patch_state *to, const struct patch_state *from)
     return 0;
 }
 
+static void mark_leaving(struct patch_tree *tree, const struct patch *patch)
+{
+    for (size_t i = 0; i < patch->count; i++) {
+        const struct patch_file *file = &patch->files[i];
+        struct patch_node *source =
+            file->final_names && !patch->apply_patch ? node_of(tree, file->old_name, 0) : NULL;
+        if (source && (file->kind == PATCH_DELETE || file->kind == PATCH_RENAME) &&
+            source != node_of(tree, file->new_name, 0))
+            source->leaves = source->base.type != PATCH_NOTHING;
+    }
+}
+
 int patch_tree_apply(struct patch_tree *tree, const struct patch *patch,
                      struct hearth_failure *failure)
 {
@@ -362,6 +428,7 @@ int patch_tree_apply(struct patch_tree *tree, const struct patch *patch,
     if (error)
         return hearth_fail(failure, HEARTH_ENOMEMORY, NULL, "out of memory");
     unsigned strip = choose_strip(tree, patch);
+    mark_leaving(tree, patch);
     for (size_t i = 0; !error && i < patch->count; i++)
         error = apply_file(tree, patch, &patch->files[i], strip, failure);
     return error;
@@ -370,8 +437,8 @@ int patch_tree_apply(struct patch_tree *tree, const struct patch *patch,
 enum patch_status patch_node_status(const struct patch_node *node)
 {
     const struct patch_state *base = &node->base, *now = &node->now;
-    if (base->type == PATCH_NOTHING)
-        return now->type == PATCH_NOTHING ? PATCH_SAME : PATCH_ADDED;
+    if (base->type == PATCH_NOTHING || base->type == PATCH_DIRECTORY)
+        return now->type == base->type ? PATCH_SAME : PATCH_ADDED;
     if (now->type == PATCH_NOTHING)
         return PATCH_DELETED;
     bool same = base->type == now->type && base->length == now->length &&

@@ -6,7 +6,7 @@
 #include "base/map.h"
 #include "supervisord/patch/patch.h"
 
-enum patch_type { PATCH_NOTHING, PATCH_FILE, PATCH_SYMLINK, PATCH_OTHER };
+enum patch_type { PATCH_NOTHING, PATCH_FILE, PATCH_SYMLINK, PATCH_DIRECTORY, PATCH_OTHER };
 
 struct patch_state {
     enum patch_type type;
@@ -21,13 +21,18 @@ struct patch_node {
     char *path;
     bool behind_link, too_large; /* as it was found */
     struct patch_state base, now;
+    bool leaves; /* a file of git's patch takes it away, and has not yet … */
+    bool early;  /* … though another one has been put in its place */
     /* As the guest told them, to be told again when it is changed. */
     uint64_t size;
     uint32_t whole_mode;
     int64_t mtime_ns;
 };
 
+#define PATCH_MADE_MAX ((size_t)256 << 20) /* contents that one patch may make, together */
+
 struct patch_tree {
+    size_t made; /* bytes so far */
     struct map nodes;
     struct patch_node *first, *last; /* in the order that they were added */
 };

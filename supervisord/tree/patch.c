@@ -1,6 +1,7 @@
 #include "supervisord/tree/patch.h"
 
 #include "base/text.h"
+#include "supervisord/tree/blob_id.h"
 
 #include <dlfcn.h>
 #include <git2.h>
@@ -130,6 +131,15 @@ static void blob_id(char out[GIT_OID_HEXSZ + 1], const struct patch_side *side, 
     if (side->path && git.odb_hash(&id, side->data, side->length, GIT_OBJECT_BLOB) == 0)
         git.oid_fmt(out, &id);
     out[length] = '\0';
+}
+
+int tree_blob_id(char out[41], const void *data, size_t length, struct hearth_failure *failure)
+{
+    const struct patch_side side = {.path = "", .data = data, .length = length};
+    int error = patch_init(failure);
+    if (!error)
+        blob_id(out, &side, GIT_OID_HEXSZ);
+    return error;
 }
 
 static int put_header(struct buf *out, const struct patch_side *old, const struct patch_side *new,

@@ -1,5 +1,5 @@
-"""Any two trees: the patch from the one to the other, put on a copy of the one by `git apply`, is the
-other. What git does not know (empty directories, other mode bits) is left out of the comparison."""
+"""Any two trees: the patch from the one to the other, put on a copy of the one by `git apply` and by
+our own patch code, is the other. What git does not know (empty directories, other mode bits) is left out of the comparison."""
 
 import os
 import shutil
@@ -11,12 +11,13 @@ from harness.daemon import BIN
 from harness.random_trees import Generator, apply, look, write
 
 PROGRAM = BIN.parent / "tests/unit/tree_diff"
+PATCH = BIN.parent / "tests/unit/patch_tool"
 ROUNDS = int(os.environ.get("HEARTH_DIFF_ROUNDS", "30"))
 PAIRS = 20  # in a round
 
 
 @pytest.mark.parametrize("round_", range(ROUNDS))
-def test_git_apply_makes_the_new_tree_of_the_old(tmp_path, round_):
+def test_git_apply_and_ours_make_the_new_tree_of_the_old(tmp_path, round_):
     generator = Generator(round_)
     old, new = {}, {}
     for i in range(PAIRS):
@@ -33,3 +34,7 @@ def test_git_apply_makes_the_new_tree_of_the_old(tmp_path, round_):
     (tmp_path / "patch").write_bytes(made.stdout)
     assert done.returncode == 0, (done.stderr.decode()[-2000:], tmp_path)
     assert look(tmp_path / "copy") == look(tmp_path / "new")
+    ours = subprocess.run([PATCH, tmp_path / "old"], input=made.stdout, capture_output=True)
+    if made.stdout:
+        assert ours.returncode == 0, (ours.stderr.decode()[-2000:], tmp_path)
+    assert look(tmp_path / "old") == look(tmp_path / "new")

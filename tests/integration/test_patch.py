@@ -1,5 +1,10 @@
 """Patches: what is applied, what is said of what is not, and that nothing was changed then."""
 
+import base64
+import hashlib
+import subprocess
+import zlib
+
 import pytest
 
 
@@ -165,7 +170,6 @@ REFUSED = {
     "more": ("--- a/file\n+++ b/file\n@@ -1,1 +1,1 @@\n-1\n+one\n+two\n", "patch_malformed", "more lines"),
     "head": ("--- a/file\n+++ b/file\n@@ -1 +1\n-1\n+one\n", "patch_malformed", "hunk"),
     "no names": ("@@ -1 +1 @@\n-1\n+one\n", "patch_malformed", "without --- and +++"),
-    "binary": ("diff --git a/file b/file\nGIT binary patch\nliteral 3\nKcmZ\n", "patch_binary", "line 2"),
     "binary files": ("Binary files a/x and b/x differ\n", "patch_binary", "line 1"),
     "parent": ("--- a/../x\n+++ b/../x\n@@ -0,0 +1 @@\n+x\n", "path_outside_workspace", "../x"),
     "absolute": ("--- /etc/passwd\n+++ /etc/passwd\n@@ -1 +1 @@\n-x\n+y\n", "path_outside_workspace", "/etc/passwd"),
@@ -288,9 +292,112 @@ def test_a_series_of_patches_in_one_text(workspace):
 def test_a_diff_of_a_workspace_goes_into_a_fresh_one(workspace_factory):
     """What workspace_diff tells, workspace_patch_apply puts in place."""
     made = workspace_factory()
-    made.exec("mkdir a; seq 20 > a/numbers; seq 5 > gone; ln -s a link; printf 'no newline' > 'odd name'; printf 'x\\r\\n' > crlf")
-    patch = made.client.get(f"{made.path}/diff")["patch"]
+    made.exec("mkdir a; seq 20 > a/numbers; seq 5 > gone; ln -s a link; printf 'no newline' > 'odd name'; printf 'x\\r\\n' > crlf;"
+              "head -c 70000 /bin/sh > bytes; printf '\\0' > zero")
+    patch = made.client.get(f"{made.path}/diff?binary=true")["patch"]
     fresh = workspace_factory()
     applied(fresh, patch)
     assert snapshot(fresh) == snapshot(made)
-    assert fresh.client.get(f"{fresh.path}/diff")["patch"] == patch
+    assert fresh.client.get(f"{fresh.path}/diff?binary=true")["patch"] == patch
+
+
+# Binary patches, and names that go round
+
+
+def blob(content):
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+def binary_patch(name, old, new, kind="literal", size=None, data=None, ids=None, packed=None):
+    """A delta with size and data as they are told, or the new content whole."""
+    packed = packed or zlib.compress(new if data is None else data)
+    lines = ""
+    for at in range(0, len(packed), 52):
+        piece = packed[at:at + 52]
+        length = chr(ord("A") + len(piece) - 1) if len(piece) <= 26 else chr(ord("a") + len(piece) - 27)
+        lines += length + base64.b85encode(piece + b"\0" * (-len(piece) % 4)).decode() + "\n"
+    size = len(new if data is None else data) if size is None else size
+    return (f"diff --git a/{name} b/{name}\nindex {ids or blob(old) + '..' + blob(new)} 100644\n"
+            f"GIT binary patch\n{kind} {size}\n{lines}\n")
+
+
+FILE = b"1\n2\n3\n4\n5\n6\n7\n8\n9\n"
+BINARY_REFUSED = {
+    "nothing of it": ("diff --git a/file b/file\nGIT binary patch\nx\n", "patch_malformed", "line 3"),
+    "bad line": ("diff --git a/file b/file\nGIT binary patch\nliteral 3\nKcmZ\n", "patch_malformed", "line 4"),
+    "bad size": ("diff --git a/file b/file\nGIT binary patch\nliteral x\n\n", "patch_malformed", "line 3"),
+    "no hashes": (binary_patch("file", FILE, b"\0", ids="1234567..89abcde"), "patch_binary", "full hashes"),
+    "another file": (binary_patch("file", FILE + b"x", b"\0"), "patch_does_not_apply", "not the file"),
+    "another result": (binary_patch("file", FILE, b"\0", ids=blob(FILE) + ".." + blob(b"x")), "patch_does_not_apply", "does not give"),
+    "more than told": (binary_patch("file", FILE, b"\0" * 4000, size=3999), "patch_malformed", "damaged"),
+    "less than told": (binary_patch("file", FILE, b"\0" * 4000, size=4001), "patch_malformed", "damaged"),
+    "far too large": (binary_patch("file", FILE, b"\0", size=999999999), "patch_too_large", ""),
+    "no deflate": (binary_patch("file", FILE, b"\0", packed=b"nothing of the kind"), "patch_malformed", "damaged"),
+    "delta of another size": (binary_patch("file", FILE, b"\0", "delta", data=b"\x13\x01\x01\0"), "patch_malformed", "damaged"),
+    "delta copies past the end": (binary_patch("file", FILE, b"\0", "delta", data=b"\x12\x02\x91\x11\x02"), "patch_malformed", "damaged"),
+    "delta inserts past its end": (binary_patch("file", FILE, b"\0", "delta", data=b"\x12\x02\x02x"), "patch_malformed", "damaged"),
+    "delta makes too much": (binary_patch("file", FILE, b"\0", "delta", data=b"\x12\xff\xff\xff\xff\x7f"), "patch_too_large", ""),
+    "delta with the reserved command": (binary_patch("file", FILE, b"\0", "delta", data=b"\x12\x01\x00"), "patch_malformed", "damaged"),
+}
+
+
+@pytest.mark.parametrize("name", BINARY_REFUSED)
+def test_a_binary_patch_that_is_refused_changes_nothing(workspace, name):
+    refused(workspace, *BINARY_REFUSED[name])
+
+
+def test_a_binary_delta_by_hand(workspace):
+    new = FILE[4:8] + b"\0" + FILE
+    applied(workspace, binary_patch("file", FILE, new, "delta", data=b"\x12\x17\x91\x04\x04\x01\0\x90\x12"))
+    assert workspace.exec("md5sum < file")["stdout"].split()[0] == hashlib.md5(new).hexdigest()
+
+
+def rename(old, new):
+    return f"diff --git a/{old} b/{new}\nsimilarity index 100%\nrename from {old}\nrename to {new}\n"
+
+
+@pytest.mark.parametrize("patch", [
+    rename("a", "b") + rename("b", "a"),
+    rename("a", "b") + rename("b", "c") + rename("c", "a"),
+    rename("b", "d") + rename("a", "b"),
+    rename("a", "b") + rename("b", "d"),
+    "diff --git a/b b/b\ndeleted file mode 100644\n--- a/b\n+++ /dev/null\n@@ -1 +0,0 @@\n-b\n" + rename("a", "b"),
+    rename("a", "b"),
+    rename("a", "b") + rename("c", "b") + rename("b", "d"),
+])
+def test_names_go_round_as_git_has_it(workspace, tmp_path, patch):
+    workspace.exec("rm -r file dir; for i in a b c; do echo $i > $i; done")
+    for name in "abc":
+        (tmp_path / name).write_text(name + "\n")
+    theirs = subprocess.run(["git", "apply", "-"], cwd=tmp_path, input=patch.encode(), capture_output=True,
+                            env={"PATH": "/usr/bin:/bin", "GIT_CEILING_DIRECTORIES": str(tmp_path.parent)})
+    if theirs.returncode:
+        refused(workspace, patch, "already_exists")
+        return
+    applied(workspace, patch)
+    listed = "".join(f"{path.name} {path.read_text()}" for path in sorted(tmp_path.iterdir()))
+    assert workspace.exec("for i in *; do echo $i $(cat $i); done")["stdout"] == listed
+
+
+def deleted(path, line, mode="100644"):
+    end = "\n\\ No newline at end of file" if mode == "120000" else ""
+    return f"diff --git a/{path} b/{path}\ndeleted file mode {mode}\n--- a/{path}\n+++ /dev/null\n@@ -1 +0,0 @@\n-{line}{end}\n"
+
+
+def added_(path, line):
+    return f"diff --git a/{path} b/{path}\nnew file mode 100644\n--- /dev/null\n+++ b/{path}\n@@ -0,0 +1 @@\n+{line}\n"
+
+
+def test_files_and_directories_take_each_others_place(workspace):
+    workspace.exec("mkdir -p d/e; echo 1 > d/e/f; mkdir d/empty; chmod 700 d; ln -s dir link")
+    applied(workspace, added_("d", "now a file") + deleted("d/e/f", "1") + deleted("link", "dir", "120000") +
+            added_("link/in", "now a directory"))
+    assert workspace.exec("cat d link/in; stat -c %F link; ls dir")["stdout"] == "now a file\nnow a directory\ndirectory\nmain.c\n"
+    applied(workspace, deleted("d", "now a file") + added_("d/e/f", "1"))
+    assert workspace.exec("cat d/e/f")["stdout"] == "1\n"
+
+
+def test_a_directory_with_more_in_it_stays(workspace):
+    workspace.exec("mkdir -p d/e; echo 1 > d/e/f; echo 2 > d/g; chmod 700 d d/e")
+    refused(workspace, added_("d", "now a file") + deleted("d/e/f", "1") + added_("other", "x"), "already_exists", "d")
+    refused(workspace, added_("d", "now a file"), "already_exists", "d")

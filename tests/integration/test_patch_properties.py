@@ -30,6 +30,24 @@ def text(pick, content):
     return joined + ("" if pick.random() < 0.2 or not joined else "\n")
 
 
+def content_of(pick, count):
+    """One in four is no text: what git tells as a literal or, once changed, as a delta."""
+    if pick.random() < 0.25:
+        return pick.randbytes(pick.choice([1, 51, 52, 53, 400, 70000])) + b"\0"
+    return text(pick, lines(pick, count)).encode()
+
+
+def edited(pick, content):
+    if b"\0" in content:
+        at = pick.randrange(len(content))
+        return pick.choice([b"", content[:at], content[at:] + content[:at]]) + pick.randbytes(pick.randrange(1, 90))
+    split = content.decode().split("\n")
+    for _ in range(pick.randrange(1, 4)):
+        at = pick.randrange(len(split) + 1)
+        split[at:at + pick.randrange(3)] = lines(pick, pick.randrange(3))
+    return "\n".join(split).encode()
+
+
 def make(pick, root):
     root.mkdir()
     for name in pick.sample(NAMES, pick.randrange(2, 6)):
@@ -37,7 +55,7 @@ def make(pick, root):
         if any(parent.is_file() for parent in path.parents if parent != root):
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(text(pick, lines(pick, pick.choice([0, 1, 5, 40]))).encode())
+        path.write_bytes(content_of(pick, pick.choice([0, 1, 5, 40])))
         path.chmod(pick.choice([0o644, 0o755]))
 
 
@@ -46,11 +64,7 @@ def change(pick, root):
     for path in files:
         what = pick.random()
         if what < 0.5:
-            content = path.read_bytes().decode().split("\n")
-            for _ in range(pick.randrange(1, 4)):
-                at = pick.randrange(len(content) + 1)
-                content[at:at + pick.randrange(3)] = lines(pick, pick.randrange(3))
-            path.write_bytes("\n".join(content).encode())
+            path.write_bytes(edited(pick, path.read_bytes()))
         elif what < 0.6:
             path.unlink()
         elif what < 0.7:
@@ -59,10 +73,17 @@ def change(pick, root):
             target = root / "moved" / path.name
             target.parent.mkdir(exist_ok=True)
             path.rename(target)
+    files = [path for path in files if path.exists()]
+    if len(files) > 1 and pick.random() < 0.3:  # names go round
+        turning = pick.sample(files, pick.randrange(2, len(files) + 1))
+        content = [(path.read_bytes(), path.stat().st_mode & 0o777) for path in turning]
+        for path, (data, mode) in zip(turning, content[1:] + content[:1]):
+            path.write_bytes(data)
+            path.chmod(mode)
     for name in pick.sample(["new", "new dir/file", "nl"], pick.randrange(3)):
         path = root / name
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes(text(pick, lines(pick, pick.randrange(6))).encode())
+        path.write_bytes(content_of(pick, pick.randrange(6)))
     if pick.random() < 0.2:
         (root / "link").symlink_to(pick.choice(["a", "/no/where", "../up"]))
     for path in sorted(root.rglob("*"), reverse=True):
@@ -76,7 +97,7 @@ def shape(root):
 
 
 def git_diff(base, changed, *options):
-    done = run("git", "diff", "--no-index", "--no-color", *options, base.name, changed.name, cwd=base.parent)
+    done = run("git", "diff", "--no-index", "--no-color", "--binary", *options, base.name, changed.name, cwd=base.parent)
     assert done.returncode in (0, 1), done.stderr
     # Names are below the two directories: as if it were one repository.
     patch = done.stdout
@@ -101,7 +122,7 @@ def pairs(tmp_path, kind):
 def test_a_git_diff_makes_the_changed_tree(tmp_path):
     for pick, room in pairs(tmp_path, "git"):
         patch = git_diff(room / "base", room / "changed", "-M", f"-U{pick.choice([0, 1, 3, 10])}",
-                         *pick.choice([[], ["-C"], ["--find-copies-harder"]]))
+                         *pick.choice([[], ["-C"], ["--find-copies-harder"], ["-B"]]))
         if not patch:
             continue
         ours = run(TOOL, room / "base", cwd=room, stdin=patch)
@@ -132,7 +153,7 @@ def test_a_plain_diff_does_what_patch_does(tmp_path):
         shutil.copytree(room / "base", room / "theirs")
         theirs = run("patch", "-p1", "--fuzz=0", "-s", "-f", "--no-backup-if-mismatch", cwd=room / "theirs", stdin=done.stdout)
         ours = run(TOOL, room / "base", cwd=room, stdin=done.stdout)
-        if not done.stdout or b"\"" in done.stdout:  # diff's own quotes are not patch's
+        if not done.stdout or b"\"" in done.stdout or b"Binary files" in done.stdout:  # diff's quotes are not patch's
             continue
         if theirs.returncode == 0 and ours.returncode == 0:
             assert shape(room / "base") == shape(room / "theirs"), done.stdout.decode(errors="replace")

@@ -24,11 +24,21 @@ static int read_all(int fd, struct buf *out)
 static void look(struct patch_node *node)
 {
     struct stat status;
+    char above[4200];
+    snprintf(above, sizeof above, "%s", node->path);
+    for (char *slash = above; (slash = strchr(slash, '/')); slash++) {
+        *slash = '\0';
+        node->behind_link = lstat(above, &status) == 0 && !S_ISDIR(status.st_mode);
+        *slash = '/';
+        if (node->behind_link)
+            return;
+    }
     if (lstat(node->path, &status) < 0)
         return;
     node->base.mode = status.st_mode & 0777;
     node->base.type = S_ISREG(status.st_mode)   ? PATCH_FILE
                       : S_ISLNK(status.st_mode) ? PATCH_SYMLINK
+                      : S_ISDIR(status.st_mode) ? PATCH_DIRECTORY
                                                 : PATCH_OTHER;
     struct buf content = {0};
     if (S_ISREG(status.st_mode)) {
