@@ -101,6 +101,9 @@ void tools_write_mcp(struct json_writer *json, const struct operation_entry *ent
 /* Gives the call an Idempotency-Key, where there is one and the operation changes something;
  * `bad_idempotency_key`. */
 int call_take_key(struct call *call, const char *key, struct hearth_failure *failure);
+/* HEARTH_EFORBIDDEN `forbidden`. */
+int rights_check(const struct principal *principal, const struct operation_entry *entry,
+                 struct hearth_failure *failure);
 /* Checks rights, decodes object, minds the idempotency key, calls the handler. Takes nothing. */
 void call_dispatch(struct call *call, const cJSON *object);
 

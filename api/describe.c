@@ -27,6 +27,7 @@ static void print_flags(FILE *out, unsigned flags)
         {OPERATION_ACTIVITY, "counts as activity"},
         {OPERATION_ADMIN, "admin"},
         {OPERATION_OPEN_WORLD, "open world"},
+        {OPERATION_RELAY, "answered by the guest"},
     };
     const char *comma = "";
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
@@ -72,8 +73,8 @@ static void print_markdown_fields(FILE *out, const struct field *fields, const c
 
 static void print_markdown(FILE *out, const struct operation_entry *entry)
 {
-    fprintf(out, "\n## %s\n\n`%s %s`: %s\n\n", entry->name, entry->method, entry->path,
-            entry->summary);
+    fprintf(out, "\n## %s\n\n`%s %s`: %s\n\n", entry->name,
+            entry->flags & OPERATION_RELAY ? "ANY" : entry->method, entry->path, entry->summary);
     if (entry->profile != PROFILE_NONE)
         fprintf(out, "Tool from profile `%s` on. ", optable_profile_name(entry->profile));
     fputs("Answers ", out);

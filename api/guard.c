@@ -84,7 +84,8 @@ static int add_argument(struct guard_target *target, char *text, char *end,
     return 0;
 }
 
-int guard_target_parse(char *text, struct guard_target *ret_target, struct hearth_failure *failure)
+int guard_path_parse(char *text, struct guard_target *ret_target, char **ret_query,
+                     struct hearth_failure *failure)
 {
     ret_target->query_count = 0;
     if (text[0] != '/')
@@ -100,19 +101,31 @@ int guard_target_parse(char *text, struct guard_target *ret_target, struct heart
     if (!path_is_plain(text))
         return bad_target(failure, "the path has an empty, '.' or '..' segment");
     ret_target->path = text;
-    if (!query)
-        return 0;
-    for (char *argument = query + 1; argument < end;) {
+    *ret_query = query ? query + 1 : NULL;
+    return 0;
+}
+
+int guard_query_parse(char *query, struct guard_target *target, struct hearth_failure *failure)
+{
+    char *end = query + strlen(query);
+    for (char *argument = query; argument < end;) {
         char *argument_end = argument + strcspn(argument, "&");
         char *following = argument_end + 1;
         if (argument_end > argument) {
-            int error = add_argument(ret_target, argument, argument_end, failure);
+            int error = add_argument(target, argument, argument_end, failure);
             if (error)
                 return error;
         }
         argument = following;
     }
     return 0;
+}
+
+int guard_target_parse(char *text, struct guard_target *ret_target, struct hearth_failure *failure)
+{
+    char *query;
+    int error = guard_path_parse(text, ret_target, &query, failure);
+    return error || !query ? error : guard_query_parse(query, ret_target, failure);
 }
 
 /* Headers that mean something to us, each allowed once. */

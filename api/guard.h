@@ -24,6 +24,10 @@ struct guard_target {
  * as %2F, "//", "." and ".." segments, what is not UTF-8, and a query key given twice. '+' in a
  * query is a blank. */
 int guard_target_parse(char *text, struct guard_target *ret_target, struct hearth_failure *failure);
+/* Its two halves. The first gives where the query begins, NULL where there is none. */
+int guard_path_parse(char *text, struct guard_target *ret_target, char **ret_query,
+                     struct hearth_failure *failure);
+int guard_query_parse(char *query, struct guard_target *target, struct hearth_failure *failure);
 
 /* The header block, fed pair by pair. Zero-initialise; what is kept is borrowed. */
 struct guard_head {

@@ -112,8 +112,9 @@ static size_t keep_escapes(void *arg, struct MHD_Connection *mhd, char *text)
 static int start_library(struct http_server *server, struct hearth_failure *failure)
 {
     server->daemon = MHD_start_daemon(
-        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET | MHD_USE_ERROR_LOG, 0,
-        NULL, NULL, http_request_on_access, server, MHD_OPTION_EXTERNAL_LOGGER, on_library_log,
+        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_ALLOW_UPGRADE | MHD_USE_NO_LISTEN_SOCKET |
+            MHD_USE_ERROR_LOG,
+        0, NULL, NULL, http_request_on_access, server, MHD_OPTION_EXTERNAL_LOGGER, on_library_log,
         NULL, MHD_OPTION_NOTIFY_CONNECTION, on_connection, server, MHD_OPTION_NOTIFY_COMPLETED,
         http_request_on_completed, server, MHD_OPTION_URI_LOG_CALLBACK, http_request_on_uri, server,
         MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
@@ -219,6 +220,8 @@ void http_server_drain(struct http_server *server, unsigned timeout_ms, void (*d
         struct http_connection *connection = container_of(cursor, struct http_connection, link);
         if (!connection->request)
             http_connection_cut(connection);
+        else
+            http_upgrade_drain(connection->request);
     }
     server->drain_timer.fn = drain_late;
     timer_set(&server->drain_timer, clock_monotonic_us() + timeout_ms * US_PER_MS);
@@ -233,7 +236,10 @@ void http_server_free(struct http_server *server)
     http_listen_close(server);
     list_for_each(cursor, following, &server->connections)
     {
-        http_connection_cut(container_of(cursor, struct http_connection, link));
+        struct http_connection *connection = container_of(cursor, struct http_connection, link);
+        if (connection->request)
+            http_upgrade_drain(connection->request);
+        http_connection_cut(connection);
     }
     watch_free(&server->daemon_watch);
     if (server->daemon) {

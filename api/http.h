@@ -27,6 +27,7 @@ enum http_body_mode {
 struct http_plan {
     enum http_body_mode body;
     uint64_t body_limit;
+    bool raw_query;           /* the query is another's: it is not looked at */
     bool anonymous;           /* no token needed (livez, readyz, openapi.json) */
     unsigned body_timeout_ms; /* 0: the configured one. For long uploads it is an idle limit, see
                                  http_request_long */
@@ -91,6 +92,12 @@ const char *http_request_id(const struct http_request *request);
 const struct principal *
 http_request_principal(const struct http_request *request); /* NULL if anonymous */
 const struct buf *http_request_body(const struct http_request *request);
+/* As sent, query and all, not decoded; the method's own name. */
+const char *http_request_target(const struct http_request *request);
+const char *http_request_method_text(const struct http_request *request);
+void http_request_each_header(const struct http_request *request,
+                              void (*visit)(void *arg, const char *name, const char *value),
+                              void *arg);
 void http_request_set_data(struct http_request *request, void *data);
 void *http_request_data(const struct http_request *request);
 void http_request_pause_body(struct http_request *request, bool paused);
@@ -100,6 +107,8 @@ void http_request_long(struct http_request *request);
 
 /* A header of the reply to come (copied). */
 void http_request_header_out(struct http_request *request, const char *name, const char *value);
+/* The reply to come is another's: it gets these headers and the request's ID, none of our own. */
+void http_request_relay(struct http_request *request);
 /* The whole reply; takes body's bytes (body is empty after). Before the end of a streamed body it
  * ends the connection: what the client still sends is dropped. */
 void http_reply(struct http_request *request, int status, const char *content_type,
@@ -119,3 +128,18 @@ void http_stream_begin(struct http_request *request, int status, const char *con
 bool http_stream_send(struct http_request *request, const void *data, size_t length);
 /* The end. With ok false the connection is cut so that the client sees that it is not whole. */
 void http_stream_end(struct http_request *request, bool ok);
+
+struct http_upgrade_events {
+    /* The socket is the owner's to read and write from now on (non-blocking), until
+     * http_upgrade_close; extra (borrowed) came already. fd -1: the client left before, and the
+     * request is gone with it. Once. */
+    void (*on_taken)(void *arg, int fd, const void *extra, size_t length);
+    /* The daemon ends: http_upgrade_close is due before this returns. */
+    void (*on_drain)(void *arg);
+};
+/* Replies 101 with the headers set so far, one of them Upgrade; only where the request asks for an
+ * upgrade and has no body. on_gone does not come any more. */
+void http_upgrade(struct http_request *request, const struct http_upgrade_events *events,
+                  void *arg);
+/* Ends the connection, after the owner has let go of its socket. The request is gone after it. */
+void http_upgrade_close(struct http_request *request);

@@ -39,6 +39,43 @@ const struct buf *http_request_body(const struct http_request *request)
     return &request->body;
 }
 
+const char *http_request_target(const struct http_request *request)
+{
+    return request->target_text + request->target_length + 1;
+}
+
+const char *http_request_method_text(const struct http_request *request)
+{
+    return request->method_text;
+}
+
+struct header_visit {
+    void (*visit)(void *arg, const char *name, const char *value);
+    void *arg;
+};
+
+static enum MHD_Result visit_header(void *arg, enum MHD_ValueKind kind, const char *name,
+                                    const char *value)
+{
+    const struct header_visit *visitor = arg;
+    (void)kind;
+    visitor->visit(visitor->arg, name, value ? value : "");
+    return MHD_YES;
+}
+
+void http_request_each_header(const struct http_request *request,
+                              void (*visit)(void *arg, const char *name, const char *value),
+                              void *arg)
+{
+    struct header_visit visitor = {visit, arg};
+    MHD_get_connection_values(request->connection->mhd, MHD_HEADER_KIND, visit_header, &visitor);
+}
+
+void http_request_relay(struct http_request *request)
+{
+    request->relayed = true;
+}
+
 void http_request_set_data(struct http_request *request, void *data)
 {
     request->data = data;

@@ -86,7 +86,8 @@ enum http_phase {
     HTTP_PHASE_HEAD, /* bytes of a head are due */
     HTTP_PHASE_IDLE, /* between two requests */
     HTTP_PHASE_REQUEST,
-    HTTP_PHASE_LINGER, /* answered; what still comes is dropped */
+    HTTP_PHASE_UPGRADED, /* its socket is somebody else's */
+    HTTP_PHASE_LINGER,   /* answered; what still comes is dropped */
 };
 
 struct http_connection {
@@ -145,11 +146,18 @@ struct http_request {
     int status;
     struct MHD_Response *response;
     struct http_stream stream;
+    struct {
+        const struct http_upgrade_events *events; /* NULL: none */
+        void *arg;
+        struct MHD_UpgradeResponseHandle *handle; /* while the socket is the owner's */
+    } upgrade;
+    bool relayed; /* the reply's headers are another's */
     int64_t started_us, total_deadline_us;
     uint64_t bytes_in, bytes_out;
     void *data;
     size_t target_length; /* as sent */
-    char target_text[];
+    char *query_text;     /* in target_text; NULL: none */
+    char target_text[];   /* decoded in place; after its end once more, as sent */
 };
 
 /* http.c */
@@ -213,6 +221,11 @@ void http_reply_refuse(int fd, const struct hearth_failure *failure);
 void http_reply_take_response(struct http_request *request, int status, const char *content_type,
                               struct MHD_Response *response);
 enum MHD_Result http_reply_queue(struct http_request *request);
+
+/* http_upgrade.c */
+/* The request ends: an owner that has not got the socket is told that it does not come. */
+void http_upgrade_gone(struct http_request *request);
+void http_upgrade_drain(struct http_request *request);
 
 /* http_stream.c */
 void http_stream_free(struct http_stream *stream);

@@ -15,13 +15,16 @@
 static void each_header(const struct http_request *request, int status, const char *content_type,
                         void (*visit)(void *arg, const char *name, const char *value), void *arg)
 {
+    bool own = !request || !request->relayed;
     if (content_type)
         visit(arg, "Content-Type", content_type);
-    visit(arg, "Cache-Control", "no-store");
-    visit(arg, "X-Content-Type-Options", "nosniff");
-    if (status == 401)
+    if (own) {
+        visit(arg, "Cache-Control", "no-store");
+        visit(arg, "X-Content-Type-Options", "nosniff");
+    }
+    if (own && status == 401)
         visit(arg, "WWW-Authenticate", "Bearer");
-    if (status == 429 || status == 503)
+    if (own && (status == 429 || status == 503))
         visit(arg, "Retry-After", RETRY_AFTER_S);
     if (!request)
         return;
@@ -131,7 +134,7 @@ void http_reply_take_response(struct http_request *request, int status, const ch
         return;
     }
     each_header(request, status, content_type, add_to_response, response);
-    if (request->close || request->connection->server->draining)
+    if (!request->upgrade.events && (request->close || request->connection->server->draining))
         MHD_add_response_header(response, "Connection", "close");
     request->status = status;
     request->response = response;

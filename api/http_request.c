@@ -17,13 +17,15 @@ void *http_request_on_uri(void *arg, const char *uri, struct MHD_Connection *mhd
     struct http_connection *connection =
         MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
     size_t length = uri ? strlen(uri) : 0;
-    struct http_request *request = calloc(1, sizeof *request + length + 1);
+    struct http_request *request = calloc(1, sizeof *request + 2 * (length + 1));
     if (!request)
         return NULL;
     request->connection = connection;
     request->target_length = length;
-    if (length)
+    if (length) {
         memcpy(request->target_text, uri, length);
+        memcpy(request->target_text + length + 1, uri, length);
+    }
     int64_t now = clock_monotonic_us();
     request->started_us = now;
     request->total_deadline_us = now + server->request_timeout_us;
@@ -95,7 +97,7 @@ static int check_head(struct http_request *request, const char *method, const ch
         return hearth_fail(failure, HEARTH_EMALFORMED, "method_not_allowed",
                            "this method is not served here");
     }
-    return guard_target_parse(request->target_text, &request->target, failure);
+    return guard_path_parse(request->target_text, &request->target, &request->query_text, failure);
 }
 
 static int authenticate(struct http_request *request, struct hearth_failure *failure)
@@ -142,6 +144,10 @@ static int admit(struct http_request *request, struct hearth_failure *failure)
                              server->allowed_origins, failure);
     if (!error)
         error = server->handler->on_head(server->handler_arg, request, &request->plan, failure);
+    if (!error && request->query_text && !request->plan.raw_query) {
+        error = guard_query_parse(request->query_text, &request->target, failure);
+        request->close = request->close || error;
+    }
     if (!error && !request->plan.anonymous)
         error = authenticate(request, failure);
     if (!error)
@@ -327,6 +333,7 @@ void http_request_on_completed(void *arg, struct MHD_Connection *mhd, void **con
         return;
     struct http_connection *connection = request->connection;
     http_request_tell_gone(request);
+    http_upgrade_gone(request);
     log_access(request);
     server->stats.bytes_out += request->bytes_out;
     if (request->suspended)

@@ -96,6 +96,8 @@ enum operation_flags {
     OPERATION_OPEN_WORLD = 256,
     OPERATION_ATOMIC = 512, /* its effect and the audit row of it are one commit: without the row
                                nothing has happened */
+    OPERATION_RELAY = 2048, /* REST: any method, and the rest of the path is the last parameter's;
+                               it has no handler, the guest answers (api/port_proxy.c) */
     OPERATION_NEEDS_INPUT = 1024, /* no one argument is needed, but some is */
 };
 

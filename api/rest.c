@@ -4,6 +4,7 @@
 #include "api/decode.h"
 #include "api/json_read.h"
 #include "api/mcp.h"
+#include "api/port_proxy.h"
 #include "api/problem.h"
 #include "base/log.h"
 #include "base/text.h"
@@ -77,6 +78,12 @@ static int plan_body(struct api *api, struct http_request *request, const struct
         plan->body_timeout_ms = UINT32_MAX;
         return 0;
     }
+    if (route->entry && (route->entry->flags & OPERATION_RELAY)) {
+        plan->raw_query = true;
+        plan->body = HTTP_BODY_STREAM;
+        plan->body_limit = config->max_upload_bytes;
+        return 0;
+    }
     bool mcp_post = route->kind == ROUTE_MCP && method == HTTP_POST;
     if (mcp_post && !json)
         return wrong_type(failure, "application/json");
@@ -145,8 +152,8 @@ static void reply_root(struct http_request *request)
     reply_json(request, &body, json.error);
 }
 
-static int check_rights(const struct principal *principal, const struct operation_entry *entry,
-                        struct hearth_failure *failure)
+int rights_check(const struct principal *principal, const struct operation_entry *entry,
+                 struct hearth_failure *failure)
 {
     unsigned needed = entry->flags & OPERATION_ADMIN ? RIGHT_ADMIN
                       : entry->flags & OPERATION_READ_ONLY
@@ -165,7 +172,7 @@ void call_dispatch(struct call *call, const cJSON *object)
     struct hearth_failure failure = HEARTH_FAILURE_NONE;
     const struct operation_entry *entry = call->entry;
     void *input = call_allocate(call, entry->input_size ? entry->input_size : 1);
-    int error = input ? check_rights(&call->principal, entry, &failure)
+    int error = input ? rights_check(&call->principal, entry, &failure)
                       : hearth_fail(&failure, HEARTH_ENOMEMORY, NULL, "out of memory");
     if (error == HEARTH_EFORBIDDEN && !(entry->flags & OPERATION_READ_ONLY))
         supervisor_audit(call->api->supervisor, &call->principal, call->request_id, entry->name,
@@ -299,6 +306,10 @@ static void on_request(void *arg, struct http_request *request)
             http_reply_problem(request, &failure);
             return;
         }
+    }
+    if (route.entry->flags & OPERATION_RELAY) {
+        port_proxy_serve(api, request, &route);
+        return;
     }
     struct call *call = call_new(api, request, route.entry);
     if (!call) {

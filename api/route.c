@@ -4,10 +4,20 @@
 #include <string.h>
 
 /* Does path fit the template? Fills the parameters. */
-static bool fits(const char *template, const char *path, struct route *route)
+static bool fits(const char *template, const char *path, bool open, struct route *route)
 {
     route->parameter_count = 0;
     while (*template) {
+        /* The rest is nobody's here to look at (what is kept of it may be cut), and the slash
+         * before it may be missing. */
+        const char *last = open && !*path && *template == '/' ? template + 1 : template;
+        if (open && *last == '{' && !strchr(last, '/')) {
+            unsigned rest = route->parameter_count++;
+            route->parameters[rest].name = last + 1;
+            snprintf(route->parameters[rest].value, sizeof route->parameters[rest].value, "%s",
+                     path);
+            return true;
+        }
         if (*template != '{') {
             if (*template ++ != *path++)
                 return false;
@@ -43,7 +53,7 @@ int route_find(const char *method, const char *path, struct route *ret_route, ch
     const char *wanted = strcmp(method, "HEAD") == 0 ? "GET" : method;
     *allow = '\0';
     for (size_t i = 0; i < other_count; i++)
-        if (fits(others[i].path, path, ret_route)) {
+        if (fits(others[i].path, path, false, ret_route)) {
             if (strcmp(others[i].method, wanted) == 0) {
                 ret_route->kind = others[i].kind;
                 ret_route->entry = NULL;
@@ -52,8 +62,9 @@ int route_find(const char *method, const char *path, struct route *ret_route, ch
             allow_method(allow, others[i].method);
         }
     for (size_t i = 0; i < count; i++)
-        if ((table[i]->surfaces & SURFACE_REST) && fits(table[i]->path, path, ret_route)) {
-            if (strcmp(table[i]->method, wanted) == 0) {
+        if ((table[i]->surfaces & SURFACE_REST) &&
+            fits(table[i]->path, path, table[i]->flags & OPERATION_RELAY, ret_route)) {
+            if ((table[i]->flags & OPERATION_RELAY) || strcmp(table[i]->method, wanted) == 0) {
                 ret_route->kind = ROUTE_OPERATION;
                 ret_route->entry = table[i];
                 return 0;

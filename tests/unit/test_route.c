@@ -44,6 +44,21 @@ START_TEST(every_operation_is_found_by_its_own_path)
 }
 END_TEST
 
+START_TEST(the_rest_of_a_path_may_be_the_guests)
+{
+    static const char *const rests[][2] = {{"", ""}, {"/", ""}, {"/a/b/c", "a/b/c"}};
+    for (size_t i = 0; i < sizeof rests / sizeof *rests; i++) {
+        char path[64];
+        snprintf(path, sizeof path, "/v1/workspaces/ws/ports/80%s", rests[i][0]);
+        ck_assert_int_eq(find("OTHER", path), 0);
+        ck_assert_str_eq(route.entry->name, "port_request");
+        ck_assert_str_eq(route.parameters[1].value, "80");
+        ck_assert_str_eq(route.parameters[2].value, rests[i][1]);
+    }
+    ck_assert_int_eq(find("GET", "/v1/workspaces/ws/ports"), HEARTH_ENOTFOUND);
+}
+END_TEST
+
 START_TEST(every_path_parameter_is_a_field)
 {
     size_t count;
@@ -119,6 +134,7 @@ int main(void)
     Suite *suite = suite_create("route");
     TCase *test_case = tcase_create("route");
     tcase_add_test(test_case, every_operation_is_found_by_its_own_path);
+    tcase_add_test(test_case, the_rest_of_a_path_may_be_the_guests);
     tcase_add_test(test_case, every_path_parameter_is_a_field);
     tcase_add_test(test_case, a_head_is_a_get);
     tcase_add_test(test_case, another_method_is_told_which_there_are);
