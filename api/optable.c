@@ -9,11 +9,12 @@
 const struct operation_entry *const *optable(size_t *ret_count)
 {
     static const struct operation_entry *const families[] = {
-        vm_operations,     machine_operations, workspace_operations, sync_operations,
-        exec_operations,   file_operations,    patch_operations,     file_change_operations,
-        export_operations, disk_operations,    upload_operations,    environment_operations,
-        admin_operations,  event_operations,   snapshot_operations,  fork_operations,
-        diff_operations,   shell_operations,   service_operations,   port_operations,
+        vm_operations,      machine_operations, workspace_operations, sync_operations,
+        exec_operations,    file_operations,    patch_operations,     file_change_operations,
+        export_operations,  disk_operations,    upload_operations,    environment_operations,
+        admin_operations,   event_operations,   snapshot_operations,  fork_operations,
+        summary_operations, diff_operations,    shell_operations,     service_operations,
+        port_operations,
     };
     static const struct operation_entry *table[ENTRIES_MAX];
     static size_t count;

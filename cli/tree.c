@@ -64,6 +64,17 @@ static const struct plain fork_ = {
 };
 PLAIN_COMMAND(fork_)
 
+static const struct plain summary = {
+    .line = "workspace summary WORKSPACE_ID [OPTIONS]",
+    .summary = "Tells what was done in a workspace: commands, changes, services, exports.",
+    .tool = "workspace_summary",
+    .words = {"workspace_id"},
+    .options = {{"commands", OPTION_INTEGER, "commands", "N", "list at most so many (20)"},
+                {"changes", OPTION_INTEGER, "changes", "N", "list at most so many (20)"},
+                {"exports", OPTION_INTEGER, "exports", "N", "list at most so many (20)"}},
+};
+PLAIN_COMMAND(summary)
+
 static const struct plain snapshot_create = {
     .line = "workspace snapshot create WORKSPACE_ID NAME",
     .summary = "Keeps the workspace's files as they are now.",
@@ -111,6 +122,7 @@ const struct command tree_commands[] = {
     {"workspace", "changes", "list what has changed in it", run_changes},
     {"workspace", "reset", "start it over with the files of a snapshot", run_reset},
     {"workspace", "fork", "make copies of it", run_fork_},
+    {"workspace", "summary", "tell what was done in it", run_summary},
     {"workspace snapshot", "create", "keep its files as they are now", run_snapshot_create},
     {"workspace snapshot", "list", "list its snapshots", run_snapshot_list},
     {"workspace snapshot", "delete", "delete a snapshot", run_snapshot_delete},

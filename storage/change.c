@@ -300,6 +300,21 @@ void change_add_event(struct change *change, const struct row_event *row)
     keep_text(change, &kept->facts);
 }
 
+static int apply_add_export(struct db *db, const void *row, struct hearth_failure *failure)
+{
+    return rows_add_export(db, row, failure);
+}
+
+void change_add_export(struct change *change, const struct row_export *row)
+{
+    struct row_export *kept = add(change, apply_add_export, row, sizeof *row);
+    if (!kept)
+        return;
+    keep_text(change, &kept->workspace_id);
+    keep_text(change, &kept->kind);
+    keep_text(change, &kept->path);
+}
+
 /* Rows with lists and bytes in them. */
 
 static int apply_put_workspace(struct db *db, const void *row, struct hearth_failure *failure)
@@ -511,6 +526,17 @@ static int apply_clear_execs(struct db *db, const void *arg, struct hearth_failu
 void change_clear_execs(struct change *change, const char *workspace_id)
 {
     add_by_id(change, apply_clear_execs, workspace_id, 0, 0);
+}
+
+static int apply_clear_exports(struct db *db, const void *arg, struct hearth_failure *failure)
+{
+    const struct by_id *row = arg;
+    return rows_clear_exports(db, row->id, failure);
+}
+
+void change_clear_exports(struct change *change, const char *workspace_id)
+{
+    add_by_id(change, apply_clear_exports, workspace_id, 0, 0);
 }
 
 static int apply_clear_execs_before(struct db *db, const void *arg, struct hearth_failure *failure)

@@ -55,6 +55,9 @@ void change_clear_execs(struct change *change, const char *workspace_id);
 void change_clear_execs_before(struct change *change, const char *workspace_id, int64_t at);
 /* Keeps the newest `keep` entries of a workspace. */
 void change_prune_execs(struct change *change, const char *workspace_id, unsigned keep);
+/* Keeps EXPORTS_MAX of a workspace. */
+void change_add_export(struct change *change, const struct row_export *row);
+void change_clear_exports(struct change *change, const char *workspace_id);
 void change_add_event(struct change *change, const struct row_event *row);
 /* The tenant's events up to number `until`, and those older than `before`. */
 void change_prune_events(struct change *change, const char *tenant_id, uint64_t until,

@@ -152,6 +152,21 @@ struct row_event {
     const char *facts; /* supervisord/events.c's own words */
 };
 
+/* Something that left a workspace whole. */
+struct row_export {
+    const char *workspace_id;
+    int64_t at;
+    const char *kind, *path; /* "files" or "disk"; path is "" of a disk */
+    uint64_t entry_count, bytes;
+};
+#define EXPORTS_MAX 1000 /* kept of a workspace */
+
+/* How a workspace's commands have ended, of those in its history. */
+struct row_exec_totals {
+    uint64_t ended, succeeded, failed, timed_out, cancelled, lost;
+    int64_t duration_us; /* together */
+};
+
 /* The host's wall clock, as it was last seen. */
 struct row_clock {
     const char *boot_id;
@@ -171,6 +186,7 @@ typedef int (*row_idempotency_visit)(void *arg, const struct row_idempotency *ro
 typedef int (*row_audit_visit)(void *arg, const struct row_audit *row);
 typedef int (*row_exec_visit)(void *arg, const struct row_exec *row);
 typedef int (*row_clock_visit)(void *arg, const struct row_clock *row);
+typedef int (*row_export_visit)(void *arg, const struct row_export *row);
 typedef int (*row_event_visit)(void *arg, const struct row_event *row);
 
 /* Start-up: everything, oldest first; workspaces by their last activity. */
@@ -210,6 +226,15 @@ int rows_page_execs(struct db *db, const char *workspace_id, uint64_t after, uns
 /* The newest row of a workspace that is not running any more. */
 int rows_last_exec(struct db *db, const char *workspace_id, row_exec_visit visit, void *arg,
                    struct hearth_failure *failure) must_check;
+/* The newest rows that are not running any more, newest first, without their output. */
+int rows_latest_execs(struct db *db, const char *workspace_id, unsigned limit, row_exec_visit visit,
+                      void *arg, struct hearth_failure *failure) must_check;
+int rows_total_execs(struct db *db, const char *workspace_id, struct row_exec_totals *ret_totals,
+                     struct hearth_failure *failure) must_check;
+/* Newest first. */
+int rows_latest_exports(struct db *db, const char *workspace_id, unsigned limit,
+                        row_export_visit visit, void *arg,
+                        struct hearth_failure *failure) must_check;
 /* Rows still marked running, at start-up. */
 int rows_each_running_exec(struct db *db, row_exec_visit visit, void *arg,
                            struct hearth_failure *failure) must_check;

@@ -159,6 +159,53 @@ int rows_last_exec(struct db *db, const char *workspace_id, row_exec_visit visit
     return db_each(db, statement, visit_exec, &visitor, failure);
 }
 
+int rows_latest_execs(struct db *db, const char *workspace_id, unsigned limit, row_exec_visit visit,
+                      void *arg, struct hearth_failure *failure)
+{
+    static const char sql[] =
+        "SELECT exec_id, workspace_id, tenant_id, sequence, command, cwd, state, execution_mode"
+        ", problem, started, timed_out, cancelled, drained, truncated, signalled, exit_code, signal"
+        ", started_at, ended_at, duration_us, stdout_bytes, stderr_bytes, NULL, NULL FROM exec"
+        " WHERE workspace_id = ?1 AND state <> 'running' ORDER BY sequence DESC LIMIT ?2";
+    sqlite3_stmt *statement = db_prepare(db, sql, failure);
+    struct exec_visit visitor = {visit, arg};
+    if (!statement)
+        return db->error;
+    bind_text(statement, 1, workspace_id);
+    bind_integer(statement, 2, limit);
+    return db_each(db, statement, visit_exec, &visitor, failure);
+}
+
+static int keep_totals(void *arg, sqlite3_stmt *columns)
+{
+    struct row_exec_totals *totals = arg;
+    *totals = (struct row_exec_totals){
+        .ended = (uint64_t)sqlite3_column_int64(columns, 0),
+        .succeeded = (uint64_t)sqlite3_column_int64(columns, 1),
+        .timed_out = (uint64_t)sqlite3_column_int64(columns, 2),
+        .cancelled = (uint64_t)sqlite3_column_int64(columns, 3),
+        .lost = (uint64_t)sqlite3_column_int64(columns, 4),
+        .duration_us = sqlite3_column_int64(columns, 5),
+    };
+    totals->failed = totals->ended - totals->succeeded;
+    return 0;
+}
+
+int rows_total_execs(struct db *db, const char *workspace_id, struct row_exec_totals *ret_totals,
+                     struct hearth_failure *failure)
+{
+    static const char sql[] =
+        "SELECT count(*), total(state = 'exited' AND exit_code = 0 AND NOT signalled AND NOT"
+        " timed_out AND NOT cancelled), total(timed_out), total(cancelled), total(state = 'lost')"
+        ", total(duration_us) FROM exec WHERE workspace_id = ?1 AND state <> 'running'";
+    sqlite3_stmt *statement = db_prepare(db, sql, failure);
+    *ret_totals = (struct row_exec_totals){0};
+    if (!statement)
+        return db->error;
+    bind_text(statement, 1, workspace_id);
+    return db_each(db, statement, keep_totals, ret_totals, failure);
+}
+
 int rows_each_running_exec(struct db *db, row_exec_visit visit, void *arg,
                            struct hearth_failure *failure)
 {

@@ -159,9 +159,9 @@ static void end_export(struct disk_job *job)
     if (job->fd >= 0 || !job->exited)
         return;
     if (job->workspace) {
-        leave(job);
         if (!job->failure.error && (!job->sized || job->left))
             disk_parse_refusal(job->head, "the image ended early", &job->failure);
+        leave(job);
         tell_failure(job);
     }
     job_free(job);
@@ -174,6 +174,16 @@ static void end_output(struct disk_job *job)
     job->fd = -1;
 }
 
+/* Before the last byte goes: whoever has it all may go away at once. */
+static void note_export(struct disk_job *job)
+{
+    struct row_export row = {.workspace_id = job->workspace->workspace_id,
+                             .kind = "disk",
+                             .path = "",
+                             .bytes = job->size};
+    workspace_exported(job->supervisor, &row, NULL, NULL);
+}
+
 static void pass_on(struct disk_job *job, const char *data, size_t length)
 {
     if (length > job->left) { /* more than it has told */
@@ -183,6 +193,8 @@ static void pass_on(struct disk_job *job, const char *data, size_t length)
         return;
     }
     job->left -= length;
+    if (length && !job->left && job->workspace)
+        note_export(job);
     if (length && job->workspace)
         job->done.export->on_data(job->arg, data, length);
 }
@@ -200,7 +212,7 @@ static void take_head(struct disk_job *job, const char *data, size_t length)
     if (!end || !disk_parse_size(job->head, &size))
         return; /* a refusal: told when the child has ended */
     job->sized = true;
-    job->left = size;
+    job->size = job->left = size;
     if (job->workspace)
         job->done.export->on_size(job->arg, size);
     pass_on(job, data + take, length - take);

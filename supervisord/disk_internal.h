@@ -27,7 +27,7 @@ struct disk_job {
     bool watching, paused, sized, exited;
     char head[64];
     size_t head_length;
-    uint64_t left;
+    uint64_t size, left;
 };
 
 /* disk_answer.c, pure. What hearth-disk has said (answer.h), checked: false where it is nothing

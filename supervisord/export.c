@@ -22,6 +22,7 @@ struct export
     uint64_t left;      /* of it */
     size_t padding;
     bool begun, aborted;
+    char workspace_id[ID_SIZE];
     struct tar_member top; /* of a directory: its own header */
     struct buf header;
     struct buf changed; /* names */
@@ -256,6 +257,28 @@ static void tell_end(void *arg)
     export_free(export);
 }
 
+static void noted(void *arg, int error, const struct hearth_failure *failure)
+{
+    (void)error; /* what was sent has been sent */
+    (void)failure;
+    tell_end(arg);
+}
+
+/* Who is told of the end finds the export in the summary. */
+static void note(void *arg)
+{
+    struct export *export = arg;
+    struct row_export row = {.workspace_id = export->workspace_id,
+                             .kind = "files",
+                             .path = export->path,
+                             .entry_count = export->result.entry_count,
+                             .bytes = export->result.bytes_written};
+    if (export->failure.error || export->aborted)
+        tell_end(export);
+    else
+        workspace_exported(export->supervisor, &row, noted, export);
+}
+
 static void on_end(struct link_call *call, void *arg, enum link_status status, const char *message)
 {
     struct export *export = arg;
@@ -271,7 +294,7 @@ static void on_end(struct link_call *call, void *arg, enum link_status status, c
             finish_tar(export);
     }
     /* give_up cancels from within a callback, which still looks at the export. */
-    loop_defer(export->supervisor->loop, tell_end, export);
+    loop_defer(export->supervisor->loop, note, export);
 }
 
 static const struct link_call_events events = {.on_message = on_message, .on_end = on_end};
@@ -309,6 +332,7 @@ void export_start(struct workspace *workspace, const char *path,
         abort();
     *export =
         (struct export){.supervisor = workspace->supervisor, .events = *export_events, .arg = arg};
+    snprintf(export->workspace_id, sizeof export->workspace_id, "%s", workspace->workspace_id);
     *ret_export = export;
     if (files_normalize(path, export->path, &export->failure) ||
         workspace_ready(workspace, &export->failure) || open_call(export, workspace))

@@ -253,6 +253,9 @@ void workspace_audit(struct workspace *workspace, struct change *change,
                      const char *operation, const char *outcome);
 /* "workspace.happened", or "vm.happened" of a one-shot machine; reason as a fact where not NULL. */
 void workspace_event(struct workspace *workspace, const char *happened, const char *reason);
+/* Notes for the summary that something has left it whole; at is filled in. */
+void workspace_exported(struct supervisor *supervisor, const struct row_export *row,
+                        writer_done done, void *arg);
 int workspace_labels_set(struct workspace *workspace, const struct row_label *labels, size_t count);
 struct steps *workspace_resume_create(struct workspace *workspace, const struct row_operation *row);
 /* Forgets rows and struct of a workspace whose guest is gone; with operation's row. */

@@ -160,6 +160,7 @@ void workspace_forget(struct workspace *workspace, struct steps *steps,
     change_delete_guests_of(change, workspace->workspace_id);
     change_delete_workspace(change, workspace->workspace_id);
     change_clear_execs(history, workspace->workspace_id);
+    change_clear_exports(history, workspace->workspace_id);
     change_commit(history, supervisor->history, NULL, NULL);
     if (workspace->sandbox) /* its rows could not even be begun: nothing of it exists */
         sandbox_destroy(workspace->sandbox, NULL, NULL);

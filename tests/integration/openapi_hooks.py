@@ -27,6 +27,7 @@ def fit_body(name, body):
             body.pop(name_of_data, None)
         body["network_policy"] = "off"
         body["isolation"] = "container"
+        body.pop("transport", None)  # Machines alone have one.
         body["mem_mib"] = 256
     if name in ("vm_run", "vm_create"):
         body["network"] = False

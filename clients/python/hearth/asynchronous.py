@@ -100,6 +100,7 @@ class AsyncHearth:
     list_workspace_disk = _awaited(Hearth.list_workspace_disk)
     read_workspace_disk = _awaited(Hearth.read_workspace_disk)
     fork_workspace = _awaited(Hearth.fork_workspace)
+    summarize_workspace = _awaited(Hearth.summarize_workspace)
     create_snapshot = _awaited(Hearth.create_snapshot)
     list_snapshots = _awaited(Hearth.list_snapshots)
     delete_snapshot = _awaited(Hearth.delete_snapshot)

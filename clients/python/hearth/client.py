@@ -289,6 +289,10 @@ class Hearth:
                        labels: Mapping[str, str] | None = None, snapshot: str | None = None) -> Result:
         return self._tool("workspace_fork", _given(locals()))
 
+    def summarize_workspace(self, workspace_id: str, *, commands: int = 20, changes: int = 20,
+                            exports: int = 20) -> Result:
+        return self._tool("workspace_summary", _given(locals()))
+
     def create_snapshot(self, workspace_id: str, snapshot_name: str) -> Result:
         return self._tool("snapshot_create", _given(locals()))
 
