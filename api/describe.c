@@ -28,6 +28,7 @@ static void print_flags(FILE *out, unsigned flags)
         {OPERATION_ADMIN, "admin"},
         {OPERATION_OPEN_WORLD, "open world"},
         {OPERATION_RELAY, "answered by the guest"},
+        {OPERATION_UPGRADE, "upgrades the connection"},
     };
     const char *comma = "";
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)

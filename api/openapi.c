@@ -7,7 +7,7 @@
 #include <string.h>
 
 static const int problem_statuses[] = {400, 401, 403, 404, 405, 408, 409, 413, 415,
-                                       422, 429, 499, 500, 502, 503, 504, 507};
+                                       422, 426, 429, 499, 500, 502, 503, 504, 507};
 
 static void write_problem_response(struct json_writer *json, int number)
 {
@@ -33,9 +33,11 @@ static void write_responses(struct json_writer *json, const struct operation_ent
     json_object_begin(json, status);
     json_string(json, "description", entry->summary);
     json_object_begin(json, "content");
-    json_object_begin(json, "application/json");
-    schema_write_output(json, "schema", entry);
-    json_object_end(json);
+    if (entry->output->name) {
+        json_object_begin(json, "application/json");
+        schema_write_output(json, "schema", entry);
+        json_object_end(json);
+    }
     for (const char *const *type = entry->stream_types; type && *type; type++) {
         json_object_begin(json, *type);
         json_object_end(json);

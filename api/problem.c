@@ -34,6 +34,7 @@ static const struct {
 } special[] = {
     {"method_not_allowed", 405, "Method not allowed"},
     {"request_timeout", 408, "Request timeout"},
+    {"upgrade_required", 426, "Upgrade required"},
     {"port_not_listening", 502, "Bad gateway"},
     {"port_unreachable", 502, "Bad gateway"},
     {"port_not_http", 502, "Bad gateway"},

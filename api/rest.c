@@ -6,6 +6,7 @@
 #include "api/mcp.h"
 #include "api/port_proxy.h"
 #include "api/problem.h"
+#include "api/shell_attach.h"
 #include "base/log.h"
 #include "base/text.h"
 
@@ -309,6 +310,10 @@ static void on_request(void *arg, struct http_request *request)
     }
     if (route.entry->flags & OPERATION_RELAY) {
         port_proxy_serve(api, request, &route);
+        return;
+    }
+    if (route.entry->flags & OPERATION_UPGRADE) {
+        shell_attach_serve(api, request, &route);
         return;
     }
     struct call *call = call_new(api, request, route.entry);

@@ -1,6 +1,7 @@
 /* hearth workspace shell …: terminals in a workspace. */
 
 #include "cli/plain.h"
+#include "cli/shell_attach.h"
 
 static const struct plain shell_open = {
     .line = "workspace shell open WORKSPACE_ID [OPTIONS]",
@@ -82,6 +83,8 @@ const struct command shell_commands[] = {
     {"workspace shell", "read", "print what one wrote", run_shell_read},
     {"workspace shell", "write", "type into one", run_shell_write},
     {"workspace shell", "signal", "signal what runs in one", run_shell_signal},
+    {"workspace shell", "attach", "make this terminal one", shell_attach},
+    {"workspace shell", "record", "print one as an asciicast", shell_record},
     {"workspace shell", "close", "end one", run_shell_close},
     {0},
 };

@@ -6,6 +6,7 @@
 #include <curl/curl.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define CONNECT_TIMEOUT_S 10L
@@ -92,12 +93,20 @@ int wire_ask(struct wire *wire, const char *method, const char *path, const char
     return 0;
 }
 
-/* All that comes until the daemon ends the connection. */
-static int refused(struct wire *wire, struct buf *body, long status, struct hearth_failure *failure)
+/* The length that a head announces; without one all counts that comes. */
+static size_t announced(const char *head)
+{
+    const char *line = strcasestr(head, "\r\nContent-Length:");
+    return line ? strtoul(line + strlen("\r\nContent-Length:"), NULL, 10) : HEAD_MAX;
+}
+
+static int refused(struct wire *wire, struct buf *body, size_t length, long status,
+                   struct hearth_failure *failure)
 {
     char piece[4096];
     ssize_t got;
-    while ((got = wire_receive(wire, piece, sizeof piece)) >= 0 && body->length < HEAD_MAX) {
+    while (body->length < length && body->length < HEAD_MAX &&
+           (got = wire_receive(wire, piece, sizeof piece)) >= 0) {
         if (got == 0)
             wait_for(wire, POLLIN);
         else if (buf_append(body, piece, (size_t)got))
@@ -130,5 +139,7 @@ int wire_answer(struct wire *wire, struct buf *rest, struct hearth_failure *fail
         return hearth_fail(failure, HEARTH_EIO, "bad_reply", "the daemon's answer is not HTTP");
     if (buf_append(rest, head.data + length, head.length - length))
         return hearth_fail(failure, HEARTH_ENOMEMORY, "out_of_memory", "out of memory");
-    return status >= 200 && status < 300 ? 0 : refused(wire, rest, status, failure);
+    return status == 101 || (status >= 200 && status < 300)
+               ? 0
+               : refused(wire, rest, announced(head.data), status, failure);
 }

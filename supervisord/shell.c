@@ -330,7 +330,7 @@ void shell_read(struct workspace *workspace, const char *shell_id,
     request.cursor = spec->cursor;
     request.max_characters = spec->max_characters;
     request.idle_ms = spec->idle_ms;
-    request.wait_ms = spec->idle_ms ? SHELL_IDLE_WAIT_MAX_MS : 0;
+    request.wait_ms = spec->idle_ms ? SHELL_IDLE_WAIT_MAX_MS : spec->wait_ms;
     request.marks = spec->marks;
     ask(asking, workspace, "ShellRead", &request.base, READ_TIMEOUT_MS);
 }

@@ -54,6 +54,7 @@ struct shell_read_spec {
     uint64_t cursor;
     unsigned max_characters;
     unsigned idle_ms; /* not 0: once it is idle for so long */
+    unsigned wait_ms; /* for output after the cursor; at most SHELL_IDLE_WAIT_MAX_MS */
     bool plain;       /* as a person would see it */
     bool marks;
 };
