@@ -7,6 +7,7 @@
 
 #include <event2/event.h>
 #include <signal.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -109,6 +110,7 @@ static void serve(void *arg)
         loop_stop(daemon->loop);
         return;
     }
+    malloc_trim(0); /* what was only needed to start: the filter's making, the recovery's rows */
     printf("ready %s\n", api_url(daemon->api));
     fflush(stdout);
     notify("READY=1");

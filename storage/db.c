@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -124,9 +125,18 @@ static int open_file(struct db *db, const char *path, struct hearth_failure *fai
     return error;
 }
 
+/* Before the first connection: pages are allocated as they are read, not twenty at once for each of
+ * the connections, of which most read two or three. */
+static void configure(void)
+{
+    sqlite3_config(SQLITE_CONFIG_PAGECACHE, NULL, 0, 0);
+}
+
 int db_open(struct db **ret_db, const char *path, enum db_kind kind, enum db_mode mode,
             struct hearth_failure *failure)
 {
+    static pthread_once_t configured = PTHREAD_ONCE_INIT;
+    pthread_once(&configured, configure);
     struct db *db = calloc(1, sizeof *db);
     if (!db)
         return hearth_fail(failure, HEARTH_ENOMEMORY, NULL, "out of memory");
