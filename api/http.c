@@ -17,7 +17,20 @@
 #define DEFAULT_BODY_TIMEOUT_MS 30000
 #define DEFAULT_REQUEST_TIMEOUT_MS 120000
 
-/* The only place that turns libmicrohttpd. */
+/* The only place that turns libmicrohttpd. True where it has more to do. */
+static bool run_once(struct http_server *server)
+{
+    if (server->awaited)
+        http_connection_check_peers(server);
+    server->running = true;
+    server->run_again = false;
+    MHD_run(server->daemon);
+    server->running = false;
+    MHD_UNSIGNED_LONG_LONG wait_ms;
+    return server->run_again ||
+           (MHD_get_timeout(server->daemon, &wait_ms) == MHD_YES && wait_ms == 0);
+}
+
 static void run(void *arg)
 {
     struct http_server *server = arg;
@@ -25,15 +38,17 @@ static void run(void *arg)
         server->run_again = true;
         return;
     }
-    if (server->awaited)
-        http_connection_check_peers(server);
-    server->running = true;
-    server->run_again = false;
-    MHD_run(server->daemon);
-    server->running = false;
-    /* Not in a loop here: other parts of the daemon have their turn in between. */
-    MHD_UNSIGNED_LONG_LONG wait_ms;
-    if (server->run_again || (MHD_get_timeout(server->daemon, &wait_ms) == MHD_YES && wait_ms == 0))
+    /* Again at once only where large bodies move, which come in small pieces: other parts of the
+     * daemon have their turn in between. */
+    size_t moved;
+    bool more;
+    server->moved = 0;
+    do {
+        moved = server->moved;
+        more = run_once(server);
+    } while (more && server->moved - moved >= HTTP_POOL_SIZE / 4 && server->moved < HTTP_TURN_MAX);
+    http_request_give_bodies(server);
+    if (more)
         timer_set(&server->again, clock_monotonic_us());
 }
 
@@ -154,6 +169,7 @@ int http_server_new(struct http_server **ret_server, const struct http_config *c
     server->allowed_hosts = text_copy(config->allowed_hosts);
     server->allowed_origins = text_copy(config->allowed_origins);
     list_init(&server->connections);
+    list_init(&server->bodies);
     memcpy(server->id_prefix, "rq_", 3);
     id_random_text(server->id_prefix + 3, 7);
     timer_init(&server->again, server->loop, run, server);

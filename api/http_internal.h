@@ -21,7 +21,10 @@
 #define HTTP_KEEPALIVE_US (75 * US_PER_S) /* between two requests, as nginx has it */
 #define HTTP_LINGER_US (2 * US_PER_S)     /* what a refused upload may go on for */
 #define HTTP_POOL_SIZE 32768              /* bounds a head; body pieces are half of it */
-#define HTTP_DISCARD_MAX 65536  /* a body up to this is read and dropped to keep the connection */
+#define HTTP_BODY_PIECE 131072            /* of a streamed body, handed on at once */
+#define HTTP_TURN_MAX 262144   /* bytes of bodies that libmicrohttpd moves in one turn of the loop \
+                                */
+#define HTTP_DISCARD_MAX 65536 /* a body up to this is read and dropped to keep the connection */
 #define HTTP_STREAM_HIGH 262144 /* queued bytes at which http_stream_send says enough */
 #define HTTP_STREAM_LOW 65536   /* and at which on_writable comes */
 
@@ -51,7 +54,8 @@ struct http_server {
     struct timer again; /* libmicrohttpd has more to do */
     struct timer tick;
     bool running, run_again, run_scheduled;
-    bool freed; /* by http_server_free while a run was scheduled */
+    size_t moved; /* bytes of bodies, both ways, in this turn of the loop */
+    bool freed;   /* by http_server_free while a run was scheduled */
 
     struct http_listener listeners[HTTP_LISTENERS_MAX];
     size_t listener_count;
@@ -68,6 +72,7 @@ struct http_server {
 
     struct list connections; // http_connection::link
     struct http_connection *accepting;
+    struct list bodies; // http_request::body_link
     struct map buckets; // http_bucket::entry
     int peer_epoll;
     unsigned awaited; /* idle connections whose next byte is watched for */
@@ -143,6 +148,7 @@ struct http_request {
     struct principal principal;
     char id[GUARD_REQUEST_ID_MAX + 1];
     struct buf body, headers_out;
+    struct list body_link; // http_server::bodies, where body holds a part of a streamed one
     int status;
     struct MHD_Response *response;
     struct http_stream stream;
@@ -199,6 +205,8 @@ enum MHD_Result http_request_on_access(void *arg, struct MHD_Connection *mhd, co
                                        void **context);
 void http_request_on_completed(void *arg, struct MHD_Connection *mhd, void **context,
                                enum MHD_RequestTerminationCode code);
+/* Hands on what MHD_run left of streamed bodies: small pieces are gathered within a turn alone. */
+void http_request_give_bodies(struct http_server *server);
 void http_request_expired(struct http_request *request);
 void http_request_peer_left(struct http_request *request);
 /* Tells the handler that nobody waits any more (once, and not after its reply). */

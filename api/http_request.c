@@ -21,6 +21,7 @@ void *http_request_on_uri(void *arg, const char *uri, struct MHD_Connection *mhd
     if (!request)
         return NULL;
     request->connection = connection;
+    list_init(&request->body_link);
     request->target_length = length;
     if (length) {
         memcpy(request->target_text, uri, length);
@@ -204,6 +205,23 @@ static enum MHD_Result take_head(struct http_request *request, const char *metho
                : MHD_YES;
 }
 
+/* Hands on what has come of a streamed body; the handler may pause it. */
+static void give_body(struct http_request *request)
+{
+    const struct http_server *server = request->connection->server;
+    list_remove(&request->body_link);
+    if (request->body.length && request->stage == HTTP_STAGE_BODY && !request->handler_done)
+        server->handler->on_body(server->handler_arg, request, request->body.data,
+                                 request->body.length);
+    buf_clear(&request->body);
+}
+
+void http_request_give_bodies(struct http_server *server)
+{
+    while (!list_empty(&server->bodies))
+        give_body(container_of(server->bodies.next, struct http_request, body_link));
+}
+
 static enum MHD_Result take_body(struct http_request *request, const char *data, size_t *length)
 {
     struct http_server *server = request->connection->server;
@@ -234,8 +252,15 @@ static enum MHD_Result take_body(struct http_request *request, const char *data,
         http_reply_own_problem(request, &failure);
         return MHD_YES;
     }
-    if (!request->handler_done)
-        server->handler->on_body(server->handler_arg, request, data, taken);
+    server->moved += taken;
+    if (buf_append(&request->body, data, taken) < 0) {
+        http_connection_cut(request->connection);
+        return MHD_YES;
+    }
+    list_remove(&request->body_link);
+    list_append(&server->bodies, &request->body_link);
+    if (request->body.length >= HTTP_BODY_PIECE)
+        give_body(request);
     if (request->body_paused && request->stage == HTTP_STAGE_BODY)
         http_request_suspend(request);
     return MHD_YES;
@@ -260,6 +285,14 @@ static enum MHD_Result wait_or_reply(struct http_request *request)
 static enum MHD_Result take_end(struct http_request *request)
 {
     struct http_server *server = request->connection->server;
+    if (request->plan.body == HTTP_BODY_STREAM)
+        give_body(request);
+    if (request->stage != HTTP_STAGE_BODY)
+        return wait_or_reply(request);
+    if (request->body_paused) {
+        http_request_suspend(request);
+        return MHD_YES; /* called again once the handler wants to hear of the end */
+    }
     request->stage = HTTP_STAGE_WAITING;
     http_request_step(request, false);
     if (request->plan.body == HTTP_BODY_STREAM) {
@@ -342,6 +375,7 @@ void http_request_on_completed(void *arg, struct MHD_Connection *mhd, void **con
     if (request->response)
         MHD_destroy_response(request->response);
     http_stream_free(&request->stream);
+    list_remove(&request->body_link);
     buf_free(&request->body);
     buf_free(&request->headers_out);
     free(request);

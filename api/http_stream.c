@@ -26,6 +26,7 @@ static ssize_t read_queue(void *arg, uint64_t position, char *out, size_t size)
         memcpy(out, stream->queue.data + stream->sent, taken);
         stream->sent += taken;
         request->bytes_out += taken;
+        request->connection->server->moved += taken;
         if (stream->sent == stream->queue.length) {
             buf_clear(&stream->queue);
             stream->sent = 0;
