@@ -22,9 +22,8 @@
 #define HTTP_LINGER_US (2 * US_PER_S)     /* what a refused upload may go on for */
 #define HTTP_POOL_SIZE 32768              /* bounds a head; body pieces are half of it */
 #define HTTP_BODY_PIECE 131072            /* of a streamed body, handed on at once */
-#define HTTP_TURN_MAX 262144   /* bytes of bodies that libmicrohttpd moves in one turn of the loop \
-                                */
-#define HTTP_DISCARD_MAX 65536 /* a body up to this is read and dropped to keep the connection */
+#define HTTP_TURN_MAX 262144              /* bytes of bodies moved in one turn of the loop */
+#define HTTP_DISCARD_MAX 65536  /* a body up to this is read and dropped to keep the connection */
 #define HTTP_STREAM_HIGH 262144 /* queued bytes at which http_stream_send says enough */
 #define HTTP_STREAM_LOW 65536   /* and at which on_writable comes */
 

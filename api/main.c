@@ -6,8 +6,8 @@
 #include "supervisord/lifecycle.h"
 
 #include <event2/event.h>
-#include <signal.h>
 #include <malloc.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -22,6 +22,7 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(ROOT / "clients/python"))
 
 # The harness takes the programs from where this says.
 if "--bin" in sys.argv[:-1]:
@@ -29,6 +30,7 @@ if "--bin" in sys.argv[:-1]:
 
 import mcp_times  # noqa: E402
 import peers  # noqa: E402
+import sdk_times  # noqa: E402
 import tree_times  # noqa: E402
 from harness import daemon as harness_daemon  # noqa: E402
 from harness import images  # noqa: E402
@@ -389,6 +391,7 @@ def measure(bench, stack):
     except OSError as problem:
         bench.note(f"no podman: {problem}")
     bench.attempt(figures.large_file, podman)
+    bench.attempt(sdk_times.measure, bench, daemon)
     bench.attempt(tree_times.measure, bench, daemon)
     daemon.restart(pool=4)
     bench.attempt(figures.pooled, runtime)
