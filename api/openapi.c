@@ -136,8 +136,10 @@ static void write_relayed(struct json_writer *json, const struct operation_entry
         write_parameters(json, entry->input, false);
         json_object_begin(json, "responses");
         json_object_begin(json, "default");
-        json_string(json, "description", "What the guest answers, or a problem.");
+        json_string(json, "description", "What the guest answers.");
         json_object_end(json);
+        for (size_t j = 0; j < sizeof problem_statuses / sizeof *problem_statuses; j++)
+            write_problem_response(json, problem_statuses[j]);
         json_object_end(json);
         json_object_end(json);
     }

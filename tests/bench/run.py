@@ -30,6 +30,7 @@ if "--bin" in sys.argv[:-1]:
 
 import mcp_times  # noqa: E402
 import peers  # noqa: E402
+import port_times  # noqa: E402
 import sdk_times  # noqa: E402
 import tree_times  # noqa: E402
 from harness import daemon as harness_daemon  # noqa: E402
@@ -393,6 +394,8 @@ def measure(bench, stack):
     bench.attempt(figures.large_file, podman)
     bench.attempt(sdk_times.measure, bench, daemon)
     bench.attempt(tree_times.measure, bench, daemon)
+    with daemon.client() as client:
+        bench.attempt(port_times.measure, bench, client)
     daemon.restart(pool=4)
     bench.attempt(figures.pooled, runtime)
     daemon.restart(stop_guests=True)
