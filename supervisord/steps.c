@@ -37,7 +37,9 @@ void steps_asker_parse(const char *request, struct principal *principal, char re
            ret_request_id);
 }
 
-/* Noted, not waited for: what a crash loses of it is only done or undone once more. */
+/* Noted, not waited for: what a crash loses of it is only done once more. What can be undone is
+ * undone from its last step (steps_resume), so of it no step is noted: each would be a sync that
+ * the commit at the end waits behind. */
 static void note(const struct steps *steps)
 {
     struct row_operation row;
@@ -90,7 +92,7 @@ void steps_next(struct steps *steps)
     }
     if (steps->undoing)
         steps->at--;
-    else if (++steps->at < steps->kind->count)
+    else if (++steps->at < steps->kind->count && steps->kind->forward_only)
         note(steps);
     advance(steps);
 }
@@ -103,7 +105,6 @@ void steps_fail(struct steps *steps, const struct hearth_failure *failure)
     }
     steps->failure = *failure;
     steps->undoing = true;
-    note(steps);
     advance(steps);
 }
 
@@ -158,7 +159,7 @@ struct steps *steps_resume(struct supervisor *supervisor, const struct steps_kin
     snprintf(steps->operation_id, sizeof steps->operation_id, "%s", row->operation_id);
     steps->at = row->step < kind->count ? row->step : kind->count - 1;
     steps->undoing = !kind->forward_only;
-    /* The note of the step that a crash interrupted may itself be lost: undo from the last step. */
+    /* Nobody noted how far it came: undo from the last step. */
     if (steps->undoing) {
         steps->at = kind->count - 1;
         hearth_fail(&steps->failure, HEARTH_EUNAVAILABLE, "interrupted",
