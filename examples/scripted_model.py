@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """A stand-in for a model behind a local /v1/responses endpoint, for a machine without an API key.
 
-It plays two parts: a model that fixes the project in projects/ledger, and, where vm_run is all it is
-given, one that looks up a version. It decides each turn by what the conversation says, as a model
+It plays three parts: a model that fixes the project in projects/ledger, the same with OpenAI's built-in
+tools shell and apply_patch, and, where vm_run is all it is given, one that looks up a version. It decides each turn by what the conversation says, as a model
 would: it reads the tests' real output and edits the file's real text. Before each turn it checks what it was sent as strictly as the service does (strict_tools
 and conversation below), and answers 400 with the reason where something is wrong.
 
@@ -28,6 +28,8 @@ FIX = """    units, cents = int(match[1]), int(match[2])
     # "-0" is no negative number: the sign has to be read from the text.
     return units * 100 + (-cents if match[1].startswith("-") else cents)
 """
+CALLS = ("function_call", "shell_call", "apply_patch_call")
+OUTPUTS = tuple(f"{kind}_output" for kind in CALLS)
 
 
 class Refused(Exception):
@@ -54,16 +56,19 @@ class Conversation:
         require(not missing, f"no output for the calls {sorted(missing)}")
 
     def _take(self, item):
-        kind = item.get("type")
-        if kind == "function_call":
-            call_id = item.get("call_id")
+        kind, call_id = item.get("type"), item.get("call_id")
+        if kind in CALLS:
             require(call_id not in self.calls, f"call {call_id} stands twice")
-            require(isinstance(item.get("arguments"), str), "a call's arguments are not its text")
+            require(kind != "function_call" or isinstance(item.get("arguments"), str),
+                    "a call's arguments are not its text")
             self.calls[call_id] = item
-        elif kind == "function_call_output":
-            call_id = item.get("call_id")
+        elif kind in OUTPUTS:
             require(call_id in self.calls, f"an output for {call_id}, which was never called")
             require(call_id not in self.outputs, f"two outputs for {call_id}")
+            require(kind == f"{self.calls[call_id]['type']}_output", f"{kind} answers no such call")
+            if kind != "function_call_output":
+                self.outputs[call_id] = item
+                return
             require(isinstance(item.get("output"), str), "an output is no text")
             try:
                 self.outputs[call_id] = json.loads(item["output"])
@@ -76,10 +81,15 @@ class Conversation:
         """Results of the calls of a tool that had these arguments, in order."""
         found = []
         for call_id, call in self.calls.items():
-            given = json.loads(call["arguments"])
-            if call["name"] == name and arguments.items() <= given.items():
+            if call["type"] != "function_call" or call["name"] != name:
+                continue
+            if arguments.items() <= json.loads(call["arguments"]).items():
                 found.append(self.outputs[call_id])
         return found
+
+    def answers(self, kind):
+        """Outputs of a built-in tool's calls, in order."""
+        return [self.outputs[call_id] for call_id, call in self.calls.items() if call["type"] == kind]
 
 
 def look_up(talk):
@@ -127,6 +137,29 @@ def fix_the_bug(talk):
             "counted as payments. It now reads the sign from the text; all tests pass.")
 
 
+def fix_with_built_in_tools(talk):
+    """The same repair with OpenAI's own shell and apply_patch: a list of (kind, its member), or words."""
+    shells, patches = talk.answers("shell_call"), talk.answers("apply_patch_call")
+    if not shells:
+        return [("shell_call", {"action": {"commands": [TESTS, "cat ledger/money.py"],
+                                           "timeout_ms": 60000, "max_output_length": 20000}})]
+    tests, code = shells[0]["output"]
+    require(tests["outcome"] == {"type": "exit", "exit_code": 1}, f"the tests gave {tests}")
+    if not patches:
+        require(BUG in code["stdout"], f"the code is not what was seeded: {code}")
+        lines = [*(f"-{line}" for line in BUG.splitlines()), *(f"+{line}" for line in FIX.splitlines())]
+        return [("apply_patch_call", {"operation": {"type": "update_file", "path": "ledger/money.py",
+                                                    "diff": "\n".join(["@@", *lines])}}),
+                ("apply_patch_call", {"operation": {"type": "delete_file", "path": "no/such/file"}})]
+    require([patch["status"] for patch in patches] == ["completed", "failed"], f"patching gave {patches}")
+    require(patches[1].get("output"), "what failed has no reason")
+    if len(shells) == 1:
+        return [("shell_call", {"action": {"commands": [TESTS]}})]
+    again = shells[1]["output"][0]
+    require(again["outcome"] == {"type": "exit", "exit_code": 0}, f"the tests still fail: {again}")
+    return "The sign is read from the text now; all tests pass."
+
+
 def workspace_of(talk):
     found = re.search(r"\bws_[a-z2-7]{16}\b", talk.task)
     require(found, "the task names no workspace")
@@ -148,18 +181,22 @@ def respond(request):
     """The response object to a request to /v1/responses."""
     require(isinstance(request.get("model"), str), "no model is named")
     tools = request.get("tools")
+    built_in = isinstance(tools, list) and [tool.get("type") for tool in tools] == ["shell", "apply_patch"]
     for tool in tools if isinstance(tools, list) else []:
         tool.setdefault("strict", True)  # As the service has it for function tools.
-    for fault in strict_tools.faults(tools):
+    for fault in () if built_in else strict_tools.faults(tools):
         raise Refused(f"tools: {fault}")
     talk = Conversation(request.get("input"))
-    alone = [tool["name"] for tool in tools] == ["vm_run"]
-    subject = {} if alone else workspace_of(talk)
-    turn = look_up(talk) if alone else fix_the_bug(talk)
+    alone = [tool.get("name") for tool in tools] == ["vm_run"]
+    subject = {} if alone or built_in else workspace_of(talk)
+    turn = (fix_with_built_in_tools if built_in else look_up if alone else fix_the_bug)(talk)
     if isinstance(turn, str):
         output = [{"type": "message", "id": f"msg_{secrets.token_hex(8)}", "role": "assistant",
                    "status": "completed",
                    "content": [{"type": "output_text", "text": turn, "annotations": []}]}]
+    elif built_in:
+        output = [{"type": kind, "id": f"item_{secrets.token_hex(8)}", "status": "completed",
+                   "call_id": f"call_{secrets.token_hex(8)}", **member} for kind, member in turn]
     else:
         output = [function_call(tools, name, {**subject, **arguments}) for name, arguments in turn]
     return {"id": f"resp_{secrets.token_hex(8)}", "object": "response", "status": "completed",

