@@ -17,6 +17,8 @@ struct agent;
 struct exec;
 struct jobs;
 struct scan_memory;
+struct secrets;
+struct redact_stream;
 
 #define AGENT_EXECS_MAX 2048                 /* that run; fewer where descriptors are short */
 #define AGENT_FINISHED_MAX 1024              /* the oldest finished give way */
@@ -80,6 +82,7 @@ struct agent {
     uint64_t service_revision;       /* rises with each change of one */
     struct list service_watchers;    // service_calls.c's
     unsigned dial_count;             /* port.c's */
+    struct secrets *secrets;         /* secrets.c's; NULL: none */
     struct scan_memory *scan_memory; /* tree_scan.c's; NULL before the first scan */
 };
 

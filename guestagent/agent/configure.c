@@ -2,6 +2,7 @@
 #include "base/log.h"
 #include "guestagent/agent/agent.h"
 #include "guestagent/agent/machine.h"
+#include "guestagent/agent/secrets.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -45,6 +46,11 @@ void configure_handle(struct agent *agent, struct link_call *call,
                       const Hearth__Agent__V1__ConfigureRequest *request)
 {
     Hearth__Agent__V1__ConfigureReply reply = HEARTH__AGENT__V1__CONFIGURE_REPLY__INIT;
+    int error = secrets_set(agent, request->secrets, request->n_secrets);
+    if (error) {
+        call_refuse_errno(call, -error, "secrets");
+        return;
+    }
     reply.entropy_added = add_entropy(&request->entropy);
     if (request->wall_clock_us) {
         struct timespec now = {.tv_sec = (time_t)(request->wall_clock_us / 1000000),

@@ -2,6 +2,7 @@
  */
 #include "base/clock.h"
 #include "guestagent/agent/exec_internal.h"
+#include "guestagent/agent/secrets.h"
 #include "guestagent/agent/spawn_command.h"
 
 #include <errno.h>
@@ -48,13 +49,19 @@ static struct event *start_timer(struct exec *exec, uint32_t ms, event_callback_
 
 /* Ends. */
 
+static void free_output(struct output *output)
+{
+    redact_stream_free(output->redact);
+    ring_free(&output->ring);
+}
+
 static void exec_free(struct exec *exec)
 {
     struct agent *agent = exec->agent;
     map_remove(&agent->execs, &exec->entry);
     list_remove(&exec->link);
-    ring_free(&exec->out.ring);
-    ring_free(&exec->err.ring);
+    free_output(&exec->out);
+    free_output(&exec->err);
     free(exec->pending);
     free(exec);
 }
@@ -84,12 +91,21 @@ static void keep_finished(struct exec *exec)
         drop_finished(container_of(agent->finished.next, struct exec, link));
 }
 
+static void keep(void *arg, const char *text, size_t length)
+{
+    ring_append(arg, text, length);
+}
+
 static void close_output(struct output *output)
 {
     free_event(&output->event);
     if (output->fd >= 0)
         close(output->fd);
     output->fd = -1;
+    if (output->redact)
+        redact_stream_end(output->redact, keep, &output->ring);
+    redact_stream_free(output->redact);
+    output->redact = NULL;
 }
 
 /* The end of all of it: exit is known and both streams have ended, or were given up. */
@@ -116,7 +132,10 @@ static bool take_output(struct output *output)
     if (got < 0 && (errno == EAGAIN || errno == EINTR))
         return false;
     if (got > 0) {
-        ring_append(&output->ring, chunk, (size_t)got);
+        if (output->redact)
+            redact_stream_put(output->redact, chunk, (size_t)got, keep, &output->ring);
+        else
+            ring_append(&output->ring, chunk, (size_t)got);
         return true;
     }
     output->ended = true;
@@ -291,8 +310,8 @@ static struct exec *exec_new(struct agent *agent,
     exec->stdin_open = request->stdin_open;
     exec->kill_grace_ms = request->kill_grace_ms ? request->kill_grace_ms : GRACE_DEFAULT_MS;
     exec->drain_ms = request->drain_ms ? request->drain_ms : DRAIN_DEFAULT_MS;
-    exec->out = (struct output){.exec = exec, .fd = -1};
-    exec->err = (struct output){.exec = exec, .fd = -1};
+    exec->out = (struct output){.exec = exec, .fd = -1, .redact = secrets_stream(agent)};
+    exec->err = (struct output){.exec = exec, .fd = -1, .redact = secrets_stream(agent)};
     ring_init(&exec->out.ring, bounded(request->head_bytes, HEAD_DEFAULT),
               bounded(request->tail_bytes, TAIL_DEFAULT));
     ring_init(&exec->err.ring, bounded(request->head_bytes, HEAD_DEFAULT),
@@ -302,6 +321,8 @@ static struct exec *exec_new(struct agent *agent,
     list_init(&exec->inputs);
     snprintf(exec->exec_id, sizeof exec->exec_id, "%s", request->exec_id);
     if (map_insert(&agent->execs, &exec->entry, exec->exec_id)) {
+        free_output(&exec->out);
+        free_output(&exec->err);
         free(exec);
         return NULL;
     }
@@ -330,10 +351,14 @@ static void launch(struct exec *exec, const Hearth__Agent__V1__ExecStartRequest 
                               .argument_count = request->n_argv,
                               .cwd = request->cwd,
                               .variables = request->environment,
-                              .variable_count = request->n_environment};
+                              .variable_count = request->n_environment,
+                              .secrets = exec->agent->secrets,
+                              .secret_variables = request->secret_environment,
+                              .secret_variable_count = request->n_secret_environment};
     int error = spawn_command(&command, &exec->pid, &pipes, exec->problem, sizeof exec->problem,
                               &exec->exit_code);
     if (error) {
+        secrets_clean(exec->agent, exec->problem, sizeof exec->problem);
         exec->exited = true;
         exec->out.ended = exec->err.ended = true;
         maybe_finish(exec);
@@ -378,6 +403,9 @@ void exec_handle_start(struct agent *agent, struct link_call *call,
                     agent->running_count);
         return;
     }
+    if (!secrets_known_or_refuse(agent, call, request->secret_environment,
+                                 request->n_secret_environment))
+        return;
     struct exec *exec = exec_new(agent, request);
     if (!exec) {
         call_refuse(call, LINK_STATUS_RESOURCE_EXHAUSTED, "the agent is out of memory");

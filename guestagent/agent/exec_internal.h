@@ -6,8 +6,9 @@
 
 struct output {
     struct exec *exec;
-    struct ring ring;
-    int fd; /* -1 once ended or given up */
+    struct ring ring;             /* what may be shown */
+    struct redact_stream *redact; /* NULL: nothing is to be redacted */
+    int fd;                       /* -1 once ended or given up */
     struct event *event;
     bool ended; /* end of file was seen */
 };

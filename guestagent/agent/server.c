@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "guestagent/agent/agent.h"
 #include "guestagent/agent/jobs.h"
+#include "guestagent/agent/secrets.h"
 
 #include <errno.h>
 #include <event2/event.h>
@@ -127,8 +128,8 @@ static void handle_hello(struct agent *agent, struct link_call *call,
         (const Hearth__Agent__V1__HelloRequest *)message;
     Hearth__Agent__V1__HelloReply reply = HEARTH__AGENT__V1__HELLO_REPLY__INIT;
     static char version[] = HEARTH_VERSION, exec[] = "exec", files[] = "files", tree[] = "tree",
-                scan[] = "scan", shells[] = "shells", services[] = "services", ports[] = "ports";
-    char *features[] = {exec, files, tree, scan, shells, services, ports};
+                scan[] = "scan", shells[] = "shells", services[] = "services", ports[] = "ports", secrets[] = "secrets";
+    char *features[] = {exec, files, tree, scan, shells, services, ports, secrets};
     reply.protocol = request->protocol && request->protocol < AGENT_PROTOCOL ? request->protocol
                                                                              : AGENT_PROTOCOL;
     reply.agent_version = version;
@@ -451,6 +452,7 @@ void agent_end(struct agent *agent)
     jobs_free(agent->jobs);
     stop_free(agent);
     service_free_all(agent);
+    secrets_free(agent);
 }
 
 static int listen_and_dispatch(struct agent *agent)

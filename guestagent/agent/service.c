@@ -3,6 +3,7 @@
 #include "guestagent/agent/service.h"
 
 #include "base/clock.h"
+#include "guestagent/agent/secrets.h"
 #include "guestagent/agent/spawn_command.h"
 
 #include <errno.h>
@@ -56,12 +57,21 @@ static void set_timer(struct service *service, struct event **timer, uint32_t ms
 
 /* Output */
 
+static void keep(void *arg, const char *text, size_t length)
+{
+    ring_append(arg, text, length);
+}
+
 static void close_output(struct service_output *output)
 {
     free_event(&output->event);
     if (output->fd >= 0)
         close(output->fd);
     output->fd = -1;
+    if (output->redact)
+        redact_stream_end(output->redact, keep, &output->ring);
+    redact_stream_free(output->redact);
+    output->redact = NULL;
 }
 
 static void on_output(evutil_socket_t fd, short what, void *arg)
@@ -73,7 +83,10 @@ static void on_output(evutil_socket_t fd, short what, void *arg)
     if (got < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (got > 0) {
-        ring_append(&output->ring, chunk, (size_t)got);
+        if (output->redact)
+            redact_stream_put(output->redact, chunk, (size_t)got, keep, &output->ring);
+        else
+            ring_append(&output->ring, chunk, (size_t)got);
         service_logged(output->service);
     } else {
         close_output(output);
@@ -95,6 +108,7 @@ static bool watch_output(struct service_output *output, int fd)
 {
     close_output(output);
     output->fd = fd;
+    output->redact = secrets_stream(output->service->agent);
     output->event =
         event_new(output->service->agent->base, fd, EV_READ | EV_PERSIST, on_output, output);
     return output->event && event_add(output->event, NULL) == 0;
@@ -260,7 +274,11 @@ static void launch(struct service *service)
                                     .argument_count = service->request->n_argv,
                                     .cwd = service->request->cwd,
                                     .variables = service->request->environment,
-                                    .variable_count = service->request->n_environment};
+                                    .variable_count = service->request->n_environment,
+                                    .secrets = service->agent->secrets,
+                                    .secret_variables = service->request->secret_environment,
+                                    .secret_variable_count =
+                                        service->request->n_secret_environment};
     struct command_pipes pipes;
     char problem[160];
     service->started_us = clock_monotonic_us();
@@ -273,6 +291,7 @@ static void launch(struct service *service)
         service->pid = 0;
         service->has_exit = true;
         service->ended_us = service->started_us;
+        secrets_clean(service->agent, problem, sizeof problem);
         ring_append(&service->err.ring, problem, strlen(problem));
         ring_append(&service->err.ring, "\n", 1);
         settle(service, SERVICE_FAILED, "cannot_start");

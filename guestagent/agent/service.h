@@ -20,8 +20,9 @@ enum service_phase {
 
 struct service_output {
     struct service *service;
-    struct ring ring;
-    int fd; /* -1 once ended or given up */
+    struct ring ring;             /* what may be shown */
+    struct redact_stream *redact; /* NULL: nothing is to be redacted */
+    int fd;                       /* -1 once ended or given up */
     struct event *event;
 };
 

@@ -2,6 +2,7 @@
 #include "guestagent/agent/service.h"
 
 #include "base/clock.h"
+#include "guestagent/agent/secrets.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -256,6 +257,9 @@ void service_handle_start(struct agent *agent, struct link_call *call,
         call_refuse(call, LINK_STATUS_ALREADY_EXISTS, "a service of this name is running");
         return;
     }
+    if (!secrets_known_or_refuse(agent, call, request->secret_environment,
+                                 request->n_secret_environment))
+        return;
     /* A copy of its own: it is needed again at each restart. */
     size_t size = protobuf_c_message_get_packed_size(&request->base);
     uint8_t *packed = malloc(size);

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "guestagent/agent/jobs.h"
+#include "guestagent/agent/secrets.h"
 #include "guestagent/agent/spawn_command.h"
 
 #include <errno.h>
@@ -20,6 +21,7 @@
 #define CHUNKS_A_TURN 16
 #define DRAIN_MS 500 /* after the exit, for what others still write to the terminal */
 #define GRACE_MS 2000
+#define KEPT_BACK_MS 30 /* what may begin a secret, and most often does not */
 
 static struct shell *find(struct agent *agent, const char *shell_id)
 {
@@ -74,15 +76,22 @@ static void shell_free(struct shell *shell)
     shell_drop_waiters(shell, NULL);
     close_master(shell);
     shell_free_event(&shell->drainer);
+    shell_free_event(&shell->idler);
     if (shell->running)
         agent->shells.running_count--;
     else
         agent->shells.finished_count--;
     map_remove(&agent->shells.by_id, &shell->entry);
     list_remove(&shell->link);
+    redact_stream_free(shell->redact);
     text_ring_free(&shell->text);
     free(shell->cwd);
     free(shell);
+}
+
+static void keep(void *arg, const char *text, size_t length)
+{
+    text_ring_append(arg, text, length);
 }
 
 /* Its process has ended and the terminal is empty, or was given up. */
@@ -91,6 +100,9 @@ static void finish(struct shell *shell)
     struct agent *agent = shell->agent;
     close_master(shell);
     shell_free_event(&shell->drainer);
+    shell_free_event(&shell->idler);
+    if (shell->redact)
+        redact_stream_end(shell->redact, keep, &shell->text);
     shell->running = false;
     shell->ended_wall_us = clock_wall_us();
     agent->shells.running_count--;
@@ -124,9 +136,23 @@ static bool take_output(struct shell *shell)
         shell->active_us = clock_monotonic_us();
         text_ring_mark(&shell->text, shell->active_us - shell->started_us, shell->cols,
                        shell->rows);
-        text_ring_append(&shell->text, chunk, (size_t)got);
+        if (shell->redact)
+            redact_stream_put(shell->redact, chunk, (size_t)got, keep, &shell->text);
+        else
+            text_ring_append(&shell->text, chunk, (size_t)got);
     }
     return true;
+}
+
+static void show_idle(evutil_socket_t fd, short what, void *arg)
+{
+    struct shell *shell = arg;
+    (void)fd;
+    (void)what;
+    uint64_t before = shell->text.ring.total;
+    redact_stream_idle(shell->redact, keep, &shell->text);
+    if (shell->text.ring.total != before)
+        shell_answer_output(shell);
 }
 
 static void on_output(evutil_socket_t fd, short what, void *arg)
@@ -136,6 +162,10 @@ static void on_output(evutil_socket_t fd, short what, void *arg)
     (void)what;
     bool more = take_output(shell);
     shell_answer_output(shell);
+    if (shell->redact && redact_stream_held(shell->redact)) {
+        shell_free_event(&shell->idler);
+        shell->idler = shell_timer(shell, KEPT_BACK_MS * US_PER_MS, show_idle, shell);
+    }
     if (more)
         return;
     /* Before the exit is known a terminal that nobody has open may be opened again: by name, or by
@@ -411,7 +441,9 @@ static struct shell *shell_new(struct agent *agent,
     list_init(&shell->link);
     list_init(&shell->waiters);
     text_ring_init(&shell->text, RING_BYTES);
+    shell->redact = secrets_stream(agent);
     if (map_insert(&agent->shells.by_id, &shell->entry, shell->shell_id)) {
+        redact_stream_free(shell->redact);
         free(cwd);
         free(shell);
         return NULL;
@@ -433,7 +465,10 @@ static int spawn(struct shell *shell, const Hearth__Agent__V1__ShellOpenRequest 
                               .argument_count = request->n_argv,
                               .cwd = request->cwd,
                               .variables = request->environment,
-                              .variable_count = request->n_environment};
+                              .variable_count = request->n_environment,
+                              .secrets = shell->agent->secrets,
+                              .secret_variables = request->secret_environment,
+                              .secret_variable_count = request->n_secret_environment};
     if (!request->n_argv) {
         command.arguments = with_bash;
         command.argument_count = sizeof with_bash / sizeof *with_bash;
@@ -499,6 +534,9 @@ void shell_handle_open(struct agent *agent, struct link_call *call,
     char problem[160] = "the agent is out of memory";
     if (!may_open(agent, call, request))
         return;
+    if (!secrets_known_or_refuse(agent, call, request->secret_environment,
+                                 request->n_secret_environment))
+        return;
     struct shell *shell = shell_new(agent, request);
     int error = shell ? launch(shell, request, problem, sizeof problem) : -ENOMEM;
     if (!error) {
@@ -507,6 +545,7 @@ void shell_handle_open(struct agent *agent, struct link_call *call,
     }
     if (shell)
         shell_free(shell);
+    secrets_clean(agent, problem, sizeof problem);
     call_refuse(call, call_status_of(-error), "%s", problem);
 }
 

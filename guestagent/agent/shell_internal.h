@@ -26,7 +26,9 @@ struct shell {
     struct event *readable, *writable;
     char *pending; /* input that the terminal has not taken yet */
     size_t pending_length, pending_at;
-    struct text_ring text;
+    struct text_ring text;        /* what may be shown */
+    struct redact_stream *redact; /* NULL: nothing is to be redacted */
+    struct event *idler;          /* shows what little is kept back */
     struct event *drainer;
 };
 

@@ -1,6 +1,7 @@
 #include "guestagent/agent/spawn_command.h"
 
 #include "base/cleanup.h"
+#include "guestagent/agent/secrets.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -51,22 +52,46 @@ static int look_up(const char *name, char *const *environment, const char *cwd, 
     return result;
 }
 
+static bool given_as_secret(const struct command *command, const char *name)
+{
+    for (size_t i = 0; i < command->secret_variable_count; i++)
+        if (strcmp(command->secret_variables[i]->variable, name) == 0)
+            return true;
+    return false;
+}
+
+static void add_variable(char **environment, size_t *count, const char *name, const char *value)
+{
+    char *text = NULL;
+    if (value && asprintf(&text, "%s=%s", name, value) >= 0)
+        environment[(*count)++] = text;
+}
+
 static char **make_environment(const struct command *command)
 {
-    size_t count =
-        command->variable_count < ENVIRONMENT_MAX ? command->variable_count : ENVIRONMENT_MAX;
-    char **environment = calloc(count + 1, sizeof *environment);
-    for (size_t i = 0; environment && i < count; i++)
-        if (asprintf(&environment[i], "%s=%s", command->variables[i]->name,
-                     command->variables[i]->value) < 0)
-            environment[i] = NULL;
+    size_t most = command->variable_count + command->secret_variable_count, count = 0;
+    char **environment = calloc(most + 1, sizeof *environment);
+    if (!environment || most > ENVIRONMENT_MAX) {
+        free(environment);
+        return NULL;
+    }
+    for (size_t i = 0; i < command->variable_count; i++)
+        if (!given_as_secret(command, command->variables[i]->name))
+            add_variable(environment, &count, command->variables[i]->name,
+                         command->variables[i]->value);
+    for (size_t i = 0; i < command->secret_variable_count; i++)
+        add_variable(environment, &count, command->secret_variables[i]->variable,
+                     secrets_value(command->secrets, command->secret_variables[i]->secret));
     return environment;
 }
 
+/* Secrets may be among them. */
 static void free_environment(char **environment)
 {
-    for (char **entry = environment; entry && *entry; entry++)
+    for (char **entry = environment; entry && *entry; entry++) {
+        explicit_bzero(*entry, strlen(*entry));
         free(*entry);
+    }
     free(environment);
 }
 

@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <sys/types.h>
 
+struct secrets;
+
 /* The agent's ends, non-blocking, close-on-exec. */
 struct command_pipes {
     int input, output, errors;
@@ -18,6 +20,9 @@ struct command {
     const char *cwd;        /* absolute; "" is / */
     Hearth__Agent__V1__EnvironmentVariable *const *variables; /* the whole environment */
     size_t variable_count;
+    const struct secrets *secrets; /* NULL: none */
+    Hearth__Agent__V1__SecretVariable *const *secret_variables;
+    size_t secret_variable_count;
 };
 
 /* Starts command in a session and process group of its own, default signals, nothing open but its
