@@ -1,9 +1,11 @@
 #include "api/call.h"
 
 #include "api/call_internal.h"
+#include "api/json_redact.h"
 #include "api/mcp.h"
 #include "api/problem.h"
 #include "base/log.h"
+#include "supervisord/secret.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -91,10 +93,12 @@ void call_free(struct call *call)
     call->request = NULL;
     list_remove(&call->link);
     list_remove(&call->key_link);
+    redact_values_free(steal_pointer(call->redact));
     if (call->retained)
         return;
     for (struct chunk *chunk = call->memory, *next; chunk; chunk = next) {
         next = chunk->next;
+        explicit_bzero(chunk->data, chunk->used); /* secrets may be among it */
         free(chunk);
     }
     free(call);
@@ -166,8 +170,36 @@ void call_send(struct call *call, int status, const char *content_type, struct b
     call_free(call);
 }
 
+void call_about(struct call *call, const struct workspace *workspace)
+{
+    int error = 0;
+    if (call->redact)
+        return;
+    call->redact = workspace_redact_values(workspace, &error);
+    call->blind = error != 0;
+}
+
+static bool redact_answer(struct call *call, struct buf *body)
+{
+    if (!call->redact && !call->blind)
+        return true;
+    if (!call->blind && json_redact(call->redact, body) == 0)
+        return true;
+    buf_clear(body);
+    return false;
+}
+
 void call_reply(struct call *call, struct buf *result)
 {
+    struct hearth_failure failure;
+    if (!redact_answer(call, result)) {
+        buf_free(result);
+        hearth_fail(&failure, HEARTH_EUNAVAILABLE, "secret_unreadable",
+                    "the workspace's secrets cannot be opened, so nothing of it is shown");
+        call->blind = false;
+        call_fail(call, &failure);
+        return;
+    }
     idempotency_end(call, true, call->tool ? 200 : call->entry->status, "application/json", result);
 }
 
@@ -178,6 +210,8 @@ void call_fail(struct call *call, const struct hearth_failure *failure)
     problem_write(&json, NULL, failure, call->request_id);
     if (json.error)
         buf_clear(&body);
+    else
+        redact_answer(call, &body);
     if (failure->error == HEARTH_EINTERNAL)
         log_error("internal_error", "operation=%s request=%s detail=\"%s\"", call->entry->name,
                   call->request_id, failure->detail);

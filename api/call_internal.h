@@ -47,10 +47,12 @@ struct call {
     const struct operation_entry *entry;
     struct principal principal;
     char request_id[68];
-    char touches[ID_SIZE]; /* the workspace in which it counts as activity; "": none */
-    bool tool;             /* by the tools endpoint: no streams, no raw bodies */
-    bool raw_body;         /* the body is content */
-    bool streaming;        /* call_stream_begin was called */
+    char touches[ID_SIZE];        /* the workspace in which it counts as activity; "": none */
+    struct redact_values *redact; /* what an answer must not show; NULL: nothing */
+    bool blind;                   /* … and that could not be found out: no result is shown */
+    bool tool;                    /* by the tools endpoint: no streams, no raw bodies */
+    bool raw_body;                /* the body is content */
+    bool streaming;               /* call_stream_begin was called */
     void (*on_gone)(void *arg);
     void *gone_arg;
     void (*on_drain)(void *arg);

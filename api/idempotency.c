@@ -7,6 +7,7 @@
  * this. */
 #include "api/call_internal.h"
 #include "supervisord/answers.h"
+#include "supervisord/secret.h"
 
 #include <cjson/cJSON.h>
 #include <sodium.h>
@@ -19,7 +20,7 @@
 
 /* The content of a raw body as it passes by. */
 struct content_hash {
-    crypto_hash_sha256_state state;
+    crypto_generichash_state state;
     unsigned char digest[32];
     bool whole;
     struct call *call;
@@ -45,17 +46,24 @@ enum verdict {
     VERDICT_UNKNOWN,     /* done or not, its answer is lost */
 };
 
+/* Keyed: who reads the database cannot try out what a request may have held. */
+static const unsigned char *hash_key(const struct call *call)
+{
+    return supervisor_hash_key(call->api->supervisor);
+}
+
 static int fingerprint(struct call *call, const cJSON *object)
 {
-    crypto_hash_sha256_state state;
+    crypto_generichash_state state;
     char *text = cJSON_PrintUnformatted(object);
     if (!text)
         return HEARTH_ENOMEMORY;
-    crypto_hash_sha256_init(&state);
-    crypto_hash_sha256_update(&state, (const unsigned char *)call->entry->name,
+    crypto_generichash_init(&state, hash_key(call), SECRET_HASH_KEY_SIZE, sizeof call->fingerprint);
+    crypto_generichash_update(&state, (const unsigned char *)call->entry->name,
                               strlen(call->entry->name) + 1);
-    crypto_hash_sha256_update(&state, (const unsigned char *)text, strlen(text) + 1);
-    crypto_hash_sha256_final(&state, call->fingerprint);
+    crypto_generichash_update(&state, (const unsigned char *)text, strlen(text) + 1);
+    crypto_generichash_final(&state, call->fingerprint, sizeof call->fingerprint);
+    explicit_bzero(text, strlen(text));
     cJSON_free(text);
     return 0;
 }
@@ -150,7 +158,8 @@ static void begin(struct call *call)
     if (call->raw_body && !(call->content = call_allocate_or_fail(call, sizeof *call->content)))
         return;
     if (call->content)
-        crypto_hash_sha256_init(&call->content->state);
+        crypto_generichash_init(&call->content->state, hash_key(call), SECRET_HASH_KEY_SIZE,
+                                sizeof call->content->digest);
     call->principal.intent = answer_new_intent();
     hold(call);
     struct row_idempotency row = row_of(call);
@@ -173,7 +182,7 @@ static void content_kept(void *arg, int error, const struct hearth_failure *fail
 static void content_data(void *arg, const void *data, size_t length)
 {
     struct content_hash *content = arg;
-    crypto_hash_sha256_update(&content->state, data, length);
+    crypto_generichash_update(&content->state, data, length);
     if (content->on_data)
         content->on_data(content->arg, data, length);
 }
@@ -182,7 +191,7 @@ static void content_end(void *arg)
 {
     struct content_hash *content = arg;
     struct call *call = content->call;
-    crypto_hash_sha256_final(&content->state, content->digest);
+    crypto_generichash_final(&content->state, content->digest, sizeof content->digest);
     content->whole = true;
     if (!call->holds_key) {
         content->on_end(content->arg);
@@ -297,7 +306,8 @@ static void compare(struct call *call, struct earlier *earlier, enum verdict ver
         return;
     }
     *comparing = (struct comparing){call, *earlier, verdict};
-    crypto_hash_sha256_init(&call->content->state);
+    crypto_generichash_init(&call->content->state, hash_key(call), SECRET_HASH_KEY_SIZE,
+                            sizeof call->content->digest);
     call_on_gone(call, comparing_gone, comparing);
     idempotency_read_body(call, NULL, compared, comparing);
 }

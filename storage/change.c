@@ -184,6 +184,22 @@ void change_put_upload(struct change *change, const struct row_upload *row)
     keep_text(change, &kept->compression);
 }
 
+static int apply_put_secret(struct db *db, const void *row, struct hearth_failure *failure)
+{
+    return rows_put_secret(db, row, failure);
+}
+
+void change_put_secret(struct change *change, const struct row_secret *row)
+{
+    struct row_secret *kept = add(change, apply_put_secret, row, sizeof *row);
+    if (!kept)
+        return;
+    keep_text(change, &kept->workspace_id);
+    keep_text(change, &kept->name);
+    keep_text(change, &kept->source_kind);
+    kept->sealed = copy(change, row->sealed, row->sealed_length);
+}
+
 static int apply_put_snapshot(struct db *db, const void *row, struct hearth_failure *failure)
 {
     return rows_put_snapshot(db, row, failure);

@@ -36,6 +36,8 @@ void change_delete_operation(struct change *change, const char *operation_id);
 void change_put_upload(struct change *change, const struct row_upload *row);
 void change_delete_upload(struct change *change, const char *upload_id);
 
+/* sealed already: no change holds a value in clear. */
+void change_put_secret(struct change *change, const struct row_secret *row);
 void change_put_snapshot(struct change *change, const struct row_snapshot *row);
 void change_delete_snapshot(struct change *change, const char *workspace_id, const char *name);
 void change_put_service(struct change *change, const struct row_service *row);

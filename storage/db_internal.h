@@ -90,6 +90,7 @@ int rows_delete_upload(struct db *db, const char *upload_id, struct hearth_failu
 int rows_put_service(struct db *db, const struct row_service *row, struct hearth_failure *failure);
 int rows_delete_service(struct db *db, const char *workspace_id, const char *name,
                         struct hearth_failure *failure);
+int rows_put_secret(struct db *db, const struct row_secret *row, struct hearth_failure *failure);
 int rows_put_snapshot(struct db *db, const struct row_snapshot *row,
                       struct hearth_failure *failure);
 int rows_delete_snapshot(struct db *db, const char *workspace_id, const char *name,

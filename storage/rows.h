@@ -98,6 +98,13 @@ struct row_service {
     uint32_t pid, restarts;
 };
 
+struct row_secret {
+    const char *workspace_id, *name;
+    const char *source_kind; /* "literal", "file" */
+    const void *sealed;
+    size_t sealed_length;
+};
+
 struct row_snapshot {
     const char *workspace_id, *name, *tenant_id;
     const char *kind; /* "baseline", "named" */
@@ -180,6 +187,7 @@ typedef int (*row_workspace_visit)(void *arg, const struct row_workspace *row);
 typedef int (*row_guest_visit)(void *arg, const struct row_guest *row);
 typedef int (*row_operation_visit)(void *arg, const struct row_operation *row);
 typedef int (*row_upload_visit)(void *arg, const struct row_upload *row);
+typedef int (*row_secret_visit)(void *arg, const struct row_secret *row);
 typedef int (*row_snapshot_visit)(void *arg, const struct row_snapshot *row);
 typedef int (*row_service_visit)(void *arg, const struct row_service *row);
 typedef int (*row_idempotency_visit)(void *arg, const struct row_idempotency *row);
@@ -201,6 +209,8 @@ int rows_each_guest(struct db *db, row_guest_visit visit, void *arg,
 int rows_each_operation(struct db *db, row_operation_visit visit, void *arg,
                         struct hearth_failure *failure) must_check;
 int rows_each_upload(struct db *db, row_upload_visit visit, void *arg,
+                     struct hearth_failure *failure) must_check;
+int rows_each_secret(struct db *db, row_secret_visit visit, void *arg,
                      struct hearth_failure *failure) must_check;
 int rows_each_snapshot(struct db *db, row_snapshot_visit visit, void *arg,
                        struct hearth_failure *failure) must_check;

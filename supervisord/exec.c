@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "supervisord/exec_internal.h"
+#include "supervisord/secret_internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -353,6 +354,7 @@ void exec_environment_free(struct exec_environment *environment)
 
 struct start_buffers {
     struct exec_environment environment;
+    Hearth__Agent__V1__SecretVariable **secrets;
     char **argv;
 };
 
@@ -360,7 +362,8 @@ static int fill_start(Hearth__Agent__V1__ExecStartRequest *request, struct exec 
                       const struct exec_spec *spec, struct start_buffers *buffers)
 {
     buffers->argv = calloc(spec->argv_count + 3, sizeof(char *));
-    if (!buffers->argv ||
+    buffers->secrets = secret_variables_make(spec->secrets, spec->secret_count);
+    if (!buffers->argv || !buffers->secrets ||
         exec_environment_make(&buffers->environment, spec->environment, spec->environment_count))
         return HEARTH_ENOMEMORY;
     static char shell[] = "/bin/sh", flags[] = "-lc";
@@ -379,6 +382,8 @@ static int fill_start(Hearth__Agent__V1__ExecStartRequest *request, struct exec 
     request->cwd = exec->cwd;
     request->n_environment = buffers->environment.count;
     request->environment = buffers->environment.list;
+    request->secret_environment = buffers->secrets;
+    request->n_secret_environment = spec->secret_count;
     request->stdin.data = (uint8_t *)(uintptr_t)spec->input;
     request->stdin.len = spec->input_length;
     request->stdin_open = spec->input_open;
@@ -403,6 +408,7 @@ static int send_start(struct exec *exec, const struct exec_spec *spec)
                                    &hearth__agent__v1__exec_state__descriptor, 0, watched, exec);
     exec_environment_free(&buffers.environment);
     free(buffers.argv);
+    free(buffers.secrets);
     return error;
 }
 
@@ -422,7 +428,8 @@ static struct exec *admit(struct workspace *workspace, const struct exec_spec *s
                           struct hearth_failure *failure)
 {
     struct tenant *tenant = workspace->tenant;
-    if (workspace_ready(workspace, failure))
+    if (workspace_ready(workspace, failure) ||
+        secret_variables_check(workspace, spec->secrets, spec->secret_count, failure))
         return NULL;
     if (tenant->running_execs >= tenant->max_running_execs) {
         hearth_fail(failure, HEARTH_EQUOTA, "quota_execs", "the tenant runs %u of %u commands",
@@ -434,7 +441,7 @@ static struct exec *admit(struct workspace *workspace, const struct exec_spec *s
     workspace_load_history(workspace);
     struct exec *exec = exec_new(workspace, exec_id);
     if (exec) {
-        exec->command = exec_command_text(spec);
+        exec->command = workspace_redact_text(workspace, exec_command_text(spec));
         exec->cwd = absolute_cwd(spec->cwd);
         exec->max_output_bytes = spec->max_output_bytes;
         exec->started_at = clock_wall_us();

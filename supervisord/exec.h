@@ -23,6 +23,8 @@ struct exec_spec {
     const char *cwd; /* NULL: /workspace */
     const struct exec_variable *environment;
     size_t environment_count;
+    const struct secret_variable *secrets;
+    size_t secret_count;
     const char *input; /* stdin, closed after it */
     size_t input_length;
     bool input_open;           /* exec_input follows */

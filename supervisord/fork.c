@@ -222,6 +222,8 @@ static struct fork *fork_new(struct workspace *workspace, const struct principal
     snprintf(fork->origin_id, sizeof fork->origin_id, "%s", workspace->workspace_id);
     snprintf(fork->seed_path, sizeof fork->seed_path, "%s%s%s", workspace->workspace_id,
              spec->snapshot ? "@" : "", spec->snapshot ? spec->snapshot : "");
+    snprintf(fork->origin.workspace_id, sizeof fork->origin.workspace_id, "%s",
+             workspace->workspace_id);
     snprintf(fork->environment, sizeof fork->environment, "%s", workspace->environment);
     snprintf(fork->origin.environment_version, sizeof fork->origin.environment_version, "%s",
              workspace->environment_version);

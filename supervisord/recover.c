@@ -6,6 +6,7 @@
 #include "base/path_at.h"
 #include "base/text.h"
 #include "supervisord/lifecycle.h"
+#include "supervisord/secret_internal.h"
 #include "supervisord/snapshot_internal.h"
 #include "supervisord/supervisor_internal.h"
 
@@ -128,6 +129,11 @@ static int load_snapshot(void *arg, const struct row_snapshot *row)
     return snapshot_load(((struct loading *)arg)->supervisor, row);
 }
 
+static int load_secret(void *arg, const struct row_secret *row)
+{
+    return secrets_load(((struct loading *)arg)->supervisor, row);
+}
+
 static int load_service(void *arg, const struct row_service *row)
 {
     return services_load(((struct loading *)arg)->supervisor, row);
@@ -151,6 +157,8 @@ static int load_rows(struct loading *loading, struct hearth_failure *failure)
         error = rows_each_upload(db, load_upload, loading, failure);
     if (!error)
         error = rows_each_snapshot(db, load_snapshot, loading, failure);
+    if (!error)
+        error = rows_each_secret(db, load_secret, loading, failure);
     if (!error)
         error = rows_each_service(db, load_service, loading, failure);
     if (!error)
@@ -400,6 +408,7 @@ static void maybe_recovered(struct supervisor *supervisor)
     settle(supervisor, loading_now.rebooted);
     free_operations(&loading_now);
     uploads_loaded(supervisor->uploads);
+    secrets_settle(supervisor);
     expiry_start(supervisor);
     stores_tidy(supervisor->stores, snapshots_known_wanted, supervisor);
     when_quiet(supervisor, SETTLE_US, supervisor->ready, supervisor->ready_arg);

@@ -1,6 +1,7 @@
 #include "agent.pb-c.h"
 #include "base/clock.h"
 #include "supervisord/materials.h"
+#include "supervisord/secret_internal.h"
 #include "supervisord/supervisor_internal.h"
 
 #include <stdio.h>
@@ -18,7 +19,8 @@
 struct sandbox_work {
     struct supervisor *supervisor;
     struct sandbox *sandbox;
-    bool prepare; /* a boot of what is not there yet */
+    bool prepare;                  /* a boot of what is not there yet */
+    struct hearth_failure failure; /* before it could begin */
     guest_done done;
     void *arg;
 };
@@ -127,31 +129,63 @@ static void configured(void *arg, enum link_status status, const struct hearth_f
     work_end(arg, status == LINK_STATUS_OK ? 0 : (int)failure->error, failure);
 }
 
-void sandbox_configure(struct sandbox *sandbox, guest_done done, void *arg)
+static void not_configured(void *arg)
 {
-    Hearth__Agent__V1__ConfigureRequest request = HEARTH__AGENT__V1__CONFIGURE_REQUEST__INIT;
-    unsigned char entropy[ENTROPY_BYTES], machine[16];
-    char hostname[64], machine_id[33], workspace_id[ID_SIZE] = "";
-    struct guest_spec spec;
-    sandbox_spec(sandbox, &spec, hostname);
-    id_random_bytes(entropy, sizeof entropy);
+    struct sandbox_work *work = arg;
+    struct hearth_failure failure = work->failure;
+    work_end(work, (int)failure.error, &failure);
+}
+
+/* Whose secrets its agent is to have; NULL: nobody's. */
+static const struct workspace *future_workspace(const struct sandbox *sandbox)
+{
+    const struct map *all = &sandbox->supervisor->workspaces;
+    struct map_entry *entry = *sandbox->identity ? map_find(all, sandbox->identity) : NULL;
+    return entry ? container_of(entry, struct workspace, entry) : NULL;
+}
+
+static void fill_identity(Hearth__Agent__V1__ConfigureRequest *request,
+                          const struct sandbox *sandbox, char machine_id[33])
+{
+    unsigned char machine[16];
     id_random_bytes(machine, sizeof machine);
     for (size_t i = 0; i < sizeof machine; i++)
         snprintf(machine_id + 2 * i, 3, "%02x", machine[i]);
-    memcpy(workspace_id, sandbox->identity, sizeof workspace_id);
-    request.hostname = hostname;
-    request.machine_id = machine_id;
-    request.workspace_id = workspace_id;
-    request.entropy.data = entropy;
-    request.entropy.len = sizeof entropy;
+    request->machine_id = machine_id;
+    request->workspace_id = (char *)(uintptr_t)sandbox->identity;
     /* A container has the host's clock. */
     if (strcmp(sandbox->guest.facts.isolation ? sandbox->guest.facts.isolation : "", "vm") == 0) {
-        request.wall_clock_us = (uint64_t)clock_wall_us();
-        request.disk_bytes = (uint64_t)sandbox->disk_mib << 20;
+        request->wall_clock_us = (uint64_t)clock_wall_us();
+        request->disk_bytes = (uint64_t)sandbox->disk_mib << 20;
     }
+}
+
+void sandbox_configure(struct sandbox *sandbox, guest_done done, void *arg)
+{
+    Hearth__Agent__V1__ConfigureRequest request = HEARTH__AGENT__V1__CONFIGURE_REQUEST__INIT;
+    unsigned char entropy[ENTROPY_BYTES];
+    char hostname[64], machine_id[33];
+    struct guest_spec spec;
+    struct secrets_open secrets;
+    struct sandbox_work *work = work_new(sandbox, done, arg);
+    if (secrets_open(future_workspace(sandbox), &secrets, &work->failure)) {
+        loop_defer(sandbox->supervisor->loop, not_configured, work);
+        return;
+    }
+    sandbox_spec(sandbox, &spec, hostname);
+    id_random_bytes(entropy, sizeof entropy);
+    fill_identity(&request, sandbox, machine_id);
+    request.hostname = hostname;
+    request.entropy.data = entropy;
+    request.entropy.len = sizeof entropy;
+    for (size_t i = 0; i < secrets.count; i++)
+        secrets.list[i] = &secrets.messages[i];
+    request.secrets = secrets.list;
+    request.n_secrets = secrets.count;
     agent_call(&sandbox->link, "Configure", &request.base,
                &hearth__agent__v1__configure_reply__descriptor, CONFIGURE_TIMEOUT_MS, configured,
-               work_new(sandbox, done, arg));
+               work);
+    secrets_close(&secrets);
 }
 
 static void boot_configured(void *arg, int error, const struct hearth_failure *failure)

@@ -6,6 +6,7 @@
 #include "base/text.h"
 #include "supervisord/exec_internal.h"
 #include "supervisord/port.h"
+#include "supervisord/secret_internal.h"
 
 #include <arpa/inet.h>
 #include <stdio.h>
@@ -120,15 +121,19 @@ void service_put(const struct service *service, struct change *change)
 {
     char ports[PORTS_TEXT_SIZE];
     ports_write(service->published, ports);
+    /* Who writes a secret into a command has it in no database. */
+    auto_free char *command =
+        workspace_redact_text(service->workspace, text_copy(service->command));
+    auto_free char *target = workspace_redact_text(service->workspace, text_copy(service->target));
     const struct row_service row = {
         .workspace_id = service->workspace->workspace_id,
         .name = service->name,
         .instance = service->instance,
-        .command = service->command,
+        .command = command ? command : "",
         .cwd = service->cwd,
         .execution_mode = service->execution_mode,
         .readiness = service->readiness,
-        .target = service->target,
+        .target = target ? target : "",
         .restart = service->restart,
         .state = service->state,
         .stop_reason = service->stop_reason,
@@ -257,6 +262,8 @@ struct asking {
     struct supervisor *supervisor;
     char workspace_id[ID_SIZE], name[65], instance[ID_SIZE];
     uint32_t ready_timeout_ms, ready_interval_ms;
+    Hearth__Agent__V1__SecretVariable **secrets; /* of a start; NULL: none */
+    size_t secret_count;
     struct hearth_failure failure;
     service_done done;
     void *arg;
@@ -287,6 +294,7 @@ static struct service *find_again(const struct asking *asking)
 static void fail(struct asking *asking, const struct hearth_failure *failure)
 {
     asking->done(asking->arg, (int)failure->error, failure, NULL);
+    free(asking->secrets);
     free(asking);
 }
 
@@ -308,6 +316,7 @@ static void tell(struct asking *asking)
     }
     service_describe(service, &status);
     asking->done(asking->arg, 0, NULL, &status);
+    free(asking->secrets);
     free(asking);
 }
 
@@ -369,6 +378,8 @@ static void send_start(struct asking *asking, struct service *service)
     request.cwd = service->cwd;
     request.environment = environment.list;
     request.n_environment = environment.count;
+    request.secret_environment = asking->secrets;
+    request.n_secret_environment = asking->secret_count;
     request.ready_timeout_ms = asking->ready_timeout_ms;
     request.ready_interval_ms = asking->ready_interval_ms;
     request.restart_on_failure = strcmp(service->restart, "on-failure") == 0;
@@ -542,6 +553,14 @@ static struct service *make(struct workspace *workspace, const struct service_sp
     return service;
 }
 
+static int take_secrets(struct asking *asking, const struct service_spec *spec,
+                        struct hearth_failure *failure)
+{
+    asking->secrets = secret_variables_make(spec->secrets, spec->secret_count);
+    asking->secret_count = spec->secret_count;
+    return asking->secrets ? 0 : hearth_fail(failure, HEARTH_ENOMEMORY, NULL, "out of memory");
+}
+
 void service_start(struct workspace *workspace, const struct principal *principal,
                    const struct service_spec *spec, service_done done, void *arg)
 {
@@ -551,6 +570,8 @@ void service_start(struct workspace *workspace, const struct principal *principa
     char target[8192];
     struct service *service = NULL;
     if (!workspace_ready(workspace, failure) &&
+        !secret_variables_check(workspace, spec->secrets, spec->secret_count, failure) &&
+        !take_secrets(asking, spec, failure) &&
         !make_target(target, sizeof target, spec, failure) &&
         !make_room(workspace, spec->name, change, failure))
         service = make(workspace, spec, target, failure);

@@ -20,6 +20,8 @@ struct service_spec {
     const char *readiness, *target; /* "file", "tcp", "http", "command"; "none" and NULL */
     uint32_t ready_timeout_ms, ready_interval_ms;
     bool restart_on_failure;
+    const struct secret_variable *secrets;
+    size_t secret_count;
     const struct port_pair *ports;
     size_t port_count; /* at most SERVICE_PORTS_MAX */
     const char *request_id;

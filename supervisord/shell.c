@@ -1,6 +1,7 @@
 #include "base/clock.h"
 #include "base/text.h"
 #include "supervisord/exec_internal.h"
+#include "supervisord/secret_internal.h"
 #include "supervisord/shell_internal.h"
 #include "supervisord/terminal.h"
 #include "supervisord/worker.h"
@@ -300,6 +301,18 @@ void shell_open(struct workspace *workspace, const struct principal *principal,
     asking->kind = OPENS;
     if (!may_ask(asking, workspace))
         return;
+    auto_free Hearth__Agent__V1__SecretVariable **secrets =
+        secret_variables_make(spec->secrets, spec->secret_count);
+    struct hearth_failure failure;
+    if (!secrets)
+        hearth_fail(&failure, HEARTH_ENOMEMORY, NULL, "out of memory");
+    if (!secrets ||
+        secret_variables_check(workspace, spec->secrets, spec->secret_count, &failure)) {
+        fail_later(asking, &failure);
+        return;
+    }
+    request.secret_environment = secrets;
+    request.n_secret_environment = spec->secret_count;
     const char *where = spec->cwd ? spec->cwd : "/workspace";
     snprintf(cwd, sizeof cwd, "%s%s", *where == '/' ? "" : "/workspace/", where);
     fill_environment(variables, list, spec->term);

@@ -42,6 +42,8 @@ typedef void (*shell_done)(void *arg, int error, const struct hearth_failure *fa
                            const struct shell_status *status);
 
 struct shell_spec {
+    const struct secret_variable *secrets;
+    size_t secret_count;
     const char *cwd; /* NULL: /workspace */
     unsigned cols, rows;
     const char *term;

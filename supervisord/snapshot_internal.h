@@ -1,6 +1,7 @@
 /* What the supervisor's own files share about snapshots. */
 #pragma once
 
+#include "base/id.h"
 #include "base/list.h"
 #include "storage/change.h"
 #include "supervisord/snapshot.h"
@@ -20,6 +21,7 @@ struct snapshot {
 struct fork_origin {
     struct store_hash root;
     char environment_version[72];
+    char workspace_id[ID_SIZE]; /* whose secrets a copy gets too */
 };
 
 /* Start-up. */

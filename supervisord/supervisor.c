@@ -5,6 +5,7 @@
 #include "base/path_at.h"
 #include "base/text.h"
 #include "supervisord/lifecycle.h"
+#include "supervisord/secret_internal.h"
 #include "supervisord/snapshot_internal.h"
 #include "supervisord/supervisor_internal.h"
 
@@ -363,7 +364,9 @@ static int make_parts(struct supervisor *supervisor, int state_fd, struct hearth
     if (error)
         return error;
     next_generation(supervisor, state_fd);
-    error = worker_pool_new(&supervisor->workers, supervisor->loop, WORKER_THREADS, failure);
+    error = secret_keys_load(&supervisor->secret_keys, state_fd, failure);
+    if (!error)
+        error = worker_pool_new(&supervisor->workers, supervisor->loop, WORKER_THREADS, failure);
     if (!error)
         error = open_storage(supervisor, failure);
     if (!error)
@@ -470,6 +473,7 @@ void supervisor_free(struct supervisor *supervisor)
             supervisor->drivers[i].driver->operations->free(supervisor->drivers[i].driver);
     workspace_list_free(supervisor);
     tenants_free(supervisor);
+    secret_keys_free(supervisor->secret_keys);
     free(supervisor->agent_path);
     free(supervisor->versions);
     if (supervisor->lock_fd >= 0)

@@ -32,6 +32,9 @@ struct sandbox {
     struct list pool_link; // supervisor::pool
 };
 
+struct secret;
+struct secret_keys;
+
 struct driver_slot {
     struct supervisor *supervisor;
     const char *name;
@@ -47,6 +50,7 @@ struct supervisor {
     struct worker_pool *workers;
     struct writer *writer, *history;
     struct db *state_reader, *history_reader;
+    struct secret_keys *secret_keys;
     struct environments *environments;
     struct uploads *uploads;
     struct driver_slot drivers[DRIVER_COUNT];
@@ -146,6 +150,8 @@ struct workspace {
     struct list dirty_link; // supervisor::dirty
 
     struct services *services; /* NULL before the first */
+    struct secret *secrets;    /* sealed */
+    size_t secret_count;
     unsigned port_connections; /* to its guest's ports, by port.c */
 };
 

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "supervisord/net/net.h"
+#include "supervisord/secret_internal.h"
 #include "supervisord/snapshot_internal.h"
 #include "supervisord/supervisor_internal.h"
 #include "supervisord/tree/work.h"
@@ -183,6 +184,7 @@ void workspace_free(struct workspace *workspace)
     labels_free(workspace->labels, workspace->label_count);
     map_free(&workspace->execs);
     services_free(workspace);
+    secrets_drop(workspace);
     char *owned[] = {
         workspace->name,
         workspace->environment,
@@ -238,6 +240,12 @@ void workspace_row(const struct workspace *workspace, struct row_workspace *ret_
         .reset_count = workspace->reset_count,
         .last_reset_at = workspace->last_reset_at,
     };
+}
+
+const char *workspace_secret(const struct workspace *workspace, size_t at, bool *ret_from_file)
+{
+    *ret_from_file = workspace->secrets[at].from_file;
+    return workspace->secrets[at].name;
 }
 
 /* Puts it where the tenant's list has its order: last activity, creation (newest first), ID. */
@@ -553,6 +561,7 @@ void workspace_describe(struct workspace *workspace, struct workspace_status *re
         .seed_destination = workspace->seed_destination,
         .seed_entry_count = workspace->seed_entry_count,
         .seed_bytes = workspace->seed_bytes,
+        .secret_count = workspace->secret_count,
         .command_count = workspace->command_count,
         .details = workspace->details,
         .reset_count = workspace->reset_count,

@@ -26,6 +26,16 @@ enum workspace_state {
 };
 const char *workspace_state_name(enum workspace_state state);
 
+struct secret_spec {
+    const char *name, *value;
+    bool from_file; /* the client read it from a file */
+};
+
+/* Which secret of the workspace becomes which variable of a process. */
+struct secret_variable {
+    const char *secret, *variable;
+};
+
 struct workspace_spec {
     const char *environment;
     uint32_t vcpu_count, mem_mib, disk_mib;
@@ -43,6 +53,8 @@ struct workspace_spec {
     bool one_shot;  /* not listed among workspaces, ID with vm_; a vm_run's unless it has
                        WORKSPACE_MACHINE_LABEL */
     bool unstarted; /* its disk alone is made: it is stopped, and its first start boots it */
+    const struct secret_spec *secrets;
+    size_t secret_count;
     const char *request_id; /* for the audit */
 };
 
@@ -159,6 +171,7 @@ struct workspace_status {
     const char *seed_mode, *seed_path,
         *seed_destination; /* mode "empty", "directory", "tar_archive", "fork" */
     uint64_t seed_entry_count, seed_bytes;
+    size_t secret_count; /* workspace_secret gives each */
     uint64_t command_count;
     uint64_t details; /* another one whenever name or labels have changed */
     uint32_t service_count, running_service_count;
@@ -176,6 +189,8 @@ struct workspace_status {
     } last_command;
 };
 void workspace_describe(struct workspace *workspace, struct workspace_status *ret_status);
+/* One of its secrets: the name, and whether it came from a file. */
+const char *workspace_secret(const struct workspace *workspace, size_t at, bool *ret_from_file);
 
 /* How the edge last wrote a workspace's row, and what of the status it was made of: a list is most
  * often of rows that have not changed. text is NULL at first; freed with the workspace. */

@@ -1,6 +1,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "supervisord/secret_internal.h"
 #include "supervisord/snapshot_internal.h"
 #include "supervisord/supervisor_internal.h"
 #include "supervisord/tree/manifest.h"
@@ -82,6 +83,7 @@ static void publish(struct creation *creation)
     workspace_row(workspace, &row);
     sandbox_row(workspace->sandbox, &guest_row);
     change_put_workspace(change, &row);
+    secrets_put(workspace, change);
     change_put_guest(change, &guest_row);
     if (!workspace->one_shot)
         snapshot_put_baseline(workspace, creation->has_baseline ? &creation->baseline : NULL,
@@ -434,6 +436,8 @@ static int check(struct supervisor *supervisor, const struct principal *principa
     int error = spec->name ? workspace_name_check(spec->name, failure) : 0;
     if (!error)
         error = workspace_labels_check(spec->labels, spec->label_count, failure);
+    if (!error)
+        error = secrets_check(spec->secrets, spec->secret_count, failure);
     if (!error && spec->fork)
         error =
             check_version(supervisor, spec->fork->environment_version, ret_environment, failure);
@@ -477,7 +481,8 @@ static int fill(struct workspace *workspace, const struct workspace_spec *spec,
                                                           : "tar_archive");
     workspace->seed_path = text_copy(spec->seed_path);
     workspace->seed_destination = text_copy("/workspace");
-    return workspace_labels_set(workspace, spec->labels, spec->label_count);
+    int error = secrets_keep(workspace, spec->secrets, spec->secret_count);
+    return error ? error : workspace_labels_set(workspace, spec->labels, spec->label_count);
 }
 
 void workspace_lend(const struct workspace *workspace, struct sandbox *sandbox)
@@ -510,10 +515,20 @@ static void begin_journalled(struct creation *creation)
     workspace_row(workspace, &row);
     sandbox_row(workspace->sandbox, &guest_row);
     change_put_workspace(change, &row);
+    secrets_put(workspace, change);
     change_put_guest(change, &guest_row);
     steps_begin(creation->supervisor, &create_kind, creation, workspace->tenant->tenant_id,
                 workspace->workspace_id, change, &creation->steps);
     workspace->steps = creation->steps;
+}
+
+/* Those of the workspace that it is a copy of, unless that is gone already. */
+static int take_secrets(struct workspace *workspace, const char *origin_id,
+                        struct hearth_failure *failure)
+{
+    struct map_entry *entry = map_find(&workspace->supervisor->workspaces, origin_id);
+    return entry ? secrets_copy(workspace, container_of(entry, struct workspace, entry), failure)
+                 : 0;
 }
 
 static struct workspace *make(struct supervisor *supervisor, struct tenant *tenant,
@@ -525,15 +540,19 @@ static struct workspace *make(struct supervisor *supervisor, struct tenant *tena
         return NULL;
     id_make(workspace_id, spec->one_shot ? "vm" : "ws", supervisor->config->node_tag);
     struct workspace *workspace = workspace_new(supervisor, tenant, workspace_id);
-    if (!workspace || fill(workspace, spec, environment)) {
-        tenant_give_workspace(tenant, spec->mem_mib);
-        if (workspace)
-            workspace_free(workspace);
+    int error = workspace ? fill(workspace, spec, environment) : HEARTH_ENOMEMORY;
+    if (error)
         hearth_fail(failure, HEARTH_ENOMEMORY, NULL, "out of memory");
-        return NULL;
+    else if (spec->fork)
+        error = take_secrets(workspace, spec->fork->workspace_id, failure);
+    if (!error) {
+        workspace->counted = true;
+        return workspace;
     }
-    workspace->counted = true;
-    return workspace;
+    tenant_give_workspace(tenant, spec->mem_mib);
+    if (workspace)
+        workspace_free(workspace);
+    return NULL;
 }
 
 void workspace_create(struct supervisor *supervisor, const struct principal *principal,

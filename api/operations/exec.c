@@ -177,11 +177,6 @@ static int check_exec(const struct exec_input *input, struct hearth_failure *fai
         error = hearth_fail(failure, HEARTH_EINVALID, "conflicting_arguments",
                             "give either command or argv");
         hearth_failure_field(failure, "/command");
-    } else if (input->secret_env.count) {
-        error =
-            hearth_fail(failure, HEARTH_EINVALID, "unknown_secret",
-                        "the workspace has no secret \"%.64s\"", input->secret_env.items[0].name);
-        hearth_failure_field(failure, "/secret_env");
     }
     for (size_t i = 0; !error && i < input->env.count; i++)
         if (!*input->env.items[i].name || strchr(input->env.items[i].name, '=')) {
@@ -211,7 +206,9 @@ static void exec(struct call *call, const void *arg)
     }
     struct exec_variable *variables =
         call_allocate_or_fail(call, (input->env.count + 1) * sizeof *variables);
-    if (!variables)
+    const struct secret_variable *secrets =
+        variables ? secret_variables_of(call, &input->secret_env) : NULL;
+    if (!secrets)
         return;
     for (size_t i = 0; i < input->env.count; i++)
         variables[i] = (struct exec_variable){input->env.items[i].name, input->env.items[i].value};
@@ -222,6 +219,8 @@ static void exec(struct call *call, const void *arg)
         .cwd = input->cwd,
         .environment = variables,
         .environment_count = input->env.count,
+        .secrets = secrets,
+        .secret_count = input->secret_env.count,
         .input = input->stdin_text,
         .input_length = input->stdin_text ? strlen(input->stdin_text) : 0,
         .input_open = input->stdin_open,

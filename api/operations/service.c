@@ -316,13 +316,6 @@ static int check_start(const struct start_input *input, struct service_spec *spe
         spec->readiness = probes[i].kind;
         spec->target = probes[i].value;
     }
-    if (input->secret_env.count) {
-        int error =
-            hearth_fail(failure, HEARTH_EINVALID, "unknown_secret",
-                        "the workspace has no secret \"%.64s\"", input->secret_env.items[0].name);
-        hearth_failure_field(failure, "/secret_env");
-        return error;
-    }
     return 0;
 }
 
@@ -355,6 +348,9 @@ static void start(struct call *call, const void *arg)
     struct port_pair ports[SERVICE_PORTS_MAX];
     if (!workspace)
         return;
+    if (!(spec.secrets = secret_variables_of(call, &input->secret_env)))
+        return;
+    spec.secret_count = input->secret_env.count;
     take_ports(&input->published_ports, ports, &spec);
     if (check_start(input, &spec, &failure))
         call_fail(call, &failure);

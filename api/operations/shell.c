@@ -232,18 +232,15 @@ static void open_(struct call *call, const void *arg)
     struct waiting *waiting = workspace ? waiting_new(call) : NULL;
     if (!waiting)
         return;
-    if (input->secret_env.count) {
-        struct hearth_failure failure;
-        hearth_fail(&failure, HEARTH_EINVALID, "unknown_secret",
-                    "the workspace has no secret \"%.64s\"", input->secret_env.items[0].name);
-        hearth_failure_field(&failure, "/secret_env");
-        call_fail(call, &failure);
+    const struct secret_variable *secrets = secret_variables_of(call, &input->secret_env);
+    if (!secrets)
         return;
-    }
     struct shell_spec spec = {.cwd = input->cwd,
                               .cols = (unsigned)input->cols,
                               .rows = (unsigned)input->rows,
                               .term = input->term,
+                              .secrets = secrets,
+                              .secret_count = input->secret_env.count,
                               .request_id = call_request_id(call)};
     shell_open(workspace, call_principal(call), &spec, told_plainly, waiting);
 }

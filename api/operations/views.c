@@ -335,6 +335,13 @@ void write_status_members(struct json_writer *json, struct workspace *workspace)
     json_unsigned(json, "bytes_written", status.seed_bytes);
     json_object_end(json);
     json_array_begin(json, "secrets");
+    for (size_t i = 0; i < status.secret_count; i++) {
+        bool from_file;
+        json_object_begin(json, NULL);
+        json_string(json, "name", workspace_secret(workspace, i, &from_file));
+        json_string(json, "source_kind", from_file ? "file" : "literal");
+        json_object_end(json);
+    }
     json_array_end(json);
     json_unsigned(json, "command_count", status.command_count);
     write_last_command(json, &status);
@@ -542,8 +549,19 @@ struct workspace *workspace_or_fail(struct call *call, const char *workspace_id)
             supervisor_audit(call_supervisor(call), call_principal(call), call_request_id(call),
                              call_entry(call)->name, NULL, failure.code);
         call_fail(call, &failure);
+    } else {
+        call_about(call, workspace);
     }
     return workspace;
+}
+
+const struct secret_variable *secret_variables_of(struct call *call, const struct pair_list *pairs)
+{
+    struct secret_variable *variables =
+        call_allocate_or_fail(call, (pairs->count + 1) * sizeof *variables);
+    for (size_t i = 0; variables && i < pairs->count; i++)
+        variables[i] = (struct secret_variable){pairs->items[i].name, pairs->items[i].value};
+    return variables;
 }
 
 enum text_encoding encoding_of(const char *name)

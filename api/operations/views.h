@@ -37,6 +37,8 @@ void write_environment_members(struct json_writer *json, const struct environmen
 void reply_with(struct call *call, struct buf *body, const struct json_writer *json);
 /* NULL after the call has been failed with 404. */
 struct workspace *workspace_or_fail(struct call *call, const char *workspace_id);
+/* secret_env as the supervisor wants it; NULL after the call has been failed. */
+const struct secret_variable *secret_variables_of(struct call *call, const struct pair_list *pairs);
 enum text_encoding encoding_of(const char *name);
 
 #define ID_PATTERN(prefix) "^" prefix "_[a-z2-7]{16}$"

@@ -1,6 +1,9 @@
 #include "api/operations/families.h"
 #include "api/operations/views.h"
 
+#include "supervisord/secret.h"
+
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,12 +27,39 @@ static void changed(void *arg, int error, const struct hearth_failure *failure,
 
 /* create */
 
+struct secret_input {
+    const char *name, *value, *file_path;
+};
+
+static const struct field secret_input[] = {
+    {.name = "name",
+     .type = FIELD_STRING,
+     .flags = FIELD_REQUIRED,
+     .maximum = SECRET_NAME_MAX,
+     .pattern = "^[A-Za-z_][A-Za-z0-9_]*$",
+     .description = "Its name, an identifier.",
+     .offset = offsetof(struct secret_input, name)},
+    {.name = "value",
+     .type = FIELD_STRING,
+     .flags = FIELD_SECRET,
+     .maximum = SECRET_VALUE_MAX,
+     .description = "Its value; it is never shown again.",
+     .offset = offsetof(struct secret_input, value)},
+    {.name = "file_path",
+     .type = FIELD_STRING,
+     .maximum = 4095,
+     .description = "Host file that the client read the value from; the daemon itself reads none.",
+     .offset = offsetof(struct secret_input, file_path)},
+    {0},
+};
+
 struct create_input {
     const char *environment, *network_policy, *seed_path, *name, *isolation, *seed_upload,
         *transport;
     int64_t vcpu_count, mem_mib, ttl_seconds, disk_mib;
     bool allow_host_compat;
     struct pair_list labels;
+    struct object_list secrets;
 };
 
 static const char *const network_policies[] = {"off", "egress", "published-ports",
@@ -72,6 +102,15 @@ static const struct field create_input[] = {
      .fields = label_parts,
      .description = "Labels to find it by.",
      .offset = offsetof(struct create_input, labels)},
+    {.name = "secrets",
+     .type = FIELD_OBJECT_LIST,
+     .flags = FIELD_FULL_ONLY,
+     .maximum = SECRETS_MAX,
+     .fields = secret_input,
+     .nested_size = sizeof(struct secret_input),
+     .description = "Secrets for it: files in /run/hearth/secrets of the guest and, by secret_env, "
+                    "variables; redacted from all that is shown.",
+     .offset = offsetof(struct create_input, secrets)},
     ISOLATION_FIELD(create_input),
     {.name = "disk_mib",
      .type = FIELD_INTEGER,
@@ -91,12 +130,39 @@ static const struct field create_input[] = {
     {0},
 };
 
+/* NULL with the call failed. */
+static const struct secret_spec *secrets_of(struct call *call, const struct object_list *list)
+{
+    const struct secret_input *items = list->items;
+    struct secret_spec *secrets = call_allocate_or_fail(call, (list->count + 1) * sizeof *secrets);
+    for (size_t i = 0; secrets && i < list->count; i++) {
+        struct hearth_failure failure;
+        char field[48];
+        secrets[i] = (struct secret_spec){items[i].name, items[i].value, items[i].file_path};
+        if (items[i].value)
+            continue;
+        snprintf(field, sizeof field, "/secrets/%zu/%s", i,
+                 items[i].file_path ? "file_path" : "value");
+        hearth_fail(&failure, HEARTH_EINVALID,
+                    items[i].file_path ? "host_path_forbidden" : "missing_argument",
+                    items[i].file_path ? "the daemon reads no secret from a file of its host"
+                                       : "a secret needs a value");
+        hearth_failure_field(&failure, field);
+        hearth_failure_hint(&failure, "Read the file where the client runs and pass its content as "
+                                      "value; `hearth workspace create --secret-file` does that.");
+        call_fail(call, &failure);
+        return NULL;
+    }
+    return secrets;
+}
+
 static void create(struct call *call, const void *arg)
 {
     const struct create_input *input = arg;
     const struct row_label *labels = labels_of(call, &input->labels);
+    const struct secret_spec *secrets = labels ? secrets_of(call, &input->secrets) : NULL;
     struct hearth_failure failure;
-    if (!labels)
+    if (!secrets)
         return;
     int network = network_policy_parse(input->network_policy);
     if (input->seed_path && !input->seed_upload) {
@@ -125,6 +191,8 @@ static void create(struct call *call, const void *arg)
         .allow_host_compat = input->allow_host_compat,
         .seed_upload = input->seed_upload,
         .seed_path = input->seed_path,
+        .secrets = secrets,
+        .secret_count = input->secrets.count,
         .request_id = call_request_id(call),
     };
     workspace_create(call_supervisor(call), call_principal(call), &spec, changed, call);
@@ -363,6 +431,7 @@ static const char *const create_errors[] = {"unknown_environment",
                                             "environment_not_pulled",
                                             "bad_name",
                                             "bad_label",
+                                            "bad_secret",
                                             "upload_not_found",
                                             "isolation_unavailable",
                                             "transport_unavailable",

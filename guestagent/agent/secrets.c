@@ -15,6 +15,7 @@
 
 #define NAME_MAX_BYTES 64
 #define SECRETS_MAX 64
+#define BELOW_RUN "hearth/secrets"
 #define BYTES_MAX ((size_t)1 << 20) /* of all values */
 
 struct secret {
@@ -97,14 +98,15 @@ static int write_file(int directory, const struct secret *secret)
 /* /run is a tmpfs in every guest: nothing of it reaches a disk. */
 static int write_files(const struct secrets *secrets)
 {
-    int error = path_remove_tree(AT_FDCWD, SECRETS_DIRECTORY);
+    auto_close int run = open("/run", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int error = run < 0 ? -errno : path_remove_tree(run, BELOW_RUN);
     if (error || !secrets)
         return error;
-    error = path_make_own_directories(SECRETS_DIRECTORY, 0700);
+    error = path_make_directories(run, BELOW_RUN, 0700);
     auto_close int directory =
-        error ? error : open(SECRETS_DIRECTORY, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+        error ? error : path_open_plain(run, BELOW_RUN, O_RDONLY | O_DIRECTORY);
     if (directory < 0)
-        return error ? error : -errno;
+        return directory;
     for (size_t i = 0; !error && i < secrets->count; i++)
         error = write_file(directory, &secrets->items[i]);
     return error;

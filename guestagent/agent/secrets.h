@@ -1,11 +1,9 @@
-/* The workspace's secrets in its guest: files on a tmpfs, values for variables, and their redaction
- * from all that is kept of what commands write. */
+/* The workspace's secrets in its guest: files in /run/hearth/secrets, values for variables, and
+ * their redaction from all that is kept of what commands write. */
 #pragma once
 
 #include "agent.pb-c.h"
 #include "base/redact.h"
-
-#define SECRETS_DIRECTORY "/run/hearth/secrets"
 
 struct agent;
 struct secrets;

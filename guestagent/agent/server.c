@@ -128,7 +128,8 @@ static void handle_hello(struct agent *agent, struct link_call *call,
         (const Hearth__Agent__V1__HelloRequest *)message;
     Hearth__Agent__V1__HelloReply reply = HEARTH__AGENT__V1__HELLO_REPLY__INIT;
     static char version[] = HEARTH_VERSION, exec[] = "exec", files[] = "files", tree[] = "tree",
-                scan[] = "scan", shells[] = "shells", services[] = "services", ports[] = "ports", secrets[] = "secrets";
+                scan[] = "scan", shells[] = "shells", services[] = "services", ports[] = "ports",
+                secrets[] = "secrets";
     char *features[] = {exec, files, tree, scan, shells, services, ports, secrets};
     reply.protocol = request->protocol && request->protocol < AGENT_PROTOCOL ? request->protocol
                                                                              : AGENT_PROTOCOL;

@@ -23,7 +23,7 @@ def fit_body(name, body):
         body["labels"] = list({pair["name"]: pair for pair in body["labels"]}.values())
     if "environment" in body:
         body["environment"] = "debian:12"
-        for name_of_data in ("seed_upload", "seed_path"):
+        for name_of_data in ("seed_upload", "seed_path", "secrets"):
             body.pop(name_of_data, None)
         body["network_policy"] = "off"
         body["isolation"] = "container"

@@ -173,7 +173,7 @@ def test_logs_are_cut_followed_and_bounded(shared):
      "/ready_http"),
     ({"command": "true", "published_ports": [{"guest_port": 80}]}, 422,
      "ports_not_allowed", "/published_ports"),
-    ({"command": "true", "secret_env": {"a": "B"}}, 422, "unknown_secret", "/secret_env"),
+    ({"command": "true", "secret_env": {"a": "B"}}, 422, "unknown_secret", "/secret_env/a"),
 ])
 def test_bad_starts_are_refused_and_leave_nothing(shared, arguments, status, code, field):
     known = shared.client.get(shared.path)["services"]

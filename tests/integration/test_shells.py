@@ -250,7 +250,7 @@ BAD = {
     "few columns": ("POST", "", {"cols": 9}, 422, "out_of_range", "/cols"),
     "too many rows": ("POST", "", {"rows": 100000}, 422, "out_of_range", "/rows"),
     "no such directory": ("POST", "", {"cwd": "/no/such"}, 422, "bad_cwd", "/cwd"),
-    "no such secret": ("POST", "", {"secret_env": {"KEY": "KEY"}}, 422, "unknown_secret", "/secret_env"),
+    "no such secret": ("POST", "", {"secret_env": {"KEY": "KEY"}}, 422, "unknown_secret", "/secret_env/KEY"),
     "strange terminal": ("POST", "", {"term": "a b"}, 422, "bad_term", "/term"),
     "unknown signal": ("POST", "/{id}/signal", {"signal_name": "STOP"}, 422, "bad_choice", "/signal_name"),
     "no input": ("POST", "/{id}/input", {}, 422, "missing_argument", "/input"),

@@ -1,0 +1,447 @@
+#include "supervisord/secret.h"
+
+#include "base/log.h"
+#include "base/secret_memory.h"
+#include "base/text.h"
+#include "supervisord/secret_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Checks. */
+
+static bool identifier(const char *text)
+{
+    static const char first[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_";
+    static const char later[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_0123456789";
+    return *text && strchr(first, *text) && strspn(text, later) == strlen(text);
+}
+
+static int check_one(const struct secret_spec *secrets, size_t at, struct hearth_failure *failure)
+{
+    const struct secret_spec *secret = &secrets[at];
+    char field[64];
+    size_t length = strlen(secret->value);
+    if (!identifier(secret->name) || strlen(secret->name) > SECRET_NAME_MAX) {
+        snprintf(field, sizeof field, "/secrets/%zu/name", at);
+        hearth_fail(failure, HEARTH_EINVALID, "bad_secret",
+                    "a secret's name is an identifier of at most %d characters", SECRET_NAME_MAX);
+    } else if (!length || length > SECRET_VALUE_MAX) {
+        snprintf(field, sizeof field, "/secrets/%zu/value", at);
+        hearth_fail(failure, HEARTH_EINVALID, "bad_secret",
+                    "a secret's value has 1 to %d bytes, not %zu", SECRET_VALUE_MAX, length);
+    } else {
+        for (size_t i = 0; i < at; i++)
+            if (strcmp(secrets[i].name, secret->name) == 0) {
+                snprintf(field, sizeof field, "/secrets/%zu/name", at);
+                hearth_fail(failure, HEARTH_EINVALID, "bad_secret",
+                            "the secret \"%s\" is given twice", secret->name);
+                hearth_failure_field(failure, field);
+                return HEARTH_EINVALID;
+            }
+        return 0;
+    }
+    hearth_failure_field(failure, field);
+    return HEARTH_EINVALID;
+}
+
+int secrets_check(const struct secret_spec *secrets, size_t count, struct hearth_failure *failure)
+{
+    size_t bytes = 0;
+    if (count > SECRETS_MAX) {
+        hearth_fail(failure, HEARTH_EINVALID, "bad_secret", "a workspace has at most %d secrets",
+                    SECRETS_MAX);
+        hearth_failure_field(failure, "/secrets");
+        return HEARTH_EINVALID;
+    }
+    for (size_t i = 0; i < count; i++) {
+        int error = check_one(secrets, i, failure);
+        if (error)
+            return error;
+        bytes += strlen(secrets[i].value);
+    }
+    if (bytes <= SECRETS_BYTES_MAX)
+        return 0;
+    hearth_fail(failure, HEARTH_EINVALID, "bad_secret",
+                "the values have %zu bytes together, where %zu are allowed", bytes,
+                SECRETS_BYTES_MAX);
+    hearth_failure_field(failure, "/secrets");
+    return HEARTH_EINVALID;
+}
+
+static const struct secret *find(const struct workspace *workspace, const char *name)
+{
+    for (size_t i = 0; i < workspace->secret_count; i++)
+        if (strcmp(workspace->secrets[i].name, name) == 0)
+            return &workspace->secrets[i];
+    return NULL;
+}
+
+/* The names that it has, as far as a hint holds them. */
+static void hint_names(const struct workspace *workspace, struct hearth_failure *failure)
+{
+    char names[400] = "";
+    size_t used = 0;
+    for (size_t i = 0; i < workspace->secret_count && used + 70 < sizeof names; i++)
+        used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", i ? ", " : "",
+                                 workspace->secrets[i].name);
+    if (workspace->secret_count)
+        hearth_failure_hint(failure, "Its secrets are: %s.", names);
+    else
+        hearth_failure_hint(failure, "It has none: secrets are given when a workspace is created.");
+}
+
+int secret_variables_check(const struct workspace *workspace,
+                           const struct secret_variable *variables, size_t count,
+                           struct hearth_failure *failure)
+{
+    char field[96];
+    for (size_t i = 0; i < count; i++) {
+        bool named = identifier(variables[i].secret) &&
+                     utf8_valid(variables[i].secret, strlen(variables[i].secret));
+        snprintf(field, sizeof field, "/secret_env%s%.64s", named ? "/" : "",
+                 named ? variables[i].secret : "");
+        if (!find(workspace, variables[i].secret)) {
+            hearth_fail(failure, HEARTH_EINVALID, "unknown_secret",
+                        "the workspace has no secret \"%.64s\"", named ? variables[i].secret : "?");
+            hint_names(workspace, failure);
+        } else if (!identifier(variables[i].variable)) {
+            hearth_fail(failure, HEARTH_EINVALID, "bad_variable",
+                        "the variable of a secret is named by an identifier");
+        } else {
+            continue;
+        }
+        hearth_failure_field(failure, field);
+        return HEARTH_EINVALID;
+    }
+    return 0;
+}
+
+/* Keeping. */
+
+static struct secret_owner owner_of(const struct workspace *workspace, const char *name)
+{
+    return (struct secret_owner){workspace->tenant->tenant_id, workspace->workspace_id, name};
+}
+
+static int grow(struct workspace *workspace, size_t count)
+{
+    struct secret *grown = realloc(workspace->secrets, count * sizeof *grown);
+    if (!grown)
+        return HEARTH_ENOMEMORY;
+    workspace->secrets = grown;
+    return 0;
+}
+
+/* sealed is taken. */
+static void append(struct workspace *workspace, const char *name, bool from_file,
+                   unsigned char *sealed, size_t length)
+{
+    struct secret *secret = &workspace->secrets[workspace->secret_count++];
+    *secret = (struct secret){.from_file = from_file, .length = length, .sealed = sealed};
+    snprintf(secret->name, sizeof secret->name, "%s", name);
+}
+
+static int keep_one(struct workspace *workspace, const char *name, bool from_file,
+                    const char *value, size_t length)
+{
+    struct secret_owner owner = owner_of(workspace, name);
+    unsigned char *sealed = malloc(length + SECRET_SEAL_OVERHEAD);
+    if (!sealed)
+        return HEARTH_ENOMEMORY;
+    secret_seal(workspace->supervisor->secret_keys, &owner, value, length, sealed);
+    append(workspace, name, from_file, sealed, length + SECRET_SEAL_OVERHEAD);
+    return 0;
+}
+
+int secrets_keep(struct workspace *workspace, const struct secret_spec *secrets, size_t count)
+{
+    int error = count ? grow(workspace, count) : 0;
+    for (size_t i = 0; !error && i < count; i++)
+        error = keep_one(workspace, secrets[i].name, secrets[i].from_file, secrets[i].value,
+                         strlen(secrets[i].value));
+    return error;
+}
+
+int secrets_copy(struct workspace *workspace, const struct workspace *from,
+                 struct hearth_failure *failure)
+{
+    struct secrets_open open;
+    int error = secrets_open(from, &open, failure);
+    if (error)
+        return error;
+    if (open.count)
+        error = grow(workspace, open.count);
+    for (size_t i = 0; !error && i < open.count; i++)
+        error = keep_one(workspace, open.messages[i].name, from->secrets[i].from_file,
+                         (const char *)open.messages[i].value.data, open.messages[i].value.len);
+    secrets_close(&open);
+    return error ? hearth_fail(failure, HEARTH_ENOMEMORY, NULL, "out of memory") : 0;
+}
+
+void secrets_drop(struct workspace *workspace)
+{
+    for (size_t i = 0; i < workspace->secret_count; i++)
+        free(workspace->secrets[i].sealed);
+    free(workspace->secrets);
+    workspace->secrets = NULL;
+    workspace->secret_count = 0;
+}
+
+void secrets_put(const struct workspace *workspace, struct change *change)
+{
+    for (size_t i = 0; i < workspace->secret_count; i++) {
+        const struct secret *secret = &workspace->secrets[i];
+        const struct row_secret row = {.workspace_id = workspace->workspace_id,
+                                       .name = secret->name,
+                                       .source_kind = secret->from_file ? "file" : "literal",
+                                       .sealed = secret->sealed,
+                                       .sealed_length = secret->length};
+        change_put_secret(change, &row);
+    }
+}
+
+int secrets_load(struct supervisor *supervisor, const struct row_secret *row)
+{
+    struct map_entry *entry = map_find(&supervisor->workspaces, row->workspace_id);
+    struct workspace *workspace = entry ? container_of(entry, struct workspace, entry) : NULL;
+    if (!workspace)
+        return 0;
+    unsigned char *sealed = malloc(row->sealed_length + 1);
+    if (!sealed || grow(workspace, workspace->secret_count + 1)) {
+        free(sealed);
+        return HEARTH_ENOMEMORY;
+    }
+    memcpy(sealed, row->sealed, row->sealed_length);
+    append(workspace, row->name, strcmp(row->source_kind, "file") == 0, sealed, row->sealed_length);
+    return 0;
+}
+
+/* Opening. */
+
+int secrets_open(const struct workspace *workspace, struct secrets_open *ret_open,
+                 struct hearth_failure *failure)
+{
+    struct secrets_open open = {0};
+    for (size_t i = 0; workspace && i < workspace->secret_count; i++)
+        open.size += workspace->secrets[i].length;
+    if (open.size && !(open.memory = secret_memory_new(open.size)))
+        return hearth_fail(failure, HEARTH_ENOMEMORY, NULL, "out of memory");
+    *ret_open = open;
+    char *at = open.memory;
+    for (size_t i = 0; at && i < workspace->secret_count; i++) {
+        const struct secret *secret = &workspace->secrets[i];
+        struct secret_owner owner = owner_of(workspace, secret->name);
+        int error = secret_open(workspace->supervisor->secret_keys, &owner, secret->sealed,
+                                secret->length, at, failure);
+        if (error) {
+            secrets_close(ret_open);
+            return error;
+        }
+        Hearth__Agent__V1__Secret *message = &ret_open->messages[ret_open->count];
+        hearth__agent__v1__secret__init(message);
+        message->name = (char *)(uintptr_t)secret->name;
+        message->value.data = (uint8_t *)at;
+        message->value.len = secret->length - SECRET_SEAL_OVERHEAD;
+        at += message->value.len;
+        ret_open->count++;
+    }
+    return 0;
+}
+
+void secrets_close(struct secrets_open *open)
+{
+    secret_memory_free(open->memory, open->size);
+    *open = (struct secrets_open){0};
+}
+
+struct redact_values *workspace_redact_values(const struct workspace *workspace, int *ret_error)
+{
+    struct redact_secret looked_for[SECRETS_MAX];
+    struct secrets_open open;
+    struct hearth_failure failure;
+    *ret_error = 0;
+    if (!workspace->secret_count)
+        return NULL;
+    *ret_error = secrets_open(workspace, &open, &failure);
+    if (*ret_error) {
+        log_error("secrets_not_opened", "workspace=%s detail=\"%s\"", workspace->workspace_id,
+                  failure.detail);
+        return NULL;
+    }
+    for (size_t i = 0; i < open.count; i++)
+        looked_for[i] =
+            (struct redact_secret){open.messages[i].value.data, open.messages[i].value.len};
+    struct redact_values *values = redact_values_new(looked_for, open.count);
+    secrets_close(&open);
+    if (!values)
+        *ret_error = HEARTH_ENOMEMORY;
+    return values;
+}
+
+char *workspace_redact_text(const struct workspace *workspace, char *text)
+{
+    int error;
+    size_t length;
+    struct redact_values *values = text ? workspace_redact_values(workspace, &error) : NULL;
+    if (!text || (!values && !error))
+        return text;
+    char *clean = values ? redact_text(values, text, strlen(text), &length) : NULL;
+    redact_values_free(values);
+    explicit_bzero(text, strlen(text));
+    free(text);
+    return clean;
+}
+
+Hearth__Agent__V1__SecretVariable **secret_variables_make(const struct secret_variable *variables,
+                                                          size_t count)
+{
+    Hearth__Agent__V1__SecretVariable **list;
+    size_t texts = 0;
+    for (size_t i = 0; i < count; i++)
+        texts += strlen(variables[i].secret) + strlen(variables[i].variable) + 2;
+    list = malloc(count * (sizeof *list + sizeof **list) + texts + 1);
+    if (!list)
+        return NULL;
+    Hearth__Agent__V1__SecretVariable *messages =
+        (Hearth__Agent__V1__SecretVariable *)(list + count);
+    char *at = (char *)(messages + count);
+    for (size_t i = 0; i < count; i++) {
+        hearth__agent__v1__secret_variable__init(&messages[i]);
+        messages[i].secret = at;
+        at = stpcpy(at, variables[i].secret) + 1;
+        messages[i].variable = at;
+        at = stpcpy(at, variables[i].variable) + 1;
+        list[i] = &messages[i];
+    }
+    return list;
+}
+
+/* Another key. */
+
+static int reseal(struct workspace *workspace)
+{
+    struct secrets_open open;
+    struct hearth_failure failure;
+    int error = secrets_open(workspace, &open, &failure);
+    if (error) {
+        log_error("secrets_not_opened", "workspace=%s detail=\"%s\"", workspace->workspace_id,
+                  failure.detail);
+        return error;
+    }
+    for (size_t i = 0; i < open.count; i++) {
+        struct secret_owner owner = owner_of(workspace, workspace->secrets[i].name);
+        secret_seal(workspace->supervisor->secret_keys, &owner, open.messages[i].value.data,
+                    open.messages[i].value.len, workspace->secrets[i].sealed);
+    }
+    secrets_close(&open);
+    return 0;
+}
+
+static bool sealed_before(const struct workspace *workspace)
+{
+    for (size_t i = 0; i < workspace->secret_count; i++)
+        if (!secret_sealed_now(workspace->supervisor->secret_keys, workspace->secrets[i].sealed,
+                               workspace->secrets[i].length))
+            return true;
+    return false;
+}
+
+/* All that an older key has sealed, into change. Gives how many, *ret_left where some could not be.
+ */
+static size_t reseal_all(struct supervisor *supervisor, struct change *change, bool *ret_left)
+{
+    size_t resealed = 0;
+    for (size_t i = 0; i < supervisor->workspaces.bucket_count; i++)
+        for (struct map_entry *entry = supervisor->workspaces.buckets[i]; entry;
+             entry = entry->next) {
+            struct workspace *workspace = container_of(entry, struct workspace, entry);
+            if (!sealed_before(workspace))
+                continue;
+            if (reseal(workspace)) {
+                *ret_left = true;
+                continue;
+            }
+            secrets_put(workspace, change);
+            resealed += workspace->secret_count;
+        }
+    return resealed;
+}
+
+struct rotation {
+    struct supervisor *supervisor;
+    size_t resealed;
+    bool left;
+    secrets_rotated done; /* NULL: nobody waits */
+    void *arg;
+};
+
+static void resealed(void *arg, int error, const struct hearth_failure *failure)
+{
+    auto_free struct rotation *rotation = arg;
+    struct secret_keys *keys = rotation->supervisor->secret_keys;
+    supervisor_crash_point("rotate:resealed");
+    if (error)
+        log_error("secrets_not_resealed", "detail=\"%s\"", failure->detail);
+    else if (!rotation->left)
+        secret_keys_forget_old(keys);
+    if (!error)
+        log_info("secrets_resealed", "key=%s count=%zu", secret_keys_id(keys), rotation->resealed);
+    if (rotation->done)
+        rotation->done(rotation->arg, error, failure, secret_keys_id(keys), rotation->resealed);
+}
+
+/* change is taken. */
+static void begin_reseal(struct supervisor *supervisor, struct change *change, secrets_rotated done,
+                         void *arg)
+{
+    struct rotation *rotation = malloc(sizeof *rotation);
+    if (!rotation)
+        abort();
+    *rotation = (struct rotation){.supervisor = supervisor, .done = done, .arg = arg};
+    rotation->resealed = reseal_all(supervisor, change, &rotation->left);
+    change_commit(change, supervisor->writer, resealed, rotation);
+}
+
+void secrets_settle(struct supervisor *supervisor)
+{
+    if (secret_keys_any_old(supervisor->secret_keys))
+        begin_reseal(supervisor, change_new(), NULL, NULL);
+}
+
+struct refusal {
+    struct hearth_failure failure;
+    secrets_rotated done;
+    void *arg;
+};
+
+static void refused(void *arg)
+{
+    auto_free struct refusal *refusal = arg;
+    refusal->done(refusal->arg, (int)refusal->failure.error, &refusal->failure, NULL, 0);
+}
+
+void secrets_rotate(struct supervisor *supervisor, const struct principal *principal,
+                    const char *request_id, secrets_rotated done, void *arg)
+{
+    struct hearth_failure failure;
+    if (secret_keys_rotate(supervisor->secret_keys, &failure)) {
+        struct refusal *refusal = malloc(sizeof *refusal);
+        if (!refusal)
+            abort();
+        *refusal = (struct refusal){failure, done, arg};
+        loop_defer(supervisor->loop, refused, refusal);
+        return;
+    }
+    supervisor_crash_point("rotate:key");
+    struct change *change = change_new();
+    supervisor_audit_row(change, principal, request_id, "secret_key_rotate",
+                         secret_keys_id(supervisor->secret_keys), "ok");
+    begin_reseal(supervisor, change, done, arg);
+}
+
+const unsigned char *supervisor_hash_key(const struct supervisor *supervisor)
+{
+    return secret_hash_key(supervisor->secret_keys);
+}
