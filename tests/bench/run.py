@@ -28,6 +28,7 @@ sys.path.insert(0, str(ROOT / "clients/python"))
 if "--bin" in sys.argv[:-1]:
     os.environ["HEARTH_BIN"] = sys.argv[sys.argv.index("--bin") + 1]
 
+import machine_times  # noqa: E402
 import mcp_times  # noqa: E402
 import peers  # noqa: E402
 import port_times  # noqa: E402
@@ -401,6 +402,7 @@ def measure(bench, stack):
     daemon.restart(stop_guests=True)
     daemon.stop()
     bench.attempt(figures.many)
+    bench.attempt(machine_times.measure, bench, image_dir)
 
 
 def print_table(bench):

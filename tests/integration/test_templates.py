@@ -1,5 +1,6 @@
 """Machines that start from a template: fast, each its own, and a cold boot where there is none."""
 
+import concurrent.futures
 import os
 import pathlib
 import re
@@ -29,18 +30,24 @@ def wait_for_log(hearthd, *words):
 
 
 @pytest.fixture(scope="module")
-def cloning(images):
-    """A daemon that has a template of 256 MiB, and a client of it."""
+def cloning_daemon(images):
+    """A daemon that has a template of 256 MiB."""
     from harness import daemon as harness_daemon
     hearthd = harness_daemon.Hearthd(images, driver="qemu")
     try:
         hearthd.start()
         with hearthd.client(timeout=300) as client:
             Workspace(client, mem_mib=256).delete()
-            assert "template_made" in wait_for_log(hearthd, "template_made", "template_failed")
-            yield client
+        assert "template_made" in wait_for_log(hearthd, "template_made", "template_failed")
+        yield hearthd
     finally:
         hearthd.destroy()
+
+
+@pytest.fixture(scope="module")
+def cloning(cloning_daemon):
+    with cloning_daemon.client(timeout=300) as client:
+        yield client
 
 
 def test_clones_share_nothing_that_is_random_or_theirs(cloning):
@@ -91,6 +98,36 @@ def test_clones_of_one_template_do_not_see_each_other(cloning):
     assert second.exec("echo well")["stdout"] == "well\n"
     first.delete()
     second.delete()
+
+
+def check_density(hearthd, client, count):
+    """So many idle clones beside each other: each answers, several at a time, and all by itself."""
+    before = metric(client, "machine_template_clones_total")
+    machines = []
+    for number in range(count):
+        machines.append(Workspace(client, mem_mib=256))
+        machines[-1].write("number", f"{number}\n")
+        assert metric(client, "machine_template_clones_total") == before + number + 1
+
+    def ask(machine):
+        with hearthd.client(timeout=300) as own:
+            return own.post(f"{machine.path}/exec", {"command": "cat number",
+                                                     "timeout_seconds": 120})["stdout"]
+
+    with concurrent.futures.ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(ask, machines)) == [f"{number}\n" for number in range(count)]
+    for machine in machines:
+        assert machine.status()["state"] == "started"
+        machine.delete()
+
+
+def test_idle_clones_each_answer(cloning_daemon, cloning):
+    check_density(cloning_daemon, cloning, 6)
+
+
+@pytest.mark.stress
+def test_forty_idle_clones_each_answer(cloning_daemon, cloning):
+    check_density(cloning_daemon, cloning, 40)
 
 
 def test_a_template_that_cannot_be_made_costs_a_cold_boot(hearthd_factory):

@@ -1,0 +1,135 @@
+"""Machines of 256 MiB: clones beside cold boots, twenty at once beside one, their memory, and what
+many idle ones cost."""
+
+import concurrent.futures
+import contextlib
+import os
+import pathlib
+import re
+import statistics
+import time
+
+from harness import daemon as harness_daemon
+
+MEM_MIB = 256
+TOGETHER = 20
+IDLE = 40
+IDLE_SECONDS = 10
+TEMPLATE_SECONDS = 120
+
+
+def make(client):
+    return "/v1/workspaces/" + client.post("/v1/workspaces", {
+        "environment": "debian:12", "mem_mib": MEM_MIB})["workspace_id"]
+
+
+def run(client, path, command):
+    answer = client.post(f"{path}/exec", {"command": command, "timeout_seconds": 120})
+    assert answer["exit_code"] == 0, answer
+
+
+def to_first_answer(client):
+    begun = time.monotonic()
+    path = make(client)
+    run(client, path, "true")
+    taken = time.monotonic() - begun
+    client.request("DELETE", path)
+    return taken
+
+
+def make_alone(daemon):
+    """Over a connection of its own."""
+    with daemon.client(timeout=300) as client:
+        return make(client)
+
+
+def together(daemon, client):
+    begun = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor(TOGETHER) as threads:
+        paths = list(threads.map(lambda _: make_alone(daemon), range(TOGETHER)))
+    taken = time.monotonic() - begun
+    for path in paths:
+        client.request("DELETE", path)
+    return taken
+
+
+def one_create(client):
+    begun = time.monotonic()
+    path = make(client)
+    taken = time.monotonic() - begun
+    client.request("DELETE", path)
+    return taken
+
+
+def pss_mib(pid):
+    text = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8")
+    return int(re.search(r"^Pss:\s+(\d+) kB", text, re.MULTILINE)[1]) / 1024
+
+
+def machines(daemon):
+    """PIDs of QEMU itself, not of what started it."""
+    return [pid for pid in daemon.guest_pids()
+            if "qemu" in os.path.basename(os.readlink(f"/proc/{pid}/exe"))]
+
+
+def cpu_seconds(pids):
+    total = 0
+    for pid in pids:
+        fields = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()
+        total += int(fields[11]) + int(fields[12])
+    return total / os.sysconf("SC_CLK_TCK")
+
+
+def wait_for_template(daemon, client):
+    client.request("DELETE", make(client))
+    deadline = time.monotonic() + TEMPLATE_SECONDS
+    while "template_made" not in daemon.log():
+        assert time.monotonic() < deadline, "no template was made"
+        time.sleep(0.1)
+
+
+def idle(bench, daemon, client):
+    paths = [make(client) for _ in range(IDLE)]
+    pids = machines(daemon)
+    before = statistics.median(map(pss_mib, pids))
+    time.sleep(IDLE_SECONDS)  # what they did to come up is over
+    used = cpu_seconds(pids)
+    time.sleep(IDLE_SECONDS)
+    share = (cpu_seconds(pids) - used) / IDLE_SECONDS / IDLE * 100
+    for path in paths:
+        run(client, path, "true")
+    bench.row(f"CPU of one of {IDLE} idle machines, of a core", f"{share:.2f} %", "", None, "", None)
+    bench.row("idle clone before it has run anything, PSS", f"{before:.1f} MiB", "", None, "60 MiB",
+              before < 60)
+    run(client, paths[0], "python3 -c 'import json, re, subprocess'")
+    after = max(map(pss_mib, pids))
+    bench.row("clone after Python, PSS", f"{after:.1f} MiB", "", None, "90 MiB", after < 90)
+    for path in paths:
+        client.request("DELETE", path)
+
+
+def clone(bench, client, cold):
+    ours, peer = bench.pairs(lambda: to_first_answer(client), lambda: to_first_answer(cold))
+    bench.row("clone, create to first exec; cold boot", f"{ours * 1000:.0f} ms",
+              f"{peer * 1000:.0f} ms", ours / peer, "1/20", ours <= peer / 20)
+
+
+def crowd(bench, daemon, client):
+    ours, peer = bench.pairs(lambda: together(daemon, client), lambda: one_create(client), 3)
+    bench.row(f"{TOGETHER} clones created at once; one", f"{ours * 1000:.0f} ms",
+              f"{peer * 1000:.0f} ms", ours / peer, "6", ours < 6 * peer)
+
+
+def measure(bench, image_dir):
+    with contextlib.ExitStack() as stack:
+        daemons = []
+        for template in ("on", "off"):
+            daemon = harness_daemon.Hearthd(image_dir, check_replies=False, driver="qemu",
+                                            template=template)
+            stack.callback(daemon.destroy)
+            daemons.append(daemon.start())
+        client, cold = (stack.enter_context(daemon.client(timeout=300)) for daemon in daemons)
+        wait_for_template(daemons[0], client)
+        bench.attempt(clone, bench, client, cold)
+        bench.attempt(idle, bench, daemons[0], client)
+        bench.attempt(crowd, bench, daemons[0], client)
