@@ -149,7 +149,7 @@ static const struct secret_spec *secrets_of(struct call *call, const struct obje
                                        : "a secret needs a value");
         hearth_failure_field(&failure, field);
         hearth_failure_hint(&failure, "Read the file where the client runs and pass its content as "
-                                      "value; `hearth workspace create --secret-file` does that.");
+                                      "value.");
         call_fail(call, &failure);
         return NULL;
     }
