@@ -259,7 +259,8 @@ static void decide(struct redact_stream *stream, const char *window, size_t limi
     }
     show(stream, window, at, limit, sink, arg);
     stream->find_count -= done;
-    memmove(stream->finds, stream->finds + done, stream->find_count * sizeof *stream->finds);
+    if (done) /* before the first find there is no array */
+        memmove(stream->finds, stream->finds + done, stream->find_count * sizeof *stream->finds);
     for (size_t i = 0; i < stream->find_count; i++) {
         struct find *find = &stream->finds[i];
         find->from = find->from > limit ? find->from - limit : 0;
