@@ -256,6 +256,8 @@ static void issue(struct call *call, const void *arg)
 {
     const struct tenant_input *input = arg;
     struct tenant *tenant = tenant_or_fail(call, input->name);
+    if (!tenant) /* and the input has gone with the call */
+        return;
     unsigned rights = RIGHT_READ;
     if (strcmp(input->rights, rights_names[0]) != 0)
         rights |= RIGHT_OPERATE;
@@ -265,8 +267,7 @@ static void issue(struct call *call, const void *arg)
                              ? clock_wall_us() + input->expires_in_seconds.value * US_PER_S
                              : 0;
     struct tenant_asker who = asker(call);
-    if (tenant)
-        tenant_issue_token(tenant, &who, rights, expires_at, input->note, issued, call);
+    tenant_issue_token(tenant, &who, rights, expires_at, input->note, issued, call);
 }
 
 static const struct field tokens_input[] = {TENANT_NAME_FIELD, {0}};
@@ -370,9 +371,10 @@ static void revoke_token(struct call *call, const void *arg)
 {
     const struct tenant_input *input = arg;
     struct tenant *tenant = tenant_or_fail(call, input->name);
+    if (!tenant)
+        return;
     struct tenant_asker who = asker(call);
-    if (tenant)
-        tenant_revoke_token(tenant, &who, input->token_id, revoked, call);
+    tenant_revoke_token(tenant, &who, input->token_id, revoked, call);
 }
 
 static const char *const create_errors[] = {"bad_tenant_name", "tenant_exists", NULL};

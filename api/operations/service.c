@@ -336,6 +336,8 @@ static void start(struct call *call, const void *arg)
     const struct start_input *input = arg;
     struct hearth_failure failure;
     struct workspace *workspace = workspace_or_fail(call, input->workspace_id);
+    if (!workspace)
+        return;
     struct service_spec spec = {
         .name = input->service_name,
         .command = input->command,
@@ -346,8 +348,6 @@ static void start(struct call *call, const void *arg)
         .request_id = call_request_id(call),
     };
     struct port_pair ports[SERVICE_PORTS_MAX];
-    if (!workspace)
-        return;
     if (!(spec.secrets = secret_variables_of(call, &input->secret_env)))
         return;
     spec.secret_count = input->secret_env.count;

@@ -378,7 +378,7 @@ static void write_(struct call *call, const void *arg)
     const struct write_input *input = arg;
     struct workspace *workspace = workspace_or_fail(call, input->workspace_id);
     struct waiting *waiting = workspace ? waiting_new(call) : NULL;
-    size_t length = strlen(input->input);
+    size_t length = waiting ? strlen(input->input) : 0; /* it goes with a call that failed */
     char *typed = waiting ? call_allocate_or_fail(call, length + 2) : NULL;
     if (!typed)
         return;

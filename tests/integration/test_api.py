@@ -489,3 +489,15 @@ def test_metrics_are_prometheus_text(client, workspace):
             assert line.rsplit(" ", 1)[0] not in seen
             seen.add(line.rsplit(" ", 1)[0])
     assert 'hearth_workspaces{state="started"}' in seen
+
+
+def test_what_is_asked_of_something_absent_is_refused_and_no_more(client):
+    """The request's input goes with the refusal: nobody may look at it after."""
+    absent = "ws_aaaaaaaaaaaaaaaa"
+    for _ in range(20):
+        assert client.request("POST", "/v1/tenants/none/tokens", {"expires_in_seconds": 1}).status == 404
+        assert client.request("DELETE", "/v1/tenants/none/tokens/tk_none").status in (404, 422)
+        assert client.request("PUT", f"/v1/workspaces/{absent}/services/x", {"command": "true"}).status == 404
+        assert client.request("POST", f"/v1/workspaces/{absent}/shells/sh_aaaaaaaaaaaaaaaa/input",
+                              {"input": "x"}).status == 404
+    assert client.request("GET", "/livez").status == 200
