@@ -528,8 +528,7 @@ void exec_start(struct workspace *workspace, const struct principal *principal,
 
 int exec_load(struct supervisor *supervisor, const struct row_exec *row)
 {
-    struct map_entry *entry = map_find(&supervisor->workspaces, row->workspace_id);
-    struct workspace *workspace = entry ? container_of(entry, struct workspace, entry) : NULL;
+    struct workspace *workspace = supervisor_workspace(supervisor, row->workspace_id);
     /* Of before a reset: the daemon was killed before it cleared the history. */
     if (!workspace || row->started_at < workspace->last_reset_at)
         return 0;

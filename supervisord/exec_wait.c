@@ -236,9 +236,8 @@ static void answer_from_history(void *arg)
 static void answer_ended(void *arg)
 {
     struct exec_wait *wait = arg;
-    struct map_entry *entry = map_find(&wait->supervisor->workspaces, wait->workspace_id);
-    struct exec *exec =
-        entry ? exec_find(container_of(entry, struct workspace, entry), wait->exec_id) : NULL;
+    struct workspace *workspace = supervisor_workspace(wait->supervisor, wait->workspace_id);
+    struct exec *exec = workspace ? exec_find(workspace, wait->exec_id) : NULL;
     struct exec_status status;
     if (!wait->done || !exec) {
         answer_from_history(wait);

@@ -130,14 +130,13 @@ static void expired(void *arg, int error, const struct hearth_failure *failure,
 {
     auto_free struct expiring *expiring = arg;
     struct supervisor *supervisor = expiring->supervisor;
-    struct map_entry *entry = map_find(&supervisor->workspaces, expiring->workspace_id);
+    struct workspace *left = supervisor_workspace(supervisor, expiring->workspace_id);
     if (error)
         log_warning("expiry_failed", "workspace=%s detail=\"%s\"", expiring->workspace_id,
                     failure->detail);
     (void)workspace;
     supervisor->expiring--;
-    if (entry) {
-        struct workspace *left = container_of(entry, struct workspace, entry);
+    if (left) {
         int64_t at = expiry_deadline(left), again = clock_boot_us() + BUSY_RETRY_US;
         place_at(left, at < again && error ? again : at);
     }

@@ -62,10 +62,10 @@ static void report(struct fork *fork)
     struct workspace *made[WORKSPACE_FORKS_MAX];
     unsigned count = 0;
     for (unsigned i = 0; i < fork->count && !fork->failure.error; i++) {
-        struct map_entry *entry =
-            map_find(&fork->supervisor->workspaces, fork->copies[i].workspace_id);
-        if (entry) /* else somebody has deleted it already */
-            made[count++] = container_of(entry, struct workspace, entry);
+        struct workspace *copy =
+            supervisor_workspace(fork->supervisor, fork->copies[i].workspace_id);
+        if (copy) /* else somebody has deleted it already */
+            made[count++] = copy;
     }
     fork->done(fork->arg, (int)fork->failure.error, &fork->failure, made, count);
     fork->supervisor->works--;
@@ -85,10 +85,10 @@ static void audited(void *arg, int error, const struct hearth_failure *failure)
 static void discard_all(struct fork *fork)
 {
     for (unsigned i = 0; i < fork->count; i++) {
-        struct map_entry *entry =
-            map_find(&fork->supervisor->workspaces, fork->copies[i].workspace_id);
-        if (entry)
-            workspace_discard(container_of(entry, struct workspace, entry));
+        struct workspace *copy =
+            supervisor_workspace(fork->supervisor, fork->copies[i].workspace_id);
+        if (copy)
+            workspace_discard(copy);
     }
 }
 

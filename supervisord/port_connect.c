@@ -33,9 +33,9 @@ int port_connection_begin(struct workspace *workspace, struct hearth_failure *fa
 
 void port_connection_end(struct supervisor *supervisor, const char *workspace_id)
 {
-    struct map_entry *entry = map_find(&supervisor->workspaces, workspace_id);
-    if (entry)
-        container_of(entry, struct workspace, entry)->port_connections--;
+    struct workspace *workspace = supervisor_workspace(supervisor, workspace_id);
+    if (workspace)
+        workspace->port_connections--;
 }
 
 static void tell(struct connecting *connecting, int error)

@@ -55,12 +55,6 @@ struct loading {
     bool rebooted;
 };
 
-static struct workspace *find(struct supervisor *supervisor, const char *workspace_id)
-{
-    struct map_entry *entry = workspace_id ? map_find(&supervisor->workspaces, workspace_id) : NULL;
-    return entry ? container_of(entry, struct workspace, entry) : NULL;
-}
-
 static int load_workspace(void *arg, const struct row_workspace *row)
 {
     struct supervisor *supervisor = ((struct loading *)arg)->supervisor;
@@ -89,7 +83,7 @@ static int load_guest(void *arg, const struct row_guest *row)
              row->environment_version);
     sandbox->guest.driver_state = text_copy(row->driver_state);
     sandbox->created_at = row->created_at;
-    struct workspace *workspace = find(supervisor, row->workspace_id);
+    struct workspace *workspace = supervisor_workspace(supervisor, row->workspace_id);
     sandbox->workspace = workspace;
     if (workspace) {
         workspace->sandbox = sandbox;
@@ -205,7 +199,7 @@ static void resume_operations(struct loading *loading)
 {
     for (size_t i = 0; i < loading->operation_count; i++) {
         const struct row_operation *row = &loading->operations[i];
-        struct workspace *workspace = find(loading->supervisor, row->subject_id);
+        struct workspace *workspace = supervisor_workspace(loading->supervisor, row->subject_id);
         if (workspace && !workspace->steps) {
             workspace_resume_operation(workspace, row);
             continue;

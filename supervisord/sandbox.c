@@ -136,14 +136,6 @@ static void not_configured(void *arg)
     work_end(work, (int)failure.error, &failure);
 }
 
-/* Whose secrets its agent is to have; NULL: nobody's. */
-static const struct workspace *future_workspace(const struct sandbox *sandbox)
-{
-    const struct map *all = &sandbox->supervisor->workspaces;
-    struct map_entry *entry = *sandbox->identity ? map_find(all, sandbox->identity) : NULL;
-    return entry ? container_of(entry, struct workspace, entry) : NULL;
-}
-
 static void fill_identity(Hearth__Agent__V1__ConfigureRequest *request,
                           const struct sandbox *sandbox, char machine_id[33])
 {
@@ -168,7 +160,9 @@ void sandbox_configure(struct sandbox *sandbox, guest_done done, void *arg)
     struct guest_spec spec;
     struct secrets_open secrets;
     struct sandbox_work *work = work_new(sandbox, done, arg);
-    if (secrets_open(future_workspace(sandbox), &secrets, &work->failure)) {
+    /* Nobody's, of one that waits in the pool. */
+    const struct workspace *owner = supervisor_workspace(sandbox->supervisor, sandbox->identity);
+    if (secrets_open(owner, &secrets, &work->failure)) {
         loop_defer(sandbox->supervisor->loop, not_configured, work);
         return;
     }

@@ -204,8 +204,7 @@ void secrets_put(const struct workspace *workspace, struct change *change)
 
 int secrets_load(struct supervisor *supervisor, const struct row_secret *row)
 {
-    struct map_entry *entry = map_find(&supervisor->workspaces, row->workspace_id);
-    struct workspace *workspace = entry ? container_of(entry, struct workspace, entry) : NULL;
+    struct workspace *workspace = supervisor_workspace(supervisor, row->workspace_id);
     if (!workspace)
         return 0;
     unsigned char *sealed = malloc(row->sealed_length + 1);

@@ -176,11 +176,11 @@ int services_load(struct supervisor *supervisor, const struct row_service *row)
     static const char *const kinds[] = {"file", "tcp", "http", "command", "none", NULL};
     static const char *const policies[] = {"on-failure", "never", NULL};
     static const char *const modes[] = {"guest_unix", "guest_vsock", "guest_serial", "", NULL};
-    struct map_entry *entry = map_find(&supervisor->workspaces, row->workspace_id);
-    if (!entry)
+    struct workspace *workspace = supervisor_workspace(supervisor, row->workspace_id);
+    if (!workspace)
         return 0;
-    struct service *service = service_new(services_of(container_of(entry, struct workspace, entry)),
-                                          row->name, row->command, row->cwd, row->target);
+    struct service *service =
+        service_new(services_of(workspace), row->name, row->command, row->cwd, row->target);
     if (!service)
         return HEARTH_ENOMEMORY;
     snprintf(service->instance, sizeof service->instance, "%s", row->instance);
@@ -285,9 +285,8 @@ static struct asking *asking_new(struct workspace *workspace, const char *name, 
 
 static struct service *find_again(const struct asking *asking)
 {
-    struct map_entry *entry = map_find(&asking->supervisor->workspaces, asking->workspace_id);
-    struct service *service =
-        entry ? service_find(container_of(entry, struct workspace, entry), asking->name) : NULL;
+    struct workspace *workspace = supervisor_workspace(asking->supervisor, asking->workspace_id);
+    struct service *service = workspace ? service_find(workspace, asking->name) : NULL;
     return service && strcmp(service->instance, asking->instance) == 0 ? service : NULL;
 }
 

@@ -52,9 +52,8 @@ static int take(struct service_log *log, struct buf *text,
 
 static void tell(struct reading *reading, const Hearth__Agent__V1__ServiceLogsReply *reply)
 {
-    struct map_entry *entry = map_find(&reading->supervisor->workspaces, reading->workspace_id);
-    const struct service *service =
-        entry ? service_find(container_of(entry, struct workspace, entry), reading->name) : NULL;
+    struct workspace *workspace = supervisor_workspace(reading->supervisor, reading->workspace_id);
+    const struct service *service = workspace ? service_find(workspace, reading->name) : NULL;
     auto_buf struct buf output = {0}, errors = {0};
     struct service_logs logs = {0};
     if (!service) {

@@ -71,8 +71,7 @@ static void asking_end(struct asking *asking, int error, const struct hearth_fai
 
 static struct workspace *workspace_of(const struct asking *asking)
 {
-    struct map_entry *entry = map_find(&asking->supervisor->workspaces, asking->workspace_id);
-    return entry ? container_of(entry, struct workspace, entry) : NULL;
+    return supervisor_workspace(asking->supervisor, asking->workspace_id);
 }
 
 static void not_found(struct hearth_failure *failure)

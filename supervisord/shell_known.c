@@ -137,8 +137,7 @@ struct listing {
 
 static struct workspace *workspace_of(const struct listing *listing)
 {
-    struct map_entry *entry = map_find(&listing->supervisor->workspaces, listing->workspace_id);
-    return entry ? container_of(entry, struct workspace, entry) : NULL;
+    return supervisor_workspace(listing->supervisor, listing->workspace_id);
 }
 
 /* In the order of their opening. */

@@ -67,10 +67,9 @@ static struct snapshot *snapshot_new(const char *name, bool baseline,
 
 int snapshot_load(struct supervisor *supervisor, const struct row_snapshot *row)
 {
-    struct map_entry *entry = map_find(&supervisor->workspaces, row->workspace_id);
-    if (!entry)
+    struct workspace *workspace = supervisor_workspace(supervisor, row->workspace_id);
+    if (!workspace)
         return 0;
-    struct workspace *workspace = container_of(entry, struct workspace, entry);
     struct captured captured = {.entry_count = row->entry_count, .bytes = row->bytes};
     if (row->has_root)
         memcpy(&captured.root, row->root, sizeof row->root);
@@ -185,7 +184,7 @@ void snapshots_each_root(void *arg, const char *tenant_id,
 bool snapshots_known_wanted(void *arg, const char *known_name)
 {
     struct supervisor *supervisor = arg;
-    return map_find(&supervisor->workspaces, known_name + strlen("known-")) != NULL;
+    return supervisor_workspace(supervisor, known_name + strlen("known-")) != NULL;
 }
 
 /* Creating and deleting. */
@@ -224,8 +223,7 @@ static struct pending *pending_new(struct workspace *workspace, const struct pri
 
 static struct workspace *still_there(const struct pending *pending)
 {
-    struct map_entry *entry = map_find(&pending->supervisor->workspaces, pending->workspace_id);
-    return entry ? container_of(entry, struct workspace, entry) : NULL;
+    return supervisor_workspace(pending->supervisor, pending->workspace_id);
 }
 
 static void refused(void *arg)

@@ -161,6 +161,11 @@ int supervisor_take_range(struct supervisor *supervisor, uint32_t *ret_index,
 void supervisor_keep_range(struct supervisor *supervisor, uint32_t index);
 void supervisor_give_range(struct supervisor *supervisor, uint32_t index);
 
+/* By its ID, whosever it is and whatever it is doing; NULL where there is none (any more), or the
+ * ID is NULL. What a completion asks that has waited. */
+struct workspace *supervisor_workspace(const struct supervisor *supervisor,
+                                       const char *workspace_id);
+
 /* Tells every completion that is owed, of workers and of commits; see settle.c. */
 void supervisor_settle(struct supervisor *supervisor);
 /* Tells a drain that nothing is under way any more. */

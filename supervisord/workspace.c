@@ -343,13 +343,19 @@ void workspace_each_machine(const struct principal *principal,
         }
 }
 
+struct workspace *supervisor_workspace(const struct supervisor *supervisor,
+                                       const char *workspace_id)
+{
+    struct map_entry *entry = workspace_id ? map_find(&supervisor->workspaces, workspace_id) : NULL;
+    return entry ? container_of(entry, struct workspace, entry) : NULL;
+}
+
 struct workspace *workspace_find(const struct principal *principal, const char *workspace_id,
                                  struct hearth_failure *failure)
 {
     if (id_valid(workspace_id, "ws") || id_valid(workspace_id, "vm")) {
-        struct supervisor *supervisor = principal->tenant->supervisor;
-        struct map_entry *entry = map_find(&supervisor->workspaces, workspace_id);
-        struct workspace *workspace = entry ? container_of(entry, struct workspace, entry) : NULL;
+        struct workspace *workspace =
+            supervisor_workspace(principal->tenant->supervisor, workspace_id);
         if (workspace && workspace->tenant == principal->tenant &&
             workspace->state != WORKSPACE_CREATING && workspace->state != WORKSPACE_DELETING)
             return workspace;

@@ -526,9 +526,8 @@ static void begin_journalled(struct creation *creation)
 static int take_secrets(struct workspace *workspace, const char *origin_id,
                         struct hearth_failure *failure)
 {
-    struct map_entry *entry = map_find(&workspace->supervisor->workspaces, origin_id);
-    return entry ? secrets_copy(workspace, container_of(entry, struct workspace, entry), failure)
-                 : 0;
+    const struct workspace *origin = supervisor_workspace(workspace->supervisor, origin_id);
+    return origin ? secrets_copy(workspace, origin, failure) : 0;
 }
 
 static struct workspace *make(struct supervisor *supervisor, struct tenant *tenant,

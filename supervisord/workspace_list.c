@@ -167,8 +167,7 @@ int workspace_list(struct supervisor *supervisor, const struct principal *princi
     if (!snapshot)
         return supervisor_bad_cursor(failure);
     for (unsigned count = 0; position < snapshot->count && count < filter->limit; position++) {
-        struct map_entry *entry = map_find(&supervisor->workspaces, snapshot->ids[position]);
-        struct workspace *workspace = entry ? container_of(entry, struct workspace, entry) : NULL;
+        struct workspace *workspace = supervisor_workspace(supervisor, snapshot->ids[position]);
         if (!workspace || list_empty(&workspace->link))
             continue;
         visit(arg, workspace);

@@ -21,8 +21,7 @@ struct update {
 static void committed(void *arg, int error, const struct hearth_failure *failure)
 {
     struct update *update = arg;
-    struct map_entry *entry = map_find(&update->supervisor->workspaces, update->workspace_id);
-    struct workspace *workspace = entry ? container_of(entry, struct workspace, entry) : NULL;
+    struct workspace *workspace = supervisor_workspace(update->supervisor, update->workspace_id);
     struct hearth_failure gone;
     if (workspace && error) {
         free(workspace->name);
