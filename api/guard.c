@@ -10,14 +10,6 @@
 
 #define BLANKS_MAX 32 /* colon and blanks between a name and its value */
 
-static int hex_digit(char character)
-{
-    if (character >= '0' && character <= '9')
-        return character - '0';
-    character |= 0x20;
-    return character >= 'a' && character <= 'f' ? character - 'a' + 10 : -1;
-}
-
 /* Decodes [text, end) into out, which may be text itself. Gives the end of what was written, or
  * NULL for a bad escape, a NUL, or a byte that may not stand in a target as it is. */
 static char *decode(const char *text, const char *end, char *out, bool query)
@@ -27,8 +19,8 @@ static char *decode(const char *text, const char *end, char *out, bool query)
         if (byte <= ' ' || byte >= 0x7f || byte == '#')
             return NULL;
         if (byte == '%') {
-            int high = end - text > 2 ? hex_digit(text[1]) : -1;
-            int low = high >= 0 ? hex_digit(text[2]) : -1;
+            int high = end - text > 2 ? text_hex_digit(text[1]) : -1;
+            int low = high >= 0 ? text_hex_digit(text[2]) : -1;
             if (low < 0)
                 return NULL;
             byte = (unsigned char)(high << 4 | low);

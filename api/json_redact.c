@@ -2,6 +2,7 @@
 
 #include "api/json_write.h"
 #include "base/failure.h"
+#include "base/text.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -13,13 +14,6 @@ static size_t token_length(const char *text, size_t length)
     while (at < length && text[at] != '"')
         at += text[at] == '\\' ? 2 : 1;
     return at < length ? at + 1 : length;
-}
-
-static int hex_digit(char digit)
-{
-    return digit >= '0' && digit <= '9'   ? digit - '0'
-           : digit >= 'a' && digit <= 'f' ? digit - 'a' + 10
-                                          : -1;
 }
 
 /* One escape of json_write.c's as the byte that it stands for; gives its length, 0 where it is
@@ -34,10 +28,10 @@ static size_t unescape(const char *text, size_t length, char *ret_byte)
         *ret_byte = bytes[name - names];
         return 2;
     }
-    if (length < 6 || memcmp(text, "\\u00", 4) != 0 || hex_digit(text[4]) < 0 ||
-        hex_digit(text[4]) > 7 || hex_digit(text[5]) < 0)
+    if (length < 6 || memcmp(text, "\\u00", 4) != 0 || text_hex_digit(text[4]) < 0 ||
+        text_hex_digit(text[4]) > 7 || text_hex_digit(text[5]) < 0)
         return 0;
-    *ret_byte = (char)(hex_digit(text[4]) * 16 + hex_digit(text[5]));
+    *ret_byte = (char)(text_hex_digit(text[4]) * 16 + text_hex_digit(text[5]));
     return 6;
 }
 

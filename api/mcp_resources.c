@@ -14,13 +14,6 @@
 #define SCHEME "hearth://workspaces/"
 #define TEXT_MAX 1048576 /* bytes of a file that one read gives */
 
-static int hex_digit(char character)
-{
-    const char *digits = "0123456789abcdef";
-    const char *found = character ? strchr(digits, character | 0x20) : NULL;
-    return found ? (int)(found - digits) : -1;
-}
-
 /* Percent-decodes text into out; false for a bad escape, a NUL, or too much. */
 static bool decode(const char *text, char *out, size_t size)
 {
@@ -28,7 +21,7 @@ static bool decode(const char *text, char *out, size_t size)
     for (; *text; text++) {
         char byte = *text;
         if (byte == '%') {
-            int high = hex_digit(text[1]), low = high < 0 ? -1 : hex_digit(text[2]);
+            int high = text_hex_digit(text[1]), low = high < 0 ? -1 : text_hex_digit(text[2]);
             if (low < 0 || (high == 0 && low == 0))
                 return false;
             byte = (char)(high << 4 | low);

@@ -1,5 +1,7 @@
 #include "api/relay_head.h"
 
+#include "base/text.h"
+
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
@@ -200,14 +202,6 @@ int relay_head_parse(char *text, size_t length, bool to_head, struct relay_head 
 
 enum { SIZE, EXTENSION, DATA, DATA_END, TRAILER, ENDED };
 
-static int hex_value(char digit)
-{
-    return digit >= '0' && digit <= '9'   ? digit - '0'
-           : digit >= 'a' && digit <= 'f' ? digit - 'a' + 10
-           : digit >= 'A' && digit <= 'F' ? digit - 'A' + 10
-                                          : -1;
-}
-
 static bool size_ended(struct relay_chunks *chunks)
 {
     if (!chunks->digits)
@@ -224,7 +218,7 @@ static bool take_byte(struct relay_chunks *chunks, char byte)
     int digit;
     switch (chunks->state) {
     case SIZE:
-        if ((digit = hex_value(byte)) >= 0) {
+        if ((digit = text_hex_digit(byte)) >= 0) {
             chunks->left = chunks->left * 16 + (unsigned)digit;
             return ++chunks->digits <= SIZE_DIGITS_MAX;
         }

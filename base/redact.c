@@ -329,7 +329,9 @@ void redact_stream_free(struct redact_stream *stream)
 void redact_stream_put(struct redact_stream *stream, const char *text, size_t length,
                        redact_sink sink, void *arg)
 {
-    if (stream->blind || !length)
+    if (!stream)
+        sink(arg, text, length);
+    if (!stream || stream->blind || !length)
         return;
     size_t before = stream->held_length;
     char *joined = NULL;
@@ -357,6 +359,8 @@ void redact_stream_put(struct redact_stream *stream, const char *text, size_t le
 
 void redact_stream_end(struct redact_stream *stream, redact_sink sink, void *arg)
 {
+    if (!stream)
+        return;
     if (!stream->blind && stream->held_length)
         decide(stream, stream->held, stream->held_length, sink, arg);
     wipe_held(stream);
@@ -379,7 +383,7 @@ void redact_stream_idle(struct redact_stream *stream, redact_sink sink, void *ar
 
 size_t redact_stream_held(const struct redact_stream *stream)
 {
-    return stream->held_length - stream->shown;
+    return stream ? stream->held_length - stream->shown : 0;
 }
 
 /* Whole texts. */

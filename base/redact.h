@@ -41,16 +41,17 @@ struct redact_stream;
 /* Keeps a reference to values. NULL without memory. */
 struct redact_stream *redact_stream_new(struct redact_values *values);
 void redact_stream_free(struct redact_stream *stream); /* NULL is allowed */
-/* Where memory is short, what cannot be looked through is shown as one [REDACTED]. */
+/* stream NULL: there is nothing to redact, all of it is shown. Where memory is short, what cannot
+ * be looked through is shown as one [REDACTED]. */
 void redact_stream_put(struct redact_stream *stream, const char *text, size_t length,
                        redact_sink sink, void *arg);
-/* There is no more: what was kept back is shown. */
+/* There is no more: what was kept back is shown. NULL is allowed. */
 void redact_stream_end(struct redact_stream *stream, redact_sink sink, void *arg);
 /* For a terminal, where somebody waits to see what was typed: shows what is kept back where that is
  * at most three characters and a quarter of a value. The rest of it is redacted still. */
 void redact_stream_idle(struct redact_stream *stream, redact_sink sink, void *arg);
 /* Bytes that are kept back. */
-size_t redact_stream_held(const struct redact_stream *stream);
+size_t redact_stream_held(const struct redact_stream *stream); /* NULL: 0 */
 
 /* A whole text: a copy (the caller's, with a NUL after it) with what was found replaced, or NULL
  * without memory.

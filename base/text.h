@@ -14,6 +14,9 @@ bool utf8_valid(const char *data, size_t length);
 /* Appends data to out with every ill-formed byte replaced by U+FFFD. 0 or as buf_append. */
 int utf8_repair(struct buf *out, const char *data, size_t length);
 
+/* The value of a hexadecimal digit of either case, -1 of anything else. */
+int text_hex_digit(char digit);
+
 bool text_starts_with(const char *text, const char *prefix);
 
 /* Gives a copy of text, or NULL (text NULL or out of memory); the caller frees it. */

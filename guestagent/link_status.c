@@ -19,14 +19,6 @@ size_t grpc_message_encode(char *out, size_t size, const char *text)
     return used;
 }
 
-static int hex_digit(uint8_t character)
-{
-    if (character >= '0' && character <= '9')
-        return character - '0';
-    character |= 0x20;
-    return character >= 'a' && character <= 'f' ? character - 'a' + 10 : -1;
-}
-
 char *grpc_message_decode(const uint8_t *data, size_t length)
 {
     char bytes[LINK_STATUS_TEXT_MAX];
@@ -34,8 +26,8 @@ char *grpc_message_decode(const uint8_t *data, size_t length)
     for (size_t i = 0; i < length && used < sizeof bytes; i++) {
         int high = -1, low = -1;
         if (data[i] == '%' && length - i > 2) {
-            high = hex_digit(data[i + 1]);
-            low = hex_digit(data[i + 2]);
+            high = text_hex_digit(data[i + 1]);
+            low = text_hex_digit(data[i + 2]);
         }
         /* What is no escape stands for itself, as gRPC says; a NUL would cut the text. */
         uint8_t byte = high >= 0 && low >= 0 ? (uint8_t)(high << 4 | low) : data[i];

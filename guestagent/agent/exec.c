@@ -91,21 +91,14 @@ static void keep_finished(struct exec *exec)
         drop_finished(container_of(agent->finished.next, struct exec, link));
 }
 
-static void keep(void *arg, const char *text, size_t length)
-{
-    ring_append(arg, text, length);
-}
-
 static void close_output(struct output *output)
 {
     free_event(&output->event);
     if (output->fd >= 0)
         close(output->fd);
     output->fd = -1;
-    if (output->redact)
-        redact_stream_end(output->redact, keep, &output->ring);
-    redact_stream_free(output->redact);
-    output->redact = NULL;
+    redact_stream_end(output->redact, ring_sink, &output->ring);
+    redact_stream_free(steal_pointer(output->redact));
 }
 
 /* The end of all of it: exit is known and both streams have ended, or were given up. */
@@ -132,10 +125,7 @@ static bool take_output(struct output *output)
     if (got < 0 && (errno == EAGAIN || errno == EINTR))
         return false;
     if (got > 0) {
-        if (output->redact)
-            redact_stream_put(output->redact, chunk, (size_t)got, keep, &output->ring);
-        else
-            ring_append(&output->ring, chunk, (size_t)got);
+        redact_stream_put(output->redact, chunk, (size_t)got, ring_sink, &output->ring);
         return true;
     }
     output->ended = true;

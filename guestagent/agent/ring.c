@@ -97,6 +97,11 @@ void ring_append(struct ring *ring, const char *data, size_t length)
     ring->total += length;
 }
 
+void ring_sink(void *ring, const char *data, size_t length)
+{
+    ring_append(ring, data, length);
+}
+
 static void add(struct ring_segment *out, unsigned *count, uint64_t start, const char *data,
                 size_t length, uint64_t offset, uint64_t *left)
 {

@@ -26,6 +26,8 @@ void ring_init(struct ring *ring, uint64_t head_limit, uint64_t tail_limit);
 void ring_free(struct ring *ring);
 /* Never fails: where memory is short less is kept, and the offsets stay right. */
 void ring_append(struct ring *ring, const char *data, size_t length);
+/* The same as a redact_sink. */
+void ring_sink(void *ring, const char *data, size_t length);
 /* What is kept from offset on, at most max bytes, in order. Gives how many segments; *ret_next is
  * the offset after them (where nothing more is kept: total). */
 unsigned ring_read(const struct ring *ring, uint64_t offset, uint64_t max,

@@ -57,21 +57,14 @@ static void set_timer(struct service *service, struct event **timer, uint32_t ms
 
 /* Output */
 
-static void keep(void *arg, const char *text, size_t length)
-{
-    ring_append(arg, text, length);
-}
-
 static void close_output(struct service_output *output)
 {
     free_event(&output->event);
     if (output->fd >= 0)
         close(output->fd);
     output->fd = -1;
-    if (output->redact)
-        redact_stream_end(output->redact, keep, &output->ring);
-    redact_stream_free(output->redact);
-    output->redact = NULL;
+    redact_stream_end(output->redact, ring_sink, &output->ring);
+    redact_stream_free(steal_pointer(output->redact));
 }
 
 static void on_output(evutil_socket_t fd, short what, void *arg)
@@ -83,10 +76,7 @@ static void on_output(evutil_socket_t fd, short what, void *arg)
     if (got < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (got > 0) {
-        if (output->redact)
-            redact_stream_put(output->redact, chunk, (size_t)got, keep, &output->ring);
-        else
-            ring_append(&output->ring, chunk, (size_t)got);
+        redact_stream_put(output->redact, chunk, (size_t)got, ring_sink, &output->ring);
         service_logged(output->service);
     } else {
         close_output(output);

@@ -101,8 +101,7 @@ static void finish(struct shell *shell)
     close_master(shell);
     shell_free_event(&shell->drainer);
     shell_free_event(&shell->idler);
-    if (shell->redact)
-        redact_stream_end(shell->redact, keep, &shell->text);
+    redact_stream_end(shell->redact, keep, &shell->text);
     shell->running = false;
     shell->ended_wall_us = clock_wall_us();
     agent->shells.running_count--;
@@ -136,10 +135,7 @@ static bool take_output(struct shell *shell)
         shell->active_us = clock_monotonic_us();
         text_ring_mark(&shell->text, shell->active_us - shell->started_us, shell->cols,
                        shell->rows);
-        if (shell->redact)
-            redact_stream_put(shell->redact, chunk, (size_t)got, keep, &shell->text);
-        else
-            text_ring_append(&shell->text, chunk, (size_t)got);
+        redact_stream_put(shell->redact, chunk, (size_t)got, keep, &shell->text);
     }
     return true;
 }
@@ -162,7 +158,7 @@ static void on_output(evutil_socket_t fd, short what, void *arg)
     (void)what;
     bool more = take_output(shell);
     shell_answer_output(shell);
-    if (shell->redact && redact_stream_held(shell->redact)) {
+    if (redact_stream_held(shell->redact)) {
         shell_free_event(&shell->idler);
         shell->idler = shell_timer(shell, KEPT_BACK_MS * US_PER_MS, show_idle, shell);
     }
