@@ -17,10 +17,10 @@ struct supervisor *call_supervisor(const struct call *call);
 const struct principal *call_principal(const struct call *call);
 const char *call_request_id(const struct call *call);
 
-/* Takes the JSON text in result (one object). */
 /* The call is about this workspace: none of its secrets is shown in the answer. */
 struct workspace;
 void call_about(struct call *call, const struct workspace *workspace);
+/* Takes the JSON text in result (one object). */
 void call_reply(struct call *call, struct buf *result);
 void call_fail(struct call *call, const struct hearth_failure *failure);
 /* A header of the reply, where the surface has such (Location, ETag); copied. */

@@ -119,21 +119,27 @@ static void begin_method(struct json_writer *json, const char *name)
     json_object_begin(json, method);
 }
 
+static void begin_operation(struct json_writer *json, const struct operation_entry *entry,
+                            const char *method, const char *id)
+{
+    begin_method(json, method);
+    json_string(json, "operationId", id);
+    json_string(json, "summary", entry->summary);
+    json_string(json, "description", entry->description);
+    json_array_begin(json, "tags");
+    json_string(json, NULL, entry->family);
+    json_array_end(json);
+    write_parameters(json, entry->input, entry->flags & OPERATION_RAW_BODY);
+}
+
 /* What the guest answers is nobody's to describe. */
 static void write_relayed(struct json_writer *json, const struct operation_entry *entry)
 {
     static const char *const methods[] = {"GET", "PUT", "POST", "DELETE", "OPTIONS", "PATCH"};
     for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
         char id[64];
-        begin_method(json, methods[i]);
         snprintf(id, sizeof id, "%s_%s", entry->name, methods[i]);
-        json_string(json, "operationId", i ? id : entry->name);
-        json_string(json, "summary", entry->summary);
-        json_string(json, "description", entry->description);
-        json_array_begin(json, "tags");
-        json_string(json, NULL, entry->family);
-        json_array_end(json);
-        write_parameters(json, entry->input, false);
+        begin_operation(json, entry, methods[i], i ? id : entry->name);
         json_object_begin(json, "responses");
         json_object_begin(json, "default");
         json_string(json, "description", "What the guest answers.");
@@ -151,14 +157,7 @@ static void write_operation(struct json_writer *json, const struct operation_ent
         write_relayed(json, entry);
         return;
     }
-    begin_method(json, entry->method);
-    json_string(json, "operationId", entry->name);
-    json_string(json, "summary", entry->summary);
-    json_string(json, "description", entry->description);
-    json_array_begin(json, "tags");
-    json_string(json, NULL, entry->family);
-    json_array_end(json);
-    write_parameters(json, entry->input, entry->flags & OPERATION_RAW_BODY);
+    begin_operation(json, entry, entry->method, entry->name);
     write_body(json, entry);
     write_responses(json, entry);
     json_object_end(json);

@@ -94,12 +94,12 @@ enum operation_flags {
     OPERATION_ACTIVITY = 64, /* bumps last_activity_at */
     OPERATION_ADMIN = 128,   /* needs RIGHT_ADMIN; else OPERATE, or READ if READ_ONLY */
     OPERATION_OPEN_WORLD = 256,
-    OPERATION_ATOMIC = 512,   /* its effect and the audit row of it are one commit: without the row
-                                 nothing has happened */
+    OPERATION_ATOMIC = 512, /* its effect and the audit row of it are one commit: without the row
+                               nothing has happened */
+    OPERATION_NEEDS_INPUT = 1024, /* no one argument is needed, but some is */
     OPERATION_RELAY = 2048,   /* REST: any method, and the rest of the path is the last parameter's;
                                  it has no handler, the guest answers (api/port_proxy.c) */
     OPERATION_UPGRADE = 4096, /* REST: the connection becomes another protocol's; no handler */
-    OPERATION_NEEDS_INPUT = 1024, /* no one argument is needed, but some is */
 };
 
 struct operation_entry {

@@ -98,11 +98,9 @@ static bool is_ours(const char *name)
                                         "X-Forwarded-For",
                                         "X-Forwarded-Host",
                                         "X-Forwarded-Proto",
-                                        "X-Forwarded-Prefix"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (strcasecmp(name, names[i]) == 0)
-            return true;
-    return false;
+                                        "X-Forwarded-Prefix",
+                                        NULL};
+    return relay_is_among(name, names);
 }
 
 static void pass_header(void *arg, const char *name, const char *value)
@@ -307,9 +305,7 @@ static bool answer(struct relay *relay, const struct relay_head *head)
 static void not_http(struct relay *relay, const char *why)
 {
     struct hearth_failure failure;
-    hearth_fail(&failure, HEARTH_EUNAVAILABLE, "port_not_http",
-                "what listens on this port does not speak HTTP: %s", why);
-    hearth_failure_hint(&failure, "Ask a port that serves HTTP/1.1 without TLS.");
+    relay_not_http(&failure, why);
     fail(relay, &failure);
 }
 

@@ -13,7 +13,7 @@
 static const char token_characters[] = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"
                                        "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
 
-static int not_http(struct hearth_failure *failure, const char *why)
+int relay_not_http(struct hearth_failure *failure, const char *why)
 {
     int error = hearth_fail(failure, HEARTH_EUNAVAILABLE, "port_not_http",
                             "what listens on this port does not speak HTTP: %s", why);
@@ -48,6 +48,13 @@ bool relay_list_has(const char *list, const char *token)
     return false;
 }
 
+bool relay_is_among(const char *name, const char *const *names)
+{
+    while (*names && strcasecmp(name, *names) != 0)
+        names++;
+    return *names != NULL;
+}
+
 bool relay_is_hop_by_hop(const char *name, const char *connection)
 {
     static const char *const names[] = {"Connection",
@@ -58,11 +65,9 @@ bool relay_is_hop_by_hop(const char *name, const char *connection)
                                         "TE",
                                         "Trailer",
                                         "Transfer-Encoding",
-                                        "Upgrade"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (strcasecmp(name, names[i]) == 0)
-            return true;
-    return relay_list_has(connection, name);
+                                        "Upgrade",
+                                        NULL};
+    return relay_is_among(name, names) || relay_list_has(connection, name);
 }
 
 /* The next line of *text, without its end; NULL at the empty one. */
@@ -166,27 +171,27 @@ int relay_head_parse(char *text, size_t length, bool to_head, struct relay_head 
     char connections[256] = "";
     *ret_head = (struct relay_head){0};
     if (memchr(text, '\0', length))
-        return not_http(failure, "its head holds a NUL");
+        return relay_not_http(failure, "its head holds a NUL");
     if (!take_status(take_line(&text), &ret_head->status))
-        return not_http(failure, "there is no status line");
+        return relay_not_http(failure, "there is no status line");
     for (char *line; (line = take_line(&text));) {
         struct http_pair pair;
         if (ret_head->header_count == RELAY_HEADERS_MAX)
-            return not_http(failure, "its head has too many lines");
+            return relay_not_http(failure, "its head has too many lines");
         if (!split(line, &pair))
-            return not_http(failure, "a line of its head is no header");
+            return relay_not_http(failure, "a line of its head is no header");
         const char *wrong = take_framing(ret_head, &lines, &pair);
         if (wrong)
-            return not_http(failure, wrong);
+            return relay_not_http(failure, wrong);
         if (strcasecmp(pair.name, "Connection") == 0) {
             if (strlen(connections) + strlen(pair.value) + 2 > sizeof connections)
-                return not_http(failure, "its Connection header is too long");
+                return relay_not_http(failure, "its Connection header is too long");
             strcat(strcat(connections, ","), pair.value);
         }
         ret_head->headers[ret_head->header_count++] = pair;
     }
     if (lines.chunked && ret_head->has_length)
-        return not_http(failure, "its length is told in two ways");
+        return relay_not_http(failure, "its length is told in two ways");
     ret_head->upgrade = lines.upgrade;
     bool bare =
         to_head || ret_head->status < 200 || ret_head->status == 204 || ret_head->status == 304;

@@ -32,6 +32,11 @@ size_t relay_head_end(const char *bytes, size_t length);
 int relay_head_parse(char *text, size_t length, bool to_head, struct relay_head *ret_head,
                      struct hearth_failure *failure);
 
+/* What all that is no HTTP is refused with: HEARTH_EUNAVAILABLE `port_not_http`. */
+int relay_not_http(struct hearth_failure *failure, const char *why);
+
+/* Is the name among these, in any case? NULL ends them. */
+bool relay_is_among(const char *name, const char *const *names);
 /* Is the header between two neighbours only? connection is the value of Connection, or NULL. */
 bool relay_is_hop_by_hop(const char *name, const char *connection);
 /* Does a comma-separated list have this token, in any case? */

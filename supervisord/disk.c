@@ -159,9 +159,9 @@ static void end_export(struct disk_job *job)
     if (job->fd >= 0 || !job->exited)
         return;
     if (job->workspace) {
+        leave(job);
         if (!job->failure.error && (!job->sized || job->left))
             disk_parse_refusal(job->head, "the image ended early", &job->failure);
-        leave(job);
         tell_failure(job);
     }
     job_free(job);

@@ -29,25 +29,11 @@ int summary_commands(struct workspace *workspace, unsigned limit, exec_visit vis
                                      failure);
 }
 
-struct exports {
-    void (*visit)(void *arg, const struct row_export *row);
-    void *arg;
-};
-
-static int visit_export(void *arg, const struct row_export *row)
-{
-    const struct exports *exports = arg;
-    exports->visit(exports->arg, row);
-    return 0;
-}
-
-int summary_exports(struct workspace *workspace, unsigned limit,
-                    void (*visit)(void *arg, const struct row_export *row), void *arg,
+int summary_exports(struct workspace *workspace, unsigned limit, row_export_visit visit, void *arg,
                     struct hearth_failure *failure)
 {
-    struct exports exports = {visit, arg};
     return rows_latest_exports(workspace->supervisor->history_reader, workspace->workspace_id,
-                               limit, visit_export, &exports, failure);
+                               limit, visit, arg, failure);
 }
 
 void workspace_exported(struct supervisor *supervisor, const struct row_export *row,

@@ -11,6 +11,5 @@
 int summary_commands(struct workspace *workspace, unsigned limit, exec_visit visit, void *arg,
                      struct row_exec_totals *ret_totals, struct hearth_failure *failure);
 /* The newest exports, newest first; at most EXPORTS_MAX are known. A reset leaves them. */
-int summary_exports(struct workspace *workspace, unsigned limit,
-                    void (*visit)(void *arg, const struct row_export *row), void *arg,
+int summary_exports(struct workspace *workspace, unsigned limit, row_export_visit visit, void *arg,
                     struct hearth_failure *failure);

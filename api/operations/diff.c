@@ -1,4 +1,3 @@
-#include "supervisord/diff.h"
 #include "api/operations/families.h"
 #include "api/operations/views.h"
 
@@ -62,13 +61,7 @@ static const struct field diff_input[] = {
 };
 
 static const struct field summary_fields[] = {
-    {.name = "total", .type = FIELD_INTEGER, .description = "All changes."},
-    {.name = "added", .type = FIELD_INTEGER, .description = "Not there before."},
-    {.name = "modified", .type = FIELD_INTEGER, .description = "Another content or mode."},
-    {.name = "deleted", .type = FIELD_INTEGER, .description = "Not there any more."},
-    {.name = "type_changed",
-     .type = FIELD_INTEGER,
-     .description = "A file became a symlink, and the like."},
+    CHANGE_COUNT_FIELDS,
     {.name = "text_patched", .type = FIELD_INTEGER, .description = "Told in the patch, as text."},
     {.name = "non_text",
      .type = FIELD_INTEGER,
@@ -156,12 +149,11 @@ static void write_path(struct json_writer *json, const char *key, const char *pa
 
 static void write_entry(struct json_writer *json, const struct diff_entry *entry)
 {
-    static const char *const statuses[] = {"added", "modified", "deleted", "type_changed"};
     static const char *const reasons[] = {NULL,        "nothing_to_show", "non_text",
                                           "too_large", "left_out",        "renamed"};
     json_object_begin(json, NULL);
     write_path(json, "path", entry->path);
-    json_string(json, "status", statuses[entry->status]);
+    json_string(json, "status", change_status_name(entry->status));
     json_string(json, "artifact_type", file_type_name(entry->type));
     if (entry->patch_kind == DIFF_PATCH_TEXT)
         json_bytes(json, "text_patch", entry->patch, entry->patch_length);
@@ -198,11 +190,7 @@ static void told(void *arg, int error, const struct hearth_failure *failure,
     json_string(&json, "workspace_id", diffing->workspace_id);
     json_boolean(&json, "changed", result->total != 0);
     json_object_begin(&json, "summary");
-    json_unsigned(&json, "total", result->total);
-    json_unsigned(&json, "added", result->added);
-    json_unsigned(&json, "modified", result->modified);
-    json_unsigned(&json, "deleted", result->deleted);
-    json_unsigned(&json, "type_changed", result->type_changed);
+    write_change_counts(&json, result);
     json_unsigned(&json, "text_patched", result->text_patched);
     json_unsigned(&json, "non_text", result->non_text);
     json_object_end(&json);

@@ -26,7 +26,6 @@ static const struct field request_input[] = {
     {0},
 };
 
-static const struct field nothing[] = {{0}};
 static const char *const request_errors[] = {"workspace_not_found",
                                              "workspace_not_started",
                                              "bad_port",
@@ -57,7 +56,7 @@ const struct operation_entry port_operations[] = {
         .status = 200,
         .input = request_input,
         .input_size = sizeof(struct request_input),
-        .output = nothing,
+        .output = no_fields,
         .errors = request_errors,
     },
     {0},

@@ -143,14 +143,6 @@ static void answer(struct waiting *waiting, int error, const struct hearth_failu
     reply_with(waiting->call, &body, &json);
 }
 
-#define SHELL_ID_FIELD(input_struct)                                                               \
-    {                                                                                              \
-        .name = "shell_id", .type = FIELD_STRING, .place = PLACE_PATH, .flags = FIELD_REQUIRED,    \
-        .maximum = 64, .pattern = ID_PATTERN("sh"),                                                \
-        .description = "ID of the shell, as shell_open gave it.",                                  \
-        .offset = offsetof(struct input_struct, shell_id)                                          \
-    }
-
 /* open */
 
 struct open_input {

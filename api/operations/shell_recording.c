@@ -16,14 +16,7 @@ struct recording_input {
 
 static const struct field recording_input[] = {
     WORKSPACE_ID_FIELD(recording_input),
-    {.name = "shell_id",
-     .type = FIELD_STRING,
-     .place = PLACE_PATH,
-     .flags = FIELD_REQUIRED,
-     .maximum = 64,
-     .pattern = ID_PATTERN("sh"),
-     .description = "ID of the shell, as shell_open gave it.",
-     .offset = offsetof(struct recording_input, shell_id)},
+    SHELL_ID_FIELD(recording_input),
     {0},
 };
 
@@ -127,7 +120,6 @@ static void record(struct call *call, const void *arg)
         shell_read(workspace, input->shell_id, &spec, was_read, call);
 }
 
-static const struct field nothing[] = {{0}};
 static const char *const record_errors[] = {"workspace_not_found", "workspace_not_started",
                                             "shell_not_found", NULL};
 static const char *const attach_errors[] = {"workspace_not_found", "workspace_not_started",
@@ -152,7 +144,7 @@ const struct operation_entry shell_stream_operations[] = {
         .status = 200,
         .input = recording_input,
         .input_size = sizeof(struct recording_input),
-        .output = nothing,
+        .output = no_fields,
         .stream_types = cast_types,
         .errors = record_errors,
         .handler = record,
@@ -173,7 +165,7 @@ const struct operation_entry shell_stream_operations[] = {
         .status = 101,
         .input = recording_input,
         .input_size = sizeof(struct recording_input),
-        .output = nothing,
+        .output = no_fields,
         .errors = attach_errors,
     },
     {0},

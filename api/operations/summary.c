@@ -1,7 +1,7 @@
 #include "supervisord/summary.h"
 #include "api/operations/families.h"
+#include "api/operations/result_rows.h"
 #include "api/operations/views.h"
-#include "supervisord/diff.h"
 #include "supervisord/service.h"
 #include "supervisord/snapshot.h"
 
@@ -30,38 +30,25 @@ static const struct field summary_input[] = {
     {0},
 };
 
-#define COUNT(field_name, what)                                                                    \
-    {                                                                                              \
-        .name = (field_name), .type = FIELD_INTEGER, .description = (what)                         \
-    }
-#define WORD(field_name, what)                                                                     \
-    {                                                                                              \
-        .name = (field_name), .type = FIELD_STRING, .description = (what)                          \
-    }
-#define NULLABLE_TIME(field_name, what)                                                            \
-    {                                                                                              \
-        .name = (field_name), .type = FIELD_NUMBER, .flags = FIELD_NULLABLE, .description = (what) \
-    }
-
 static const struct field command_entry_fields[] = {
-    COUNT("sequence", "Number of the command."),
-    WORD("exec_id", "Its ID."),
-    WORD("command", "The command, its beginning where it is long."),
-    COUNT("exit_code", "Its exit code."),
-    {.name = "timed_out", .type = FIELD_BOOLEAN, .description = "Ended by its time limit."},
-    {.name = "cancelled", .type = FIELD_BOOLEAN, .description = "Ended by somebody."},
+    NUMBER("sequence", "Number of the command."),
+    TEXT("exec_id", "Its ID."),
+    TEXT("command", "The command, its beginning where it is long."),
+    NUMBER("exit_code", "Its exit code."),
+    FLAG("timed_out", "Ended by its time limit."),
+    FLAG("cancelled", "Ended by somebody."),
     NULLABLE_TIME("started_at", "When it began."),
-    COUNT("duration_ms", "How long it ran."),
+    NUMBER("duration_ms", "How long it ran."),
     {0},
 };
 static const struct field command_fields[] = {
-    COUNT("ended", "Commands that have ended, of those in the history."),
-    COUNT("succeeded", "Those of them with exit code 0."),
-    COUNT("failed", "All others."),
-    COUNT("timed_out", "Ended by their time limit."),
-    COUNT("cancelled", "Ended by somebody."),
-    COUNT("lost", "Their guest died."),
-    COUNT("duration_ms", "Together."),
+    NUMBER("ended", "Commands that have ended, of those in the history."),
+    NUMBER("succeeded", "Those of them with exit code 0."),
+    NUMBER("failed", "All others."),
+    NUMBER("timed_out", "Ended by their time limit."),
+    NUMBER("cancelled", "Ended by somebody."),
+    NUMBER("lost", "Their guest died."),
+    NUMBER("duration_ms", "Together."),
     {.name = "entries",
      .type = FIELD_OBJECT_LIST,
      .fields = command_entry_fields,
@@ -69,16 +56,12 @@ static const struct field command_fields[] = {
     {0},
 };
 static const struct field change_entry_fields[] = {
-    WORD("path", "Relative to /workspace."),
-    WORD("status", "added, modified, deleted or type_changed."),
+    TEXT("path", "Relative to /workspace."),
+    TEXT("status", "added, modified, deleted or type_changed."),
     {0},
 };
 static const struct field change_fields[] = {
-    COUNT("total", "All changes since the baseline."),
-    COUNT("added", "Not there before."),
-    COUNT("modified", "Another content or mode."),
-    COUNT("deleted", "Not there any more."),
-    COUNT("type_changed", "A file became a symlink, and the like."),
+    CHANGE_COUNT_FIELDS,
     {.name = "entries",
      .type = FIELD_OBJECT_LIST,
      .fields = change_entry_fields,
@@ -86,42 +69,36 @@ static const struct field change_fields[] = {
     {0},
 };
 static const struct field service_entry_fields[] = {
-    WORD("service_name", "Its name."),
-    WORD("state", "running, exited, stopped or failed."),
-    {.name = "stop_reason",
-     .type = FIELD_STRING,
-     .flags = FIELD_NULLABLE,
-     .description = "Why it does not run."},
-    {.name = "exit_code",
-     .type = FIELD_INTEGER,
-     .flags = FIELD_NULLABLE,
-     .description = "Its exit code."},
-    COUNT("restarts", "Times it was restarted."),
+    TEXT("service_name", "Its name."),
+    TEXT("state", "running, exited, stopped or failed."),
+    NULLABLE_TEXT("stop_reason", "Why it does not run."),
+    NULLABLE_NUMBER("exit_code", "Its exit code."),
+    NUMBER("restarts", "Times it was restarted."),
     {0},
 };
 static const struct field snapshot_entry_fields[] = {
-    WORD("snapshot_name", "Its name."),
-    COUNT("entry_count", "Files, directories and symlinks in it."),
+    TEXT("snapshot_name", "Its name."),
+    NUMBER("entry_count", "Files, directories and symlinks in it."),
     NULLABLE_TIME("created_at", "When it was made."),
     {0},
 };
 static const struct field export_entry_fields[] = {
-    WORD("kind", "files or disk."),
-    WORD("path", "What was exported; \"\" of a disk and of all of /workspace."),
-    COUNT("entry_count", "Files, directories and symlinks; 0 of a disk."),
-    COUNT("bytes", "Their size."),
+    TEXT("kind", "files or disk."),
+    TEXT("path", "What was exported; \"\" of a disk and of all of /workspace."),
+    NUMBER("entry_count", "Files, directories and symlinks; 0 of a disk."),
+    NUMBER("bytes", "Their size."),
     NULLABLE_TIME("exported_at", "When."),
     {0},
 };
 
 static const struct field summary_output[] = {
-    WORD("workspace_id", "The workspace."),
-    {.name = "name", .type = FIELD_STRING, .flags = FIELD_NULLABLE, .description = "Its name."},
-    WORD("state", "What it is doing now."),
+    TEXT("workspace_id", "The workspace."),
+    NULLABLE_TEXT("name", "Its name."),
+    TEXT("state", "What it is doing now."),
     NULLABLE_TIME("created_at", "When it was created."),
     NULLABLE_TIME("last_activity_at", "When something was last done in it."),
-    COUNT("age_seconds", "Since its creation."),
-    COUNT("reset_count", "How often it was reset; commands from before are not told."),
+    NUMBER("age_seconds", "Since its creation."),
+    NUMBER("reset_count", "How often it was reset; commands from before are not told."),
     {.name = "commands",
      .type = FIELD_OBJECT,
      .fields = command_fields,
@@ -131,10 +108,7 @@ static const struct field summary_output[] = {
      .flags = FIELD_NULLABLE,
      .fields = change_fields,
      .description = "Files changed since the baseline; null where it cannot be looked at."},
-    {.name = "changes_unknown",
-     .type = FIELD_STRING,
-     .flags = FIELD_NULLABLE,
-     .description = "Why changes is null: a code, as of workspace_diff."},
+    NULLABLE_TEXT("changes_unknown", "Why changes is null: a code, as of workspace_diff."),
     {.name = "services",
      .type = FIELD_OBJECT_LIST,
      .fields = service_entry_fields,
@@ -191,24 +165,19 @@ static int write_commands(struct json_writer *json, struct workspace *workspace,
 static void write_changes(struct json_writer *json, const struct diff_result *result,
                           const char *unknown)
 {
-    static const char *const statuses[] = {"added", "modified", "deleted", "type_changed"};
     json_string(json, "changes_unknown", unknown);
     if (!result) {
         json_null(json, "changes");
         return;
     }
     json_object_begin(json, "changes");
-    json_unsigned(json, "total", result->total);
-    json_unsigned(json, "added", result->added);
-    json_unsigned(json, "modified", result->modified);
-    json_unsigned(json, "deleted", result->deleted);
-    json_unsigned(json, "type_changed", result->type_changed);
+    write_change_counts(json, result);
     json_array_begin(json, "entries");
     for (size_t i = 0; i < result->entry_count; i++) {
         const struct diff_entry *entry = &result->entries[i];
         json_object_begin(json, NULL);
         json_bytes(json, "path", entry->path, strlen(entry->path));
-        json_string(json, "status", statuses[entry->status]);
+        json_string(json, "status", change_status_name(entry->status));
         json_object_end(json);
     }
     json_array_end(json);
@@ -240,7 +209,7 @@ static void write_snapshot(void *arg, const struct snapshot_info *snapshot)
     json_object_end(json);
 }
 
-static void write_export(void *arg, const struct row_export *row)
+static int write_export(void *arg, const struct row_export *row)
 {
     struct json_writer *json = arg;
     json_object_begin(json, NULL);
@@ -250,6 +219,7 @@ static void write_export(void *arg, const struct row_export *row)
     json_unsigned(json, "bytes", row->bytes);
     json_time(json, "exported_at", row->at);
     json_object_end(json);
+    return 0;
 }
 
 static void write_head(struct json_writer *json, struct workspace *workspace)

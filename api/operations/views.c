@@ -1,38 +1,11 @@
 #include "api/operations/views.h"
 
+#include "api/operations/result_rows.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define TEXT(field_name, text)                                                                     \
-    {                                                                                              \
-        .name = field_name, .type = FIELD_STRING, .description = text                              \
-    }
-#define NULLABLE_TEXT(field_name, text)                                                            \
-    {                                                                                              \
-        .name = field_name, .type = FIELD_STRING, .flags = FIELD_NULLABLE, .description = text     \
-    }
-#define NUMBER(field_name, text)                                                                   \
-    {                                                                                              \
-        .name = field_name, .type = FIELD_INTEGER, .description = text                             \
-    }
-#define NULLABLE_NUMBER(field_name, text)                                                          \
-    {                                                                                              \
-        .name = field_name, .type = FIELD_INTEGER, .flags = FIELD_NULLABLE, .description = text    \
-    }
-#define TIME(field_name, text)                                                                     \
-    {                                                                                              \
-        .name = field_name, .type = FIELD_NUMBER, .description = text                              \
-    }
-#define NULLABLE_TIME(field_name, text)                                                            \
-    {                                                                                              \
-        .name = field_name, .type = FIELD_NUMBER, .flags = FIELD_NULLABLE, .description = text     \
-    }
-#define FLAG(field_name, text)                                                                     \
-    {                                                                                              \
-        .name = field_name, .type = FIELD_BOOLEAN, .description = text                             \
-    }
 
 static const struct field seed_fields[] = {
     TEXT("mode", "empty, directory, tar_archive or fork."),
@@ -97,6 +70,7 @@ const struct field metadata_fields[] = {
         {.name = "labels", .type = FIELD_MAP, .description = "Its labels."},                       \
         TEXT("environment", "The environment it was made from.")
 
+const struct field no_fields[] = {{0}};
 const char *const isolation_names[] = {"vm", "container", NULL};
 const char *const transport_names[] = {"vsock", "vhost-vsock", "vhost-user-vsock", "serial", NULL};
 
@@ -603,4 +577,19 @@ const struct row_label *labels_of(struct call *call, const struct pair_list *pai
     for (size_t i = 0; labels && i < pairs->count; i++)
         labels[i] = (struct row_label){pairs->items[i].name, pairs->items[i].value};
     return labels;
+}
+
+const char *change_status_name(enum diff_status status)
+{
+    static const char *const names[] = {"added", "modified", "deleted", "type_changed"};
+    return names[status];
+}
+
+void write_change_counts(struct json_writer *json, const struct diff_result *result)
+{
+    json_unsigned(json, "total", result->total);
+    json_unsigned(json, "added", result->added);
+    json_unsigned(json, "modified", result->modified);
+    json_unsigned(json, "deleted", result->deleted);
+    json_unsigned(json, "type_changed", result->type_changed);
 }

@@ -4,6 +4,7 @@
 
 #include "api/json_write.h"
 #include "api/optable.h"
+#include "supervisord/diff.h"
 
 /* STATUS and ROW of the contract. */
 extern const struct field status_fields[], row_fields[], exec_fields[], environment_fields[],
@@ -54,6 +55,13 @@ extern const char *const isolation_names[], *const transport_names[];
         .flags = FIELD_REQUIRED, .maximum = 64, .pattern = ID_PATTERN("ws"),                       \
         .description = "ID of the workspace, as workspace_create gave it.",                        \
         .offset = offsetof(struct input_struct, workspace_id)                                      \
+    }
+#define SHELL_ID_FIELD(input_struct)                                                               \
+    {                                                                                              \
+        .name = "shell_id", .type = FIELD_STRING, .place = PLACE_PATH, .flags = FIELD_REQUIRED,    \
+        .maximum = 64, .pattern = ID_PATTERN("sh"),                                                \
+        .description = "ID of the shell, as shell_open gave it.",                                  \
+        .offset = offsetof(struct input_struct, shell_id)                                          \
     }
 /* limit and cursor of a list; the result has NEXT_CURSOR_FIELD. */
 #define PAGE_FIELDS(input_struct, cursor_maximum)                                                  \
@@ -120,3 +128,19 @@ extern const char *const isolation_names[], *const transport_names[];
     }
 /* Labels as rows, the call's; NULL with the call failed where memory is short. */
 const struct row_label *labels_of(struct call *call, const struct pair_list *pairs);
+
+/* How much has changed since the baseline: rows of a result, and their writer. */
+#define CHANGE_COUNT_FIELDS                                                                        \
+    {.name = "total", .type = FIELD_INTEGER, .description = "All changes."},                       \
+        {.name = "added", .type = FIELD_INTEGER, .description = "Not there before."},              \
+        {.name = "modified", .type = FIELD_INTEGER, .description = "Another content or mode."},    \
+        {.name = "deleted", .type = FIELD_INTEGER, .description = "Not there any more."},          \
+    {                                                                                              \
+        .name = "type_changed", .type = FIELD_INTEGER,                                             \
+        .description = "A file became a symlink, and the like."                                    \
+    }
+void write_change_counts(struct json_writer *json, const struct diff_result *result);
+const char *change_status_name(enum diff_status status);
+
+/* Of a result that is no JSON. */
+extern const struct field no_fields[];
