@@ -347,97 +347,48 @@ static bool sealed_before(const struct workspace *workspace)
     return false;
 }
 
-/* All that an older key has sealed, into change. Gives how many, *ret_left where some could not be.
- */
-static size_t reseal_all(struct supervisor *supervisor, struct change *change, bool *ret_left)
+/* All that an older key has sealed, into change. Gives how many; what cannot be opened stays as it
+ * is. */
+static size_t reseal_all(struct supervisor *supervisor, struct change *change)
 {
     size_t resealed = 0;
     for (size_t i = 0; i < supervisor->workspaces.bucket_count; i++)
         for (struct map_entry *entry = supervisor->workspaces.buckets[i]; entry;
              entry = entry->next) {
             struct workspace *workspace = container_of(entry, struct workspace, entry);
-            if (!sealed_before(workspace))
+            if (!sealed_before(workspace) || reseal(workspace))
                 continue;
-            if (reseal(workspace)) {
-                *ret_left = true;
-                continue;
-            }
             secrets_put(workspace, change);
             resealed += workspace->secret_count;
         }
     return resealed;
 }
 
-struct rotation {
+struct resealing {
     struct supervisor *supervisor;
-    size_t resealed;
-    bool left;
-    secrets_rotated done; /* NULL: nobody waits */
-    void *arg;
+    size_t count;
 };
 
 static void resealed(void *arg, int error, const struct hearth_failure *failure)
 {
-    auto_free struct rotation *rotation = arg;
-    struct secret_keys *keys = rotation->supervisor->secret_keys;
-    supervisor_crash_point("rotate:resealed");
+    auto_free struct resealing *resealing = arg;
     if (error)
         log_error("secrets_not_resealed", "detail=\"%s\"", failure->detail);
-    else if (!rotation->left)
-        secret_keys_forget_old(keys);
-    if (!error)
-        log_info("secrets_resealed", "key=%s count=%zu", secret_keys_id(keys), rotation->resealed);
-    if (rotation->done)
-        rotation->done(rotation->arg, error, failure, secret_keys_id(keys), rotation->resealed);
-}
-
-/* change is taken. */
-static void begin_reseal(struct supervisor *supervisor, struct change *change, secrets_rotated done,
-                         void *arg)
-{
-    struct rotation *rotation = malloc(sizeof *rotation);
-    if (!rotation)
-        abort();
-    *rotation = (struct rotation){.supervisor = supervisor, .done = done, .arg = arg};
-    rotation->resealed = reseal_all(supervisor, change, &rotation->left);
-    change_commit(change, supervisor->writer, resealed, rotation);
+    else
+        log_info("secrets_resealed", "key=%s count=%zu",
+                 secret_keys_id(resealing->supervisor->secret_keys), resealing->count);
 }
 
 void secrets_settle(struct supervisor *supervisor)
 {
-    if (secret_keys_any_old(supervisor->secret_keys))
-        begin_reseal(supervisor, change_new(), NULL, NULL);
-}
-
-struct refusal {
-    struct hearth_failure failure;
-    secrets_rotated done;
-    void *arg;
-};
-
-static void refused(void *arg)
-{
-    auto_free struct refusal *refusal = arg;
-    refusal->done(refusal->arg, (int)refusal->failure.error, &refusal->failure, NULL, 0);
-}
-
-void secrets_rotate(struct supervisor *supervisor, const struct principal *principal,
-                    const char *request_id, secrets_rotated done, void *arg)
-{
-    struct hearth_failure failure;
-    if (secret_keys_rotate(supervisor->secret_keys, &failure)) {
-        struct refusal *refusal = malloc(sizeof *refusal);
-        if (!refusal)
-            abort();
-        *refusal = (struct refusal){failure, done, arg};
-        loop_defer(supervisor->loop, refused, refusal);
+    if (!secret_keys_any_old(supervisor->secret_keys))
         return;
-    }
-    supervisor_crash_point("rotate:key");
     struct change *change = change_new();
-    supervisor_audit_row(change, principal, request_id, "secret_key_rotate",
-                         secret_keys_id(supervisor->secret_keys), "ok");
-    begin_reseal(supervisor, change, done, arg);
+    struct resealing *resealing = malloc(sizeof *resealing);
+    if (!resealing)
+        abort();
+    *resealing = (struct resealing){supervisor, reseal_all(supervisor, change)};
+    change_commit(change, supervisor->writer, resealed, resealing);
 }
 
 const unsigned char *supervisor_hash_key(const struct supervisor *supervisor)

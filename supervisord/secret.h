@@ -23,12 +23,6 @@ struct redact_values *workspace_redact_values(const struct workspace *workspace,
 /* text (owned) with them replaced, and as it was where there are none. NULL without memory. */
 char *workspace_redact_text(const struct workspace *workspace, char *text);
 
-/* Another key for all secrets of the node; done once nothing is sealed with the old one. */
-typedef void (*secrets_rotated)(void *arg, int error, const struct hearth_failure *failure,
-                                const char *key_id, size_t resealed);
-void secrets_rotate(struct supervisor *supervisor, const struct principal *principal,
-                    const char *request_id, secrets_rotated done, void *arg);
-
 /* For hashes of what may hold something secret. */
 #define SECRET_HASH_KEY_SIZE 32
 const unsigned char *supervisor_hash_key(const struct supervisor *supervisor);

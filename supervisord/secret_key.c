@@ -16,7 +16,8 @@
 #define NONCE_SIZE crypto_aead_xchacha20poly1305_ietf_NPUBBYTES
 #define TAG_SIZE crypto_aead_xchacha20poly1305_ietf_ABYTES
 #define ID_BYTES 8
-#define KEYS_MAX 4 /* the one that seals and those that a change left */
+#define KEYS_MAX 2 /* the one that seals, and the one before */
+#define KEY_TEXT_SIZE (2 * KEY_SIZE + 2)
 #define KEY_FILE "secret.keys"
 #define HASH_KEY_FILE "request.key"
 #define CREDENTIAL "hearth-secret-key"
@@ -62,8 +63,8 @@ static int check_private(int fd, const char *name, struct hearth_failure *failur
         return 0;
     hearth_fail(failure, HEARTH_EFORBIDDEN, "key_unusable", "%s may be read by others", name);
     hearth_failure_hint(failure,
-                        "chmod 600 %s in the state directory; if others may have read it, "
-                        "rotate the key.",
+                        "chmod 600 %s in the state directory; if others may have read it, give the "
+                        "secrets themselves other values.",
                         name);
     return HEARTH_EFORBIDDEN;
 }
@@ -94,52 +95,43 @@ static int key_broken(const char *name, struct hearth_failure *failure)
     return HEARTH_EINVALID;
 }
 
-/* One key a line, in hex. */
-static int write_keys(struct secret_keys *keys, struct hearth_failure *failure)
+/* In hex, on a line. */
+static int write_key(const struct secret_keys *keys, struct hearth_failure *failure)
 {
-    char text[KEYS_MAX * (2 * KEY_SIZE + 1) + 1];
-    size_t used = 0;
-    for (unsigned i = 0; i < keys->count; i++) {
-        sodium_bin2hex(text + used, sizeof text - used, keys->keys[i].bytes, KEY_SIZE);
-        used += 2 * KEY_SIZE;
-        text[used++] = '\n';
-    }
-    int error = path_write_durable(keys->state_fd, KEY_FILE, text, used, 0600);
+    char text[KEY_TEXT_SIZE];
+    sodium_bin2hex(text, sizeof text, keys->keys[0].bytes, KEY_SIZE);
+    text[2 * KEY_SIZE] = '\n';
+    int error = path_write_durable(keys->state_fd, KEY_FILE, text, 2 * KEY_SIZE + 1, 0600);
     sodium_memzero(text, sizeof text);
     return error ? hearth_fail_errno(failure, -error, "key_unusable", "cannot write " KEY_FILE) : 0;
 }
 
-static int parse_keys(struct secret_keys *keys, const char *text, struct hearth_failure *failure)
+static int parse_key(struct secret_keys *keys, const char *text, struct hearth_failure *failure)
 {
     unsigned char bytes[KEY_SIZE];
-    for (const char *line = text; *line;) {
-        size_t length = strcspn(line, "\n"), got = 0;
-        if (keys->count == KEYS_MAX || length != 2 * KEY_SIZE ||
-            sodium_hex2bin(bytes, sizeof bytes, line, length, NULL, &got, NULL) ||
-            got != KEY_SIZE) {
-            sodium_memzero(bytes, sizeof bytes);
-            return key_broken(KEY_FILE, failure);
-        }
+    size_t length = strcspn(text, "\n"), got = 0;
+    bool good = length == 2 * KEY_SIZE && (!text[length] || !text[length + 1]) &&
+                sodium_hex2bin(bytes, sizeof bytes, text, length, NULL, &got, NULL) == 0 &&
+                got == KEY_SIZE;
+    if (good)
         add(keys, bytes);
-        line += length + (line[length] == '\n');
-    }
     sodium_memzero(bytes, sizeof bytes);
-    return 0;
+    return good ? 0 : key_broken(KEY_FILE, failure);
 }
 
 static int load_file(struct secret_keys *keys, struct hearth_failure *failure)
 {
-    char text[KEYS_MAX * (2 * KEY_SIZE + 1) + 2];
+    char text[KEY_TEXT_SIZE + 1];
     unsigned char bytes[KEY_SIZE];
     ssize_t length = read_private(keys->state_fd, KEY_FILE, text, sizeof text, failure);
-    int error = length < 0 ? (int)length : parse_keys(keys, length ? text : "", failure);
+    int error = length < 0 ? (int)length : length ? parse_key(keys, text, failure) : 0;
     sodium_memzero(text, sizeof text);
     if (error || keys->count)
         return error;
     randombytes_buf(bytes, sizeof bytes);
     add(keys, bytes);
     sodium_memzero(bytes, sizeof bytes);
-    return write_keys(keys, failure);
+    return write_key(keys, failure);
 }
 
 /* Whatever bytes the operator has chosen; systemd has seen to who may read it. */
@@ -284,47 +276,4 @@ int secret_open(const struct secret_keys *keys, const struct secret_owner *owner
 bool secret_sealed_now(const struct secret_keys *keys, const unsigned char *sealed, size_t length)
 {
     return length >= ID_BYTES && memcmp(keys->keys[0].id, sealed, ID_BYTES) == 0;
-}
-
-/* Another key. */
-
-int secret_keys_rotate(struct secret_keys *keys, struct hearth_failure *failure)
-{
-    unsigned char bytes[KEY_SIZE];
-    if (keys->credential) {
-        hearth_fail(failure, HEARTH_ECONFLICT, "key_is_a_credential",
-                    "the key is a credential, which the daemon cannot change");
-        hearth_failure_hint(failure, "Give the new key as " CREDENTIAL " and the one of now as "
-                                     "" CREDENTIAL_OLD ", and restart hearthd.");
-        return HEARTH_ECONFLICT;
-    }
-    if (keys->count == KEYS_MAX)
-        return hearth_fail(failure, HEARTH_ECONFLICT, "rotation_unfinished",
-                           "secrets are sealed with %u keys: earlier changes are not finished",
-                           keys->count);
-    memmove(&keys->keys[1], &keys->keys[0], keys->count * sizeof *keys->keys);
-    unsigned count = keys->count;
-    keys->count = 0;
-    randombytes_buf(bytes, sizeof bytes);
-    add(keys, bytes);
-    keys->count = count + 1;
-    sodium_memzero(bytes, sizeof bytes);
-    int error = write_keys(keys, failure);
-    if (!error)
-        return 0;
-    memmove(&keys->keys[0], &keys->keys[1], count * sizeof *keys->keys);
-    keys->count = count;
-    sodium_bin2hex(keys->active_id, sizeof keys->active_id, keys->keys[0].id, ID_BYTES);
-    return error;
-}
-
-void secret_keys_forget_old(struct secret_keys *keys)
-{
-    struct hearth_failure failure;
-    if (keys->count < 2 || keys->credential)
-        return;
-    sodium_memzero(&keys->keys[1], (keys->count - 1) * sizeof *keys->keys);
-    keys->count = 1;
-    if (write_keys(keys, &failure))
-        log_warning("old_keys_kept", "detail=\"%s\"", failure.detail);
 }

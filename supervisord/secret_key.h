@@ -1,8 +1,7 @@
 /* The keys that secrets are sealed with, outside of the databases: a systemd credential
  * (hearth-secret-key, and while it changes hearth-secret-key-old, in $CREDENTIALS_DIRECTORY), else
  * the file secret.keys (0600) in the state directory, which is made at the first start. What is
- * sealed names its key, so that a change of keys can be cut short anywhere: the old key goes when
- * nothing is sealed with it any more. Loop thread. */
+ * sealed names its key, so that a change of keys can be cut short anywhere. Loop thread. */
 #pragma once
 
 #include "base/failure.h"
@@ -35,12 +34,6 @@ int secret_open(const struct secret_keys *keys, const struct secret_owner *owner
                 const unsigned char *sealed, size_t length, void *value,
                 struct hearth_failure *failure);
 bool secret_sealed_now(const struct secret_keys *keys, const unsigned char *sealed, size_t length);
-
-/* Another key seals from now on; durable at once, and the old ones still open. HEARTH_ECONFLICT
- * `key_is_a_credential`. */
-int secret_keys_rotate(struct secret_keys *keys, struct hearth_failure *failure);
-/* Nothing is sealed with them any more. */
-void secret_keys_forget_old(struct secret_keys *keys);
 
 /* A key of its own that never changes, for hashes of what may hold something secret. */
 const unsigned char *secret_hash_key(const struct secret_keys *keys);
