@@ -179,25 +179,25 @@ void call_about(struct call *call, const struct workspace *workspace)
     call->blind = error != 0;
 }
 
+/* False where it could not be looked through: then nothing of it may be shown. */
 static bool redact_answer(struct call *call, struct buf *body)
 {
-    if (!call->redact && !call->blind)
-        return true;
-    if (!call->blind && json_redact(call->redact, body) == 0)
-        return true;
-    buf_clear(body);
-    return false;
+    return !call->blind && (!call->redact || json_redact(call->redact, body) == 0);
+}
+
+/* In the place of an answer that cannot be looked through. It says nothing of the workspace. */
+static void unreadable(struct hearth_failure *failure)
+{
+    hearth_fail(failure, HEARTH_EUNAVAILABLE, "secret_unreadable",
+                "the workspace's secrets cannot be opened, so nothing of it is shown");
 }
 
 void call_reply(struct call *call, struct buf *result)
 {
-    struct hearth_failure failure;
     if (!redact_answer(call, result)) {
         buf_free(result);
-        hearth_fail(&failure, HEARTH_EUNAVAILABLE, "secret_unreadable",
-                    "the workspace's secrets cannot be opened, so nothing of it is shown");
-        call->blind = false;
-        call_fail(call, &failure);
+        call->blind = true;
+        call_fail(call, &HEARTH_FAILURE_NONE);
         return;
     }
     idempotency_end(call, true, call->tool ? 200 : call->entry->status, "application/json", result);
@@ -207,11 +207,14 @@ void call_fail(struct call *call, const struct hearth_failure *failure)
 {
     struct buf body = {0};
     struct json_writer json = JSON_WRITER(&body);
+    struct hearth_failure instead;
+    if (call->blind) {
+        unreadable(&instead);
+        failure = &instead;
+    }
     problem_write(&json, NULL, failure, call->request_id);
-    if (json.error)
+    if (json.error || (!call->blind && !redact_answer(call, &body)))
         buf_clear(&body);
-    else
-        redact_answer(call, &body);
     if (failure->error == HEARTH_EINTERNAL)
         log_error("internal_error", "operation=%s request=%s detail=\"%s\"", call->entry->name,
                   call->request_id, failure->detail);

@@ -208,3 +208,33 @@ def test_nothing_of_the_host_has_them(hearthd_factory):
         with sqlite3.connect(pathlib.Path(hearthd.state_dir) / "state.db") as db:
             assert db.execute("SELECT count(*) FROM secret").fetchone() == (2,)
         client.delete(path)
+
+
+def test_a_changed_credential_seals_anew_and_the_old_one_may_go(hearthd_factory, tmp_path):
+    def credentials(name, **keys):
+        directory = tmp_path / name
+        directory.mkdir()
+        for file, key in keys.items():
+            (directory / file.replace("_", "-")).write_text(key)
+        return str(directory)
+
+    first, second = "the first key, long enough", "another key, long enough too"
+    hearthd = hearthd_factory(start=False)
+    hearthd.start_with_environment(CREDENTIALS_DIRECTORY=credentials("a", hearth_secret_key=first))
+    client = hearthd.client()
+    path = "/v1/workspaces/" + client.post("/v1/workspaces", {
+        "environment": "debian:12", "secrets": [{"name": "TOKEN", "value": "kept-over-keys"}]})["workspace_id"]
+    for name, keys in (("b", {"hearth_secret_key": second, "hearth_secret_key_old": first}),
+                       ("c", {"hearth_secret_key": second})):
+        hearthd.stop()
+        hearthd.start_with_environment(CREDENTIALS_DIRECTORY=credentials(name, **keys))
+        client = hearthd.client()
+        client.post(f"{path}/stop")
+        client.post(f"{path}/start")  # The agent is given them anew.
+        ran = client.post(f"{path}/exec", {"command": "printf %s \"$T\" | tr a-z A-Z", "secret_env": {"TOKEN": "T"}})
+        assert ran["stdout"] == "KEPT-OVER-KEYS", (name, ran)
+    hearthd.stop()
+    hearthd.start_with_environment(CREDENTIALS_DIRECTORY=credentials("d", hearth_secret_key=first))
+    client = hearthd.client()
+    client.request("POST", f"{path}/stop")
+    assert client.request("POST", f"{path}/start").json()["code"] == "secret_unreadable"
