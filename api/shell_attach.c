@@ -1,6 +1,7 @@
 #include "api/shell_attach.h"
 
 #include "api/relay_head.h"
+#include "base/shell_frame.h"
 #include "supervisord/shell.h"
 
 #include <event2/buffer.h>
@@ -45,9 +46,8 @@ static void hang_up(struct attached *attached)
 
 static void send_frame(struct attached *attached, char type, const void *data, size_t length)
 {
-    const unsigned char head[SHELL_FRAME_HEAD] = {
-        (unsigned char)type, (unsigned char)(length >> 24), (unsigned char)(length >> 16),
-        (unsigned char)(length >> 8), (unsigned char)length};
+    unsigned char head[SHELL_FRAME_HEAD];
+    shell_frame_write(head, type, length);
     bufferevent_write(attached->client, head, sizeof head);
     bufferevent_write(attached->client, data, length);
 }
@@ -196,8 +196,7 @@ static void take_frames(struct attached *attached)
         unsigned char head[SHELL_FRAME_HEAD];
         if (evbuffer_copyout(input, head, sizeof head) < (ev_ssize_t)sizeof head)
             return;
-        size_t length =
-            (size_t)head[1] << 24 | (size_t)head[2] << 16 | (size_t)head[3] << 8 | head[4];
+        size_t length = shell_frame_length(head);
         if (length > SHELL_FRAME_MAX) {
             hang_up(attached);
             return;

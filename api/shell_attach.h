@@ -1,12 +1,9 @@
-/* A terminal on a shell of a workspace, over a connection that is upgraded to "hearth-shell":
- * frames of a type, a length of 4 bytes (big-endian) and so many bytes. docs/shells.md is their
- * contract; cli/shell_attach.c is the other end. */
+/* A terminal on a shell of a workspace, over a connection that is upgraded to frames of
+ * base/shell_frame.h; cli/shell_attach.c is the other end. */
 #pragma once
 
 #include "api/call_internal.h"
 
-#define SHELL_PROTOCOL "hearth-shell"
-#define SHELL_FRAME_HEAD 5
 #define SHELL_FRAME_MAX                                                                            \
     ((size_t)64 << 10) /* of a client's frame; a longer one ends the connection */
 

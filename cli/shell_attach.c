@@ -3,6 +3,7 @@
  * SIGKILL. The frames are described in docs/shells.md. */
 #include "cli/shell_attach.h"
 
+#include "base/shell_frame.h"
 #include "cli/endpoint.h"
 #include "cli/output.h"
 #include "cli/wire.h"
@@ -18,7 +19,6 @@
 #include <termios.h>
 #include <unistd.h>
 
-#define FRAME_HEAD 5
 #define FRAME_MAX ((size_t)1 << 20) /* of the daemon's */
 #define KEYS_MAX 8
 #define PIECE 4096
@@ -74,9 +74,8 @@ static void put_back(struct terminal *terminal)
 
 static void queue(struct terminal *terminal, char type, const void *data, size_t length)
 {
-    const unsigned char head[FRAME_HEAD] = {(unsigned char)type, (unsigned char)(length >> 24),
-                                            (unsigned char)(length >> 16),
-                                            (unsigned char)(length >> 8), (unsigned char)length};
+    unsigned char head[SHELL_FRAME_HEAD];
+    shell_frame_write(head, type, length);
     if (buf_append(&terminal->out, head, sizeof head) || buf_append(&terminal->out, data, length))
         terminal->ending = CONNECTION_LOST;
 }
@@ -195,20 +194,19 @@ static void take_end(struct terminal *terminal, const char *text, size_t length)
 static void take_frames(struct terminal *terminal)
 {
     size_t at = 0;
-    while (terminal->ending == GOES_ON && terminal->in.length - at >= FRAME_HEAD) {
+    while (terminal->ending == GOES_ON && terminal->in.length - at >= SHELL_FRAME_HEAD) {
         const unsigned char *head = (const unsigned char *)terminal->in.data + at;
-        size_t length =
-            (size_t)head[1] << 24 | (size_t)head[2] << 16 | (size_t)head[3] << 8 | head[4];
+        size_t length = shell_frame_length(head);
         if (length > FRAME_MAX)
             terminal->ending = CONNECTION_LOST;
-        if (terminal->in.length - at - FRAME_HEAD < length)
+        if (terminal->in.length - at - SHELL_FRAME_HEAD < length)
             break;
-        const char *data = terminal->in.data + at + FRAME_HEAD;
+        const char *data = terminal->in.data + at + SHELL_FRAME_HEAD;
         if (head[0] == 'O')
             show(data, length);
         else if (head[0] == 'E')
             take_end(terminal, data, length);
-        at += FRAME_HEAD + length;
+        at += SHELL_FRAME_HEAD + length;
     }
     buf_consume(&terminal->in, at);
 }
@@ -294,7 +292,7 @@ static int connect_shell(struct terminal *terminal, const struct endpoint *endpo
     int error = wire_open(&terminal->wire, endpoint, failure);
     if (!error)
         error = wire_ask(&terminal->wire, "GET", path, "HTTP/1.1",
-                         "Connection: Upgrade\r\nUpgrade: hearth-shell\r\n", failure);
+                         "Connection: Upgrade\r\nUpgrade: " SHELL_PROTOCOL "\r\n", failure);
     return error ? error : wire_answer(&terminal->wire, &terminal->in, failure);
 }
 
