@@ -1,5 +1,6 @@
 """A real hearthd on directories of its own: started, killed, started again, and cleared away."""
 
+import contextlib
 import os
 import pathlib
 import secrets
@@ -205,3 +206,13 @@ class Hearthd:
             for row in rows:
                 client.request("DELETE", f"/v1/workspaces/{row['workspace_id']}")
         self.stop()
+
+
+@contextlib.contextmanager
+def running(image_dir, **settings):
+    """A daemon that is up, and is ended with all that was its own."""
+    hearthd = Hearthd(image_dir, **settings)
+    try:
+        yield hearthd.start()
+    finally:
+        hearthd.destroy()

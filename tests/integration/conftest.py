@@ -24,11 +24,8 @@ def images(pytestconfig):
 @pytest.fixture(scope="session")
 def daemon(images):
     """The shared hearthd, on 127.0.0.1 and its Unix socket. Not to be stopped by a test."""
-    hearthd = harness_daemon.Hearthd(images)
-    try:
-        yield hearthd.start()
-    finally:
-        hearthd.destroy()
+    with harness_daemon.running(images) as hearthd:
+        yield hearthd
 
 
 @pytest.fixture
@@ -100,11 +97,8 @@ def workspace_factory(client):
 @pytest.fixture(scope="session")
 def machine_daemon(images):
     """The shared hearthd whose workspaces are microVMs. Not to be stopped by a test."""
-    hearthd = harness_daemon.Hearthd(images, driver="qemu")
-    try:
-        yield hearthd.start()
-    finally:
-        hearthd.destroy()
+    with harness_daemon.running(images, driver="qemu") as hearthd:
+        yield hearthd
 
 
 @pytest.fixture

@@ -71,12 +71,9 @@ def kinds(page):
 @pytest.fixture(scope="module")
 def told(images):
     """A daemon of this file's own, whose tenants have few events."""
-    from harness.daemon import Hearthd
-    hearthd = Hearthd(images, event_heartbeat_ms=100)
-    try:
-        yield hearthd.start()
-    finally:
-        hearthd.destroy()
+    from harness.daemon import running
+    with running(images, event_heartbeat_ms=100) as hearthd:
+        yield hearthd
 
 
 @pytest.fixture

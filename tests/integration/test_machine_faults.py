@@ -114,11 +114,8 @@ def test_a_qemu_that_is_none_says_what_it_said(hearthd_factory, tmp_path):
 
 @pytest.fixture(scope="module")
 def faulty_daemon(images):
-    hearthd = harness_daemon.Hearthd(images, driver="qemu", template="off")
-    try:
-        yield hearthd.start()
-    finally:
-        hearthd.destroy()
+    with harness_daemon.running(images, driver="qemu", template="off") as hearthd:
+        yield hearthd
 
 
 @pytest.fixture(scope="module")

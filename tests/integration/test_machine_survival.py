@@ -17,11 +17,8 @@ ROUNDS = 3
 
 @pytest.fixture(scope="module")
 def surviving_daemon(images):
-    hearthd = harness_daemon.Hearthd(images, driver="qemu", template="off")
-    try:
-        yield hearthd.start()
-    finally:
-        hearthd.destroy()
+    with harness_daemon.running(images, driver="qemu", template="off") as hearthd:
+        yield hearthd
 
 
 @pytest.fixture(scope="module")

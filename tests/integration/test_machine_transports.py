@@ -30,11 +30,8 @@ def usable(transport):
 
 @pytest.fixture(scope="module")
 def transports_daemon(images):
-    hearthd = harness_daemon.Hearthd(images, driver="qemu", template="off")
-    try:
-        yield hearthd.start()
-    finally:
-        hearthd.destroy()
+    with harness_daemon.running(images, driver="qemu", template="off") as hearthd:
+        yield hearthd
 
 
 @pytest.fixture(scope="module", params=[name for name in TRANSPORTS if usable(name)])

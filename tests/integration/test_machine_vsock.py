@@ -21,11 +21,8 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def vsock_daemon(images):
-    hearthd = harness_daemon.Hearthd(images, driver="qemu", transport="vsock")
-    try:
-        yield hearthd.start()
-    finally:
-        hearthd.destroy()
+    with harness_daemon.running(images, driver="qemu", transport="vsock") as hearthd:
+        yield hearthd
 
 
 @pytest.fixture(scope="module")

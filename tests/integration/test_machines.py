@@ -15,11 +15,8 @@ MEM_MIB = 256
 @pytest.fixture(scope="module")
 def machine_daemon(images):
     from harness import daemon as harness_daemon
-    hearthd = harness_daemon.Hearthd(images, driver="qemu")
-    try:
-        yield hearthd.start()
-    finally:
-        hearthd.destroy()
+    with harness_daemon.running(images, driver="qemu") as hearthd:
+        yield hearthd
 
 
 @pytest.fixture(scope="module")

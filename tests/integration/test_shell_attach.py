@@ -19,23 +19,7 @@ import pytest
 from conftest import Workspace
 from harness.daemon import BIN
 from test_ports import memory
-from test_shells import Shell, problem
-
-
-@pytest.fixture(scope="module")
-def workspace(daemon):
-    with daemon.client() as client:
-        made = Workspace(client)
-        yield made
-        made.delete()
-
-
-@pytest.fixture
-def shell(workspace):
-    made = Shell(workspace)
-    made.until("hearth$ ")
-    yield made
-    made.client.request("DELETE", made.path)
+from test_shells import Shell, module_workspace, problem, shell  # noqa: F401 - two are fixtures
 
 
 class Terminal:
@@ -126,8 +110,8 @@ def test_keys_go_through_but_those_that_detach(attach, shell):
     assert terminal.ended() == 0
 
 
-def test_the_shells_end_is_the_commands(attach, workspace):
-    shell = Shell(workspace)
+def test_the_shells_end_is_the_commands(attach, module_workspace):
+    shell = Shell(module_workspace)
     terminal = attach(shell)
     terminal.until("hearth$ ")
     terminal.type("exit 7\r")
@@ -216,10 +200,10 @@ def test_bad_words(daemon, shell):
     assert run(shell.workspace.id, shell.id, "--detach-keys", "ctrl-nonsense").returncode == 2
 
 
-def test_an_unknown_shell_is_told_at_once(attach, workspace):
+def test_an_unknown_shell_is_told_at_once(attach, module_workspace):
     class Unknown:
         id = "sh_" + "a" * 16
-    Unknown.workspace = workspace
+    Unknown.workspace = module_workspace
     terminal = attach(Unknown)
     assert terminal.ended() == 1 and b"no such shell" in terminal.seen
 

@@ -15,11 +15,8 @@ SEED = {
 def store(images):
     """A daemon whose store nobody else fills."""
     from harness import daemon as harness_daemon
-    hearthd = harness_daemon.Hearthd(images)
-    try:
-        yield hearthd.start()
-    finally:
-        hearthd.destroy()
+    with harness_daemon.running(images) as hearthd:
+        yield hearthd
 
 
 @pytest.fixture
