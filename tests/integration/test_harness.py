@@ -1,5 +1,6 @@
 """The tests' own tools: what they are to catch, they catch."""
 
+import pathlib
 import socket
 import subprocess
 
@@ -63,6 +64,9 @@ def test_a_left_over_directory_socket_or_process_is_found(tmp_path):
         left.bind(str(tmp_path / "run/s"))
     with subprocess.Popen(["tail", "-f", "/dev/null", tmp_path / "run"]) as process:
         try:
+            # Popen returns once the child is past its exec, which may be before it has its words.
+            while not pathlib.Path(f"/proc/{process.pid}/cmdline").read_bytes():
+                pass
             kinds = sorted(line.split()[0] for line in leaks.left_over(tmp_path, "zz"))
         finally:
             process.kill()
