@@ -193,7 +193,7 @@ class Hearth:
                        stdin: str | None = None,
                        secret_env: Pairs | None = None,
                        max_output_bytes: int = 1048576, wait_ms: int | None = None,
-                       detach: bool = False) -> Result:
+                       detach: bool = False, encoding: str = "utf-8") -> Result:
         """Runs a shell command (or argv, without a shell). A non-zero exit_code is a result, not an
         error. It is never sent twice."""
         return self.request("POST", _path(workspace_id, "exec"), _given(locals(), leave=["workspace_id"]),
@@ -248,8 +248,10 @@ class Hearth:
         return self._tool("workspace_patch_apply", {"workspace_id": workspace_id, "patch": patch})
 
     def diff_workspace(self, workspace_id: str, *, paths: Sequence[str] | None = None,
-                       context: int = 3, stat_only: bool = False) -> Result:
-        return self._tool("workspace_diff", _given(locals()))
+                       context: int = 3, stat_only: bool = False, binary: bool = False,
+                       max_entries: int = 1000, max_patch_bytes: int = 262144) -> Result:
+        query = _given(locals(), leave=["workspace_id"])
+        return self.request("GET", _path(workspace_id, "diff"), query=query)
 
     def export_workspace(self, workspace_id: str, path: str, *,
                          output_path: Path) -> Result:
@@ -277,11 +279,14 @@ class Hearth:
                 "bytes_written": size}
 
     def list_workspace_disk(self, workspace_id: str, *, path: str = "/workspace",
-                            recursive: bool = False) -> Result:
-        return self._tool("workspace_disk_list", _given(locals()))
+                            recursive: bool = False, limit: int = 1000) -> Result:
+        query = _given(locals(), leave=["workspace_id"])
+        return self.request("GET", _path(workspace_id, "disk/list"), query=query)
 
-    def read_workspace_disk(self, workspace_id: str, path: str, *, max_bytes: int = 65536) -> Result:
-        return self._tool("workspace_disk_read", _given(locals()))
+    def read_workspace_disk(self, workspace_id: str, path: str, *, max_bytes: int = 65536,
+                            offset: int = 0, encoding: str = "utf-8") -> Result:
+        query = _given(locals(), leave=["workspace_id"])
+        return self.request("GET", _path(workspace_id, "disk/read"), query=query)
 
     # Snapshots
 
@@ -305,8 +310,10 @@ class Hearth:
     # Shells
 
     def open_shell(self, workspace_id: str, *, cwd: str = "/workspace", cols: int = 120, rows: int = 30,
+                   term: str = "xterm-256color",
                    secret_env: Pairs | None = None) -> Result:
-        return self._tool("shell_open", _given(locals()))
+        arguments = _given(locals(), leave=["workspace_id"])
+        return self.request("POST", _path(workspace_id, "shells"), arguments)
 
     def read_shell(self, workspace_id: str, shell_id: str, *, cursor: int = 0, max_chars: int = 65536,
                    plain: bool = False, wait_for_idle_ms: int | None = None) -> Result:
@@ -328,13 +335,14 @@ class Hearth:
                       cwd: str = "/workspace", readiness: Mapping[str, Any] | None = None,
                       ready_timeout_seconds: int = 30, ready_interval_ms: int = 500,
                       secret_env: Pairs | None = None,
-                      published_ports: Sequence[Mapping[str, int]] | None = None) -> Result:
+                      published_ports: Sequence[Mapping[str, int]] | None = None,
+                      restart: str = "never") -> Result:
         """readiness: {"type": "file", "path": …}, {"type": "tcp", "address": …}, {"type": "http",
         "url": …} or {"type": "command", "command": …}."""
-        arguments = _given(locals(), leave=["readiness"])
+        arguments = _given(locals(), leave=["workspace_id", "service_name", "readiness"])
         if readiness is not None:
             arguments.update(_readiness(readiness))
-        return self._tool("service_start", arguments)
+        return self.request("PUT", _path(workspace_id, f"services/{_word(service_name)}"), arguments)
 
     def list_services(self, workspace_id: str) -> Result:
         return self._tool("service_list", _given(locals()))
@@ -343,8 +351,9 @@ class Hearth:
         return self._tool("service_status", _given(locals()))
 
     def logs_service(self, workspace_id: str, service_name: str, *, tail_lines: int = 200,
-                     all: bool = False) -> Result:
-        return self._tool("service_logs", _given(locals()))
+                     all: bool = False, cursor: str | None = None, wait_ms: int = 0) -> Result:
+        query = _given(locals(), leave=["workspace_id", "service_name"])
+        return self.request("GET", _path(workspace_id, f"services/{_word(service_name)}/logs"), query=query)
 
     def stop_service(self, workspace_id: str, service_name: str) -> Result:
         return self._tool("service_stop", _given(locals()))
