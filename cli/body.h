@@ -2,8 +2,8 @@
  * way. Draws its progress where stderr is a terminal. */
 #pragma once
 
+#include "base/tar_pack.h"
 #include "cli/progress.h"
-#include "cli/tar_pack.h"
 
 struct body {
     struct tar_pack *pack; /* of a directory */

@@ -1,4 +1,4 @@
-/* hearth tenant create|list|token|tokens|revoke: for administrators. */
+/* hearth tenant create|update|list|token|tokens|revoke: for administrators. */
 
 #include "cli/command.h"
 #include "cli/output.h"
@@ -18,10 +18,18 @@ static int show(const struct cli *cli, const char *verb, const struct buf *body,
     return 0;
 }
 
+static void add_roots(cJSON *arguments, const struct text_list *roots)
+{
+    cJSON *array = cJSON_AddArrayToObject(arguments, "host_roots");
+    for (size_t i = 0; i < roots->count; i++)
+        cJSON_AddItemToArray(array, cJSON_CreateString(roots->items[i]));
+}
+
 static int tenant_create(struct cli *cli, int argc, char **argv)
 {
     long max_workspaces = -1, max_execs = -1, max_mem_mib = -1, max_kept_upload_bytes = -1,
          retention = -1;
+    auto_text_list struct text_list roots = {0};
     const struct option options[] = {
         {"max-workspaces", OPTION_INTEGER, &max_workspaces, "N", "quota"},
         {"max-running-execs", OPTION_INTEGER, &max_execs, "N", "quota"},
@@ -30,6 +38,8 @@ static int tenant_create(struct cli *cli, int argc, char **argv)
          "quota on the sum of uploads"},
         {"retention", OPTION_INTEGER, &retention, "SECONDS",
          "how long expired workspaces are kept before they are deleted"},
+        {"host-root", OPTION_LIST, &roots, "DIRECTORY",
+         "its requests may name paths of the daemon's host below it"},
         {0}};
     const struct usage usage = {.line = "tenant create NAME [OPTIONS]",
                                 .summary = "Makes a tenant, without a token yet.",
@@ -53,10 +63,39 @@ static int tenant_create(struct cli *cli, int argc, char **argv)
         cJSON_AddNumberToObject(arguments, "max_kept_upload_bytes", (double)max_kept_upload_bytes);
     if (retention >= 0)
         cJSON_AddNumberToObject(arguments, "retention_seconds", (double)retention);
+    if (roots.count)
+        add_roots(arguments, &roots);
     auto_buf struct buf body = {0};
     auto_json cJSON *result = NULL;
     status = cli_call_json(cli, "POST", "/v1/tenants", arguments, &body, &result);
     return status ? status : show(cli, "tenant-create", &body, result);
+}
+
+static int tenant_update(struct cli *cli, int argc, char **argv)
+{
+    auto_text_list struct text_list roots = {0};
+    const struct option options[] = {{"host-root", OPTION_LIST, &roots, "DIRECTORY",
+                                      "its requests may name paths of the daemon's host below it"},
+                                     {0}};
+    const struct usage usage = {.line = "tenant update NAME [--host-root DIRECTORY]...",
+                                .summary =
+                                    "Replaces a tenant's host roots: none where none is given.",
+                                .options = options,
+                                .minimum = 1,
+                                .maximum = 1};
+    struct words words;
+    int status = options_parse(&usage, argc, argv, &cli->json, &words);
+    if (status != OPTIONS_PARSED)
+        return status;
+
+    auto_buf struct buf path = {0}, body = {0};
+    auto_json cJSON *result = NULL;
+    if (!cli_path(&path, "/v1/tenants/", words.items[0], NULL))
+        return cli_out_of_memory(cli);
+    cJSON *arguments = cJSON_CreateObject();
+    add_roots(arguments, &roots);
+    status = cli_call_json(cli, "PATCH", path.data, arguments, &body, &result);
+    return status ? status : show(cli, "tenant-update", &body, result);
 }
 
 static int list(struct cli *cli, const char *path, const char *member, const struct column *columns)
@@ -171,6 +210,7 @@ static int tenant_revoke(struct cli *cli, int argc, char **argv)
 
 const struct command tenant_commands[] = {
     {"tenant", "create", "make a tenant", tenant_create},
+    {"tenant", "update", "change what of the host a tenant may name", tenant_update},
     {"tenant", "list", "list tenants", tenant_list},
     {"tenant", "token", "make a token for a tenant", tenant_token},
     {"tenant", "tokens", "list a tenant's tokens", tenant_tokens},

@@ -1,8 +1,8 @@
 /* A directory (packed here) or a tar file, streamed to POST /v1/uploads. */
 #pragma once
 
+#include "base/tar_pack.h"
 #include "cli/command.h"
-#include "cli/tar_pack.h"
 
 /* Uploads without a word on failure: it is given, and ret_reply holds the daemon's problem where
  * there is one. choice may be NULL. */

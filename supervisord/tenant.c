@@ -133,6 +133,21 @@ static struct tenant *tenant_from_row(struct supervisor *supervisor, const struc
     return tenant;
 }
 
+static void row_from_tenant(const struct tenant *tenant, struct row_tenant *ret_row)
+{
+    *ret_row = (struct row_tenant){
+        .tenant_id = tenant->tenant_id,
+        .name = tenant->name,
+        .created_at = tenant->created_at,
+        .max_workspaces = tenant->max_workspaces,
+        .max_running_execs = tenant->max_running_execs,
+        .max_mem_mib = tenant->max_mem_mib,
+        .max_kept_upload_bytes = tenant->max_kept_upload_bytes,
+        .retention_us = tenant->retention_us,
+        .host_roots = tenant->host_roots,
+    };
+}
+
 static void row_from_token(const struct token *token, struct row_token *ret_row)
 {
     *ret_row = (struct row_token){
@@ -302,6 +317,7 @@ struct tenant_change {
     struct token *token; /* to be added */
     char token_id[TOKEN_ID_LENGTH + 1], text[TENANT_TOKEN_SIZE];
     int64_t revoked_at;
+    char *host_roots; /* to be set */
     struct hearth_failure failure;
     tenant_done done;
     void *arg;
@@ -325,6 +341,11 @@ static void change_done(void *arg, int error, const struct hearth_failure *failu
     struct token *revoked = token_of(map_find(&supervisor->tokens, change->token_id));
     if (!error && change->revoked_at && revoked)
         revoked->revoked_at = change->revoked_at;
+    if (!error && change->host_roots) {
+        free(change->tenant->host_roots);
+        change->tenant->host_roots = steal_pointer(change->host_roots);
+    }
+    free(change->host_roots);
     bool issued = change->token != NULL;
     if (error && change->token)
         token_free(change->token);
@@ -416,6 +437,26 @@ void tenant_create(struct supervisor *supervisor, const struct tenant_asker *ask
         return;
     }
     change->adding = true;
+    struct change *rows = change_new();
+    change_put_tenant(rows, &row);
+    change_commit_audited(change, rows);
+}
+
+void tenant_set_host_roots(struct tenant *tenant, const struct tenant_asker *asker,
+                           const char *host_roots, tenant_done done, void *arg)
+{
+    struct supervisor *supervisor = tenant->supervisor;
+    struct tenant_change *change =
+        change_begin(supervisor, tenant, asker, "tenant_update", done, arg);
+    struct row_tenant row;
+    change->host_roots = text_copy(host_roots);
+    if (!change->host_roots) {
+        hearth_fail(&change->failure, HEARTH_ENOMEMORY, NULL, "out of memory");
+        loop_defer(supervisor->loop, change_failed, change);
+        return;
+    }
+    row_from_tenant(tenant, &row);
+    row.host_roots = change->host_roots;
     struct change *rows = change_new();
     change_put_tenant(rows, &row);
     change_commit_audited(change, rows);

@@ -61,8 +61,8 @@ struct tenant_spec {
     const char *name;                           /* [a-z0-9][a-z0-9-]{0,62} */
     uint32_t max_workspaces, max_running_execs; /* 0: the default */
     uint64_t max_mem_mib, max_kept_upload_bytes;
-    int64_t retention_us; /* 0: the default */
-    const char *host_roots;
+    int64_t retention_us;   /* 0: the default */
+    const char *host_roots; /* as host_roots_join gives them; NULL: none */
 };
 /* Who asks for a change and by which request: its audit row is written with it. */
 struct tenant_asker {
@@ -71,6 +71,9 @@ struct tenant_asker {
 };
 void tenant_create(struct supervisor *supervisor, const struct tenant_asker *asker,
                    const struct tenant_spec *spec, tenant_done done, void *arg);
+/* Takes effect for requests that come after. host_roots as host_roots_join gives them. */
+void tenant_set_host_roots(struct tenant *tenant, const struct tenant_asker *asker,
+                           const char *host_roots, tenant_done done, void *arg);
 void tenant_issue_token(struct tenant *tenant, const struct tenant_asker *asker, unsigned rights,
                         int64_t expires_at, const char *note, tenant_done done, void *arg);
 void tenant_revoke_token(struct tenant *tenant, const struct tenant_asker *asker,

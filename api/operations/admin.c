@@ -1,7 +1,11 @@
 /* Tenants and their tokens. */
 #include "api/operations/families.h"
 #include "api/operations/views.h"
+#include "base/cleanup.h"
+#include "supervisord/host_path.h"
 
+#include <limits.h>
+#include <stdio.h>
 #include <string.h>
 
 struct tenant_input {
@@ -9,6 +13,7 @@ struct tenant_input {
     int64_t max_workspaces, max_running_execs, max_mem_mib, max_kept_upload_bytes,
         retention_seconds;
     struct optional_integer expires_in_seconds;
+    struct string_list host_roots;
 };
 
 static const struct field tenant_fields[] = {
@@ -22,12 +27,26 @@ static const struct field tenant_fields[] = {
     {.name = "retention_seconds",
      .type = FIELD_INTEGER,
      .description = "Time from a workspace's expiry, which stops it, to its deletion."},
+    {.name = "host_roots",
+     .type = FIELD_STRING_LIST,
+     .description = "Directories of the daemon's host that its requests may name paths below."},
     {.name = "workspace_count", .type = FIELD_INTEGER, .description = "In use."},
     {.name = "running_execs", .type = FIELD_INTEGER, .description = "In use."},
     {.name = "mem_mib", .type = FIELD_INTEGER, .description = "In use."},
     {.name = "upload_bytes", .type = FIELD_INTEGER, .description = "In use."},
     {0},
 };
+
+static void write_roots(struct json_writer *json, const char *roots)
+{
+    json_array_begin(json, "host_roots");
+    char root[PATH_MAX];
+    for (; *roots; roots += strcspn(roots, "\n"), roots += *roots == '\n') {
+        snprintf(root, sizeof root, "%.*s", (int)strcspn(roots, "\n"), roots);
+        json_string(json, NULL, root);
+    }
+    json_array_end(json);
+}
 
 static void write_tenant(struct json_writer *json, const struct tenant *tenant)
 {
@@ -40,6 +59,7 @@ static void write_tenant(struct json_writer *json, const struct tenant *tenant)
     json_unsigned(json, "max_mem_mib", tenant->max_mem_mib);
     json_unsigned(json, "max_kept_upload_bytes", tenant->max_kept_upload_bytes);
     json_integer(json, "retention_seconds", tenant->retention_us / US_PER_S);
+    write_roots(json, tenant->host_roots);
     json_unsigned(json, "workspace_count", tenant->workspace_count);
     json_unsigned(json, "running_execs", tenant->running_execs);
     json_unsigned(json, "mem_mib", tenant->mem_mib);
@@ -53,6 +73,14 @@ static struct tenant_asker asker(const struct call *call)
 }
 
 #define TENANT_PATTERN "^[a-z0-9][a-z0-9-]{0,62}$"
+#define HOST_ROOTS_FIELD(required)                                                                 \
+    {                                                                                              \
+        .name = "host_roots", .type = FIELD_STRING_LIST, .flags = (required),                      \
+        .maximum = HOST_ROOTS_MAX,                                                                 \
+        .description = "Directories of the daemon's host below which seed_path and source_path "   \
+                       "of its requests may lead; absolute. None: no such path is read.",          \
+        .offset = offsetof(struct tenant_input, host_roots)                                        \
+    }
 
 /* create, list */
 
@@ -100,6 +128,7 @@ static const struct field create_input[] = {
      .description =
          "Time that an expired workspace is kept before it is deleted; 0 is the default.",
      .offset = offsetof(struct tenant_input, retention_seconds)},
+    HOST_ROOTS_FIELD(0),
     {0},
 };
 
@@ -119,9 +148,23 @@ static void created(void *arg, int error, const struct hearth_failure *failure,
     reply_with(call, &body, &json);
 }
 
+/* The caller frees. */
+static char *roots_or_fail(struct call *call, const struct tenant_input *input)
+{
+    struct hearth_failure failure;
+    char *roots;
+    if (host_roots_join(input->host_roots.items, input->host_roots.count, &roots, &failure) == 0)
+        return roots;
+    call_fail(call, &failure);
+    return NULL;
+}
+
 static void create(struct call *call, const void *arg)
 {
     const struct tenant_input *input = arg;
+    auto_free char *roots = roots_or_fail(call, input);
+    if (!roots)
+        return;
     struct tenant_spec spec = {
         .name = input->name,
         .max_workspaces = (uint32_t)input->max_workspaces,
@@ -129,6 +172,7 @@ static void create(struct call *call, const void *arg)
         .max_mem_mib = (uint64_t)input->max_mem_mib,
         .max_kept_upload_bytes = (uint64_t)input->max_kept_upload_bytes,
         .retention_us = input->retention_seconds * US_PER_S,
+        .host_roots = roots,
     };
     struct tenant_asker who = asker(call);
     tenant_create(call_supervisor(call), &who, &spec, created, call);
@@ -196,6 +240,21 @@ static struct tenant *tenant_or_fail(struct call *call, const char *name)
         call_fail(call, &failure);
     }
     return tenant;
+}
+
+/* update */
+
+static const struct field update_input[] = {
+    TENANT_NAME_FIELD, HOST_ROOTS_FIELD(FIELD_REQUIRED), {0}};
+
+static void update(struct call *call, const void *arg)
+{
+    const struct tenant_input *input = arg;
+    struct tenant *tenant = tenant_or_fail(call, input->name);
+    auto_free char *roots = tenant ? roots_or_fail(call, input) : NULL;
+    struct tenant_asker who = asker(call);
+    if (roots)
+        tenant_set_host_roots(tenant, &who, roots, created, call);
 }
 
 static const char *const rights_names[] = {"read-only", "operate", "admin", NULL};
@@ -377,7 +436,9 @@ static void revoke_token(struct call *call, const void *arg)
     tenant_revoke_token(tenant, &who, input->token_id, revoked, call);
 }
 
-static const char *const create_errors[] = {"bad_tenant_name", "tenant_exists", NULL};
+static const char *const create_errors[] = {"bad_tenant_name", "tenant_exists", "bad_host_root",
+                                            NULL};
+static const char *const update_errors[] = {"tenant_not_found", "bad_host_root", NULL};
 static const char *const token_errors[] = {"tenant_not_found", "token_not_found", NULL};
 
 const struct operation_entry admin_operations[] = {
@@ -397,6 +458,24 @@ const struct operation_entry admin_operations[] = {
         .output = tenant_fields,
         .errors = create_errors,
         .handler = create,
+        .tell = tell_created,
+    },
+    {
+        .name = "tenant_update",
+        .family = "tenant",
+        .title = "Change a tenant",
+        .summary = "Replaces the directories of the host that a tenant may name paths below.",
+        .description = "Replaces a tenant's host_roots.",
+        .method = "PATCH",
+        .path = "/v1/tenants/{name}",
+        .surfaces = SURFACE_REST,
+        .flags = OPERATION_ADMIN | OPERATION_IDEMPOTENT | OPERATION_ATOMIC,
+        .status = 200,
+        .input = update_input,
+        .input_size = sizeof(struct tenant_input),
+        .output = tenant_fields,
+        .errors = update_errors,
+        .handler = update,
         .tell = tell_created,
     },
     {

@@ -2,6 +2,7 @@
 #include "api/operations/families.h"
 #include "api/operations/file_read.h"
 #include "api/operations/views.h"
+#include "supervisord/host_path.h"
 
 struct push_input {
     const char *workspace_id, *source_path, *upload_id, *dest;
@@ -12,7 +13,8 @@ static const struct field push_input[] = {
     {.name = "source_path",
      .type = FIELD_STRING,
      .maximum = 4095,
-     .description = "Host directory or tar to push; with upload_id or a body, what was packed.",
+     .description = "Directory or tar of the daemon's host, below one of the tenant's host_roots; "
+                    "with upload_id or a body, what the client packed.",
      .offset = offsetof(struct push_input, source_path)},
     {.name = "upload_id",
      .type = FIELD_STRING,
@@ -55,6 +57,7 @@ static const struct field push_output[] = {
 
 struct pushing {
     struct call *call;
+    const struct push_input *input;
     struct sync_push *push; /* NULL once done */
 };
 
@@ -120,18 +123,37 @@ static int check_source(const struct call *call, const struct push_input *input,
         error = hearth_fail(failure, HEARTH_EINVALID, "conflicting_arguments",
                             "a body and upload_id exclude each other");
         hearth_failure_field(failure, "/upload_id");
-    } else if (!call_has_raw_body(call) && !input->upload_id && input->source_path) {
-        error = hearth_fail(failure, HEARTH_EINVALID, "host_path_forbidden",
-                            "no host_roots of the tenant allow the daemon to read %.100s",
-                            input->source_path);
-        hearth_failure_field(failure, "/source_path");
-    } else if (!call_has_raw_body(call) && !input->upload_id) {
+    } else if (!call_has_raw_body(call) && !input->upload_id && !input->source_path) {
         error = hearth_fail(failure, HEARTH_EINVALID, "missing_argument",
                             "one of upload_id, source_path and a tar as the body is needed");
         hearth_failure_field(failure, "/upload_id");
         hearth_failure_hint(failure, "POST the tar to /v1/uploads and name its upload_id.");
     }
     return error;
+}
+
+static struct sync_spec spec_of(const struct pushing *pushing, const char *upload_id)
+{
+    return (struct sync_spec){.destination = pushing->input->dest,
+                              .source_path = pushing->input->source_path,
+                              .upload_id = upload_id,
+                              .request_id = call_request_id(pushing->call)};
+}
+
+static void packed(void *arg, int error, const struct hearth_failure *failure,
+                   const struct upload *upload)
+{
+    struct pushing *pushing = arg;
+    if (error) {
+        fail_host_path(pushing->call, failure, "/source_path",
+                       "Send the directory as a tar to POST /v1/uploads and pass its ID as "
+                       "upload_id; `hearth workspace sync push` does that.");
+        return;
+    }
+    struct workspace *workspace = workspace_or_fail(pushing->call, pushing->input->workspace_id);
+    const struct sync_spec spec = spec_of(pushing, upload->upload_id);
+    if (workspace)
+        sync_upload(workspace, call_principal(pushing->call), &spec, pushed, pushing);
 }
 
 static void push(struct call *call, const void *arg)
@@ -148,11 +170,13 @@ static void push(struct call *call, const void *arg)
     struct pushing *pushing = call_allocate_or_fail(call, sizeof *pushing);
     if (!pushing)
         return;
-    pushing->call = call;
-    const struct sync_spec spec = {.destination = input->dest,
-                                   .source_path = input->source_path,
-                                   .upload_id = input->upload_id,
-                                   .request_id = call_request_id(call)};
+    *pushing = (struct pushing){.call = call, .input = input};
+    if (!call_has_raw_body(call) && !input->upload_id) {
+        host_path_upload(call_supervisor(call), call_principal(call), call_request_id(call),
+                         input->source_path, packed, pushing);
+        return;
+    }
+    const struct sync_spec spec = spec_of(pushing, input->upload_id);
     if (input->upload_id) {
         sync_upload(workspace, call_principal(call), &spec, pushed, pushing);
         return;
@@ -165,6 +189,8 @@ static void push(struct call *call, const void *arg)
 static const char *const push_errors[] = {"workspace_not_found",
                                           "path_outside_workspace",
                                           "host_path_forbidden",
+                                          "host_path_unreadable",
+                                          "quota_uploads",
                                           "upload_not_found",
                                           "archive_refused",
                                           "archive_truncated",

@@ -538,6 +538,16 @@ const struct secret_variable *secret_variables_of(struct call *call, const struc
     return variables;
 }
 
+void fail_host_path(struct call *call, const struct hearth_failure *failure, const char *field,
+                    const char *hint)
+{
+    struct hearth_failure told = *failure;
+    hearth_failure_field(&told, field);
+    if (!told.hint[0])
+        hearth_failure_hint(&told, "%s", hint);
+    call_fail(call, &told);
+}
+
 enum text_encoding encoding_of(const char *name)
 {
     return name && strcmp(name, "base64") == 0 ? ENCODING_BASE64 : ENCODING_UTF8;

@@ -40,6 +40,9 @@ void reply_with(struct call *call, struct buf *body, const struct json_writer *j
 struct workspace *workspace_or_fail(struct call *call, const char *workspace_id);
 /* secret_env as the supervisor wants it; NULL after the call has been failed. */
 const struct secret_variable *secret_variables_of(struct call *call, const struct pair_list *pairs);
+/* The failure of a host path, as the call's. */
+void fail_host_path(struct call *call, const struct hearth_failure *failure, const char *field,
+                    const char *hint);
 enum text_encoding encoding_of(const char *name);
 
 #define ID_PATTERN(prefix) "^" prefix "_[a-z2-7]{16}$"

@@ -1,5 +1,6 @@
 #include "api/operations/families.h"
 #include "api/operations/views.h"
+#include "supervisord/host_path.h"
 
 #include "supervisord/secret.h"
 
@@ -87,7 +88,8 @@ static const struct field create_input[] = {
     {.name = "seed_path",
      .type = FIELD_STRING,
      .maximum = 4095,
-     .description = "Host directory that the client packed into seed_upload; kept for status only.",
+     .description = "Directory or tar of the daemon's host, below one of the tenant's host_roots; "
+                    "with seed_upload, what the client packed into that, for status only.",
      .offset = offsetof(struct create_input, seed_path)},
     {.name = "name",
      .type = FIELD_STRING,
@@ -156,26 +158,13 @@ static const struct secret_spec *secrets_of(struct call *call, const struct obje
     return secrets;
 }
 
-static void create(struct call *call, const void *arg)
+static void create_with(struct call *call, const struct create_input *input, const char *upload_id)
 {
-    const struct create_input *input = arg;
     const struct row_label *labels = labels_of(call, &input->labels);
     const struct secret_spec *secrets = labels ? secrets_of(call, &input->secrets) : NULL;
-    struct hearth_failure failure;
     if (!secrets)
         return;
     int network = network_policy_parse(input->network_policy);
-    if (input->seed_path && !input->seed_upload) {
-        hearth_fail(&failure, HEARTH_EINVALID, "host_path_forbidden",
-                    "no host_roots of the tenant allow the daemon to read %.100s",
-                    input->seed_path);
-        hearth_failure_field(&failure, "/seed_path");
-        hearth_failure_hint(&failure,
-                            "Send the directory as a tar to POST /v1/uploads and pass its ID as "
-                            "seed_upload; `hearth workspace create --seed-path` does that.");
-        call_fail(call, &failure);
-        return;
-    }
     struct workspace_spec spec = {
         .environment = input->environment,
         .vcpu_count = (uint32_t)input->vcpu_count,
@@ -189,13 +178,45 @@ static void create(struct call *call, const void *arg)
         .isolation = input->isolation,
         .transport = input->transport,
         .allow_host_compat = input->allow_host_compat,
-        .seed_upload = input->seed_upload,
+        .seed_upload = upload_id,
         .seed_path = input->seed_path,
         .secrets = secrets,
         .secret_count = input->secrets.count,
         .request_id = call_request_id(call),
     };
     workspace_create(call_supervisor(call), call_principal(call), &spec, changed, call);
+}
+
+struct packing {
+    struct call *call;
+    const struct create_input *input;
+};
+
+static void seed_packed(void *arg, int error, const struct hearth_failure *failure,
+                        const struct upload *upload)
+{
+    const struct packing *packing = arg;
+    if (error)
+        fail_host_path(packing->call, failure, "/seed_path",
+                       "Send the directory as a tar to POST /v1/uploads and pass its ID as "
+                       "seed_upload; `hearth workspace create --seed-path` does that.");
+    else
+        create_with(packing->call, packing->input, upload->upload_id);
+}
+
+static void create(struct call *call, const void *arg)
+{
+    const struct create_input *input = arg;
+    if (!input->seed_path || input->seed_upload) {
+        create_with(call, input, input->seed_upload);
+        return;
+    }
+    struct packing *packing = call_allocate_or_fail(call, sizeof *packing);
+    if (!packing)
+        return;
+    *packing = (struct packing){.call = call, .input = input};
+    host_path_upload(call_supervisor(call), call_principal(call), call_request_id(call),
+                     input->seed_path, seed_packed, packing);
 }
 
 /* list */
@@ -433,6 +454,9 @@ static const char *const create_errors[] = {"unknown_environment",
                                             "bad_label",
                                             "bad_secret",
                                             "upload_not_found",
+                                            "host_path_forbidden",
+                                            "host_path_unreadable",
+                                            "quota_uploads",
                                             "isolation_unavailable",
                                             "transport_unavailable",
                                             "quota_workspaces",

@@ -5,8 +5,9 @@
  *   hearth-archive unpack --entries N --bytes N FORMAT DIRECTORY
  *                                                 an image (rootfs, oci, docker) on descriptor 0
  *                                                 into a directory; verdict on 1
- *   hearth-archive digest DIRECTORY               a manifest on 1, verdict on 2 (not confined: it
- *                                                 reads a tree, and as its owner)
+ *   hearth-archive pack -- ROOT PATH              a directory below ROOT → a tar on 1 (a file: as
+ * it is), or a reason on 2 hearth-archive digest DIRECTORY               a manifest on 1, verdict
+ * on 2 (not confined: it reads a tree, and as its owner)
  *
  * The verdict is one line: "good ENTRIES BYTES COMPRESSION" ("good ENTRIES BYTES DIGEST"), or
  * "refused CODE DETAIL" with exit status 1. */
@@ -14,6 +15,7 @@
 #include "supervisord/archive/digest.h"
 #include "supervisord/archive/frames.h"
 #include "supervisord/archive/image.h"
+#include "supervisord/archive/pack.h"
 #include "supervisord/archive/reader.h"
 
 #include <getopt.h>
@@ -31,6 +33,7 @@
 static _Noreturn void usage(void)
 {
     fprintf(stderr, "usage: hearth-archive check|tree [--entries N] [--bytes N]\n"
+                    "       hearth-archive pack -- ROOT PATH\n"
                     "       hearth-archive unpack [--entries N] [--bytes N] FORMAT DIRECTORY\n"
                     "       hearth-archive digest DIRECTORY\n");
     _exit(2);
@@ -141,6 +144,8 @@ int main(int argc, char **argv)
     /* Without exit handlers: what they do is of no use in there. */
     if (strcmp(mode, "unpack") == 0 && count == 2)
         _exit(run_unpack(words[0], words[1], &limits));
+    if (strcmp(mode, "pack") == 0 && count == 2)
+        _exit(pack_run(words[0], words[1]));
     if (count || (strcmp(mode, "check") != 0 && strcmp(mode, "tree") != 0))
         usage();
     confine_reader();

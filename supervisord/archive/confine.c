@@ -252,6 +252,38 @@ void confine_walker(const char *directory)
     give_up(walking, sizeof walking / sizeof walking[0]);
 }
 
+/* No path outside the directory is opened, and nothing below it for writing. */
+static void enclose_reading(int directory_fd)
+{
+    struct landlock_ruleset_attr handled = {.handled_access_fs = LANDLOCK_ALL};
+    struct landlock_path_beneath_attr tree = {.allowed_access = LANDLOCK_ACCESS_FS_READ_FILE |
+                                                                LANDLOCK_ACCESS_FS_READ_DIR,
+                                              .parent_fd = directory_fd};
+    if (syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION) < 2)
+        return; /* the other walls stand */
+    int ruleset = (int)syscall(SYS_landlock_create_ruleset, &handled, sizeof handled, 0);
+    if (ruleset < 0 ||
+        syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &tree, 0) < 0 ||
+        prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+        syscall(SYS_landlock_restrict_self, ruleset, 0) < 0)
+        die("enclose itself in the directory");
+    close(ruleset);
+}
+
+void confine_packer(int directory_fd)
+{
+    limit_resources();
+    enclose_reading(directory_fd);
+    if (geteuid() == 0) {
+        if (unshare(CLONE_NEWNET | CLONE_NEWIPC) < 0 && errno != EPERM)
+            die("leave the host's namespaces");
+        if (fchdir(directory_fd) < 0 || chroot(".") < 0)
+            die("make the directory its root");
+        keep_capabilities(searching, 1);
+    }
+    give_up(walking, sizeof walking / sizeof walking[0]);
+}
+
 /* No file but that one is opened for writing, and none is made or taken away. */
 static void protect_files(int image_fd)
 {

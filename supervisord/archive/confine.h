@@ -17,8 +17,12 @@ void confine_unpacker(const char *directory, int input_fd);
  * changed, and permissions do not matter to it. */
 void confine_walker(const char *directory);
 
-/* The same for what runs mke2fs on such a tree, or e2fsck, and may change the one file that
- * image_fd is. */
+/* For what reads the tree of this directory, whosever it is, and writes descriptors 1 and 2: no
+ * path outside of it is opened, and nothing is changed. */
+void confine_packer(int directory_fd);
+
+/* The same as confine_walker for what runs mke2fs on such a tree, or e2fsck, and may change the one
+ * file that image_fd is. */
 void confine_image_maker(int image_fd);
 /* Before it, where there is no user namespace: root becomes this user, without network. */
 void confine_user(uid_t uid);

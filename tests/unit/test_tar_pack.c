@@ -1,5 +1,5 @@
 #include "base/tar_header.h"
-#include "cli/tar_pack.h"
+#include "base/tar_pack.h"
 
 #include <check.h>
 #include <fcntl.h>

@@ -30,6 +30,9 @@ struct tar_pack_choice {
 };
 int tar_pack_open(struct tar_pack **ret_pack, const char *directory,
                   const struct tar_pack_choice *choice, struct hearth_failure *failure);
+/* The same of an open directory, which is taken, also where it fails. */
+int tar_pack_open_fd(struct tar_pack **ret_pack, int fd, const struct tar_pack_choice *choice,
+                     struct hearth_failure *failure);
 
 /* Gives bytes read, 0 at the end of the archive, or negative with the failure filled. */
 ssize_t tar_pack_read(struct tar_pack *pack, void *out, size_t size,

@@ -1,11 +1,11 @@
-#include "cli/tar_pack.h"
+#include "base/tar_pack.h"
 
 #include "base/buf.h"
 #include "base/glob.h"
+#include "base/ignore.h"
 #include "base/list.h"
 #include "base/map.h"
 #include "base/tar_header.h"
-#include "cli/ignore.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -355,6 +355,12 @@ int tar_pack_open(struct tar_pack **ret_pack, const char *directory,
     int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return hearth_fail_errno(failure, errno, "no_directory", "%s cannot be opened", directory);
+    return tar_pack_open_fd(ret_pack, fd, choice, failure);
+}
+
+int tar_pack_open_fd(struct tar_pack **ret_pack, int fd, const struct tar_pack_choice *choice,
+                     struct hearth_failure *failure)
+{
     struct tar_pack *pack = calloc(1, sizeof *pack);
     if (!pack) {
         close(fd);

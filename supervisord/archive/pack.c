@@ -1,0 +1,82 @@
+#include "supervisord/archive/pack.h"
+
+#include "base/cleanup.h"
+#include "base/path_at.h"
+#include "base/tar_pack.h"
+#include "supervisord/archive/confine.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define PIECE ((size_t)256 << 10)
+
+static int fail(const char *what)
+{
+    fprintf(stderr, "%s\n", what);
+    return 1;
+}
+
+static bool put(const char *data, size_t length)
+{
+    while (length) {
+        ssize_t written = write(STDOUT_FILENO, data, length);
+        if (written < 0 && errno == EINTR)
+            continue;
+        if (written < 0)
+            return false;
+        data += written;
+        length -= (size_t)written;
+    }
+    return true;
+}
+
+static int copy_file(int fd, char *piece)
+{
+    ssize_t got;
+    while ((got = read(fd, piece, PIECE)) > 0 || (got < 0 && errno == EINTR))
+        if (got > 0 && !put(piece, (size_t)got))
+            return 1;
+    return got < 0 ? fail(strerror(errno)) : 0;
+}
+
+static int pack_directory(int fd, char *piece)
+{
+    const struct tar_pack_choice everything = {0};
+    struct hearth_failure failure = HEARTH_FAILURE_NONE;
+    struct tar_pack *pack;
+    if (tar_pack_open_fd(&pack, fd, &everything, &failure))
+        return fail(failure.detail);
+    ssize_t got;
+    while ((got = tar_pack_read(pack, piece, PIECE, &failure)) > 0)
+        if (!put(piece, (size_t)got))
+            return 1;
+    tar_pack_close(pack);
+    return got < 0 ? fail(failure.detail) : 0;
+}
+
+int pack_run(const char *root, const char *path)
+{
+    struct stat status;
+    auto_close int root_fd = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    int fd = root_fd < 0 ? -errno
+                         : path_open_beneath(root_fd, path,
+                                             O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0);
+    char *piece = malloc(PIECE);
+    if (fd == -EXDEV || fd == -ELOOP)
+        return 3;
+    if (fd < 0 || !piece || fstat(fd, &status) < 0)
+        return fail(fd < 0 ? strerror(-fd) : strerror(errno));
+    if (S_ISDIR(status.st_mode)) {
+        confine_packer(fd);
+        return pack_directory(fd, piece);
+    }
+    if (!S_ISREG(status.st_mode))
+        return fail("it is no directory and no file");
+    confine_reader();
+    return copy_file(fd, piece);
+}
