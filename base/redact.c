@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#define FORMS_OF_ONE 21 /* the value itself and what redact_forms visits */
+#define FORMS_OF_ONE 23 /* the value itself and what redact_forms visits */
 #define IDLE_SHOWN_MAX 3
 #define IDLE_SHOWN_PART 4
 
@@ -94,10 +94,19 @@ static void add_form(void *arg, const char *form, size_t length)
         add(arg, form, length);
 }
 
-/* Of all forms of one value together: ten of base64, ten percent-encoded or in hex, itself. */
+/* Of all forms of one value together: itself and as a terminal shows it, quoted, ten of base64, ten
+ * percent-encoded or in hex. */
 static size_t bytes_bound(size_t length)
 {
-    return 11 * redact_form_room(length) + 10 * (4 * length / 3 + 8);
+    return 3 * length + redact_form_room(length) + 10 * (4 * length / 3 + 8) + 10 * 3 * length;
+}
+
+/* The ends of lines that a value ends with are often lost on its way: $(…) drops them. */
+static size_t without_ends(const char *value, size_t length)
+{
+    while (length && (value[length - 1] == '\n' || value[length - 1] == '\r'))
+        length--;
+    return length;
 }
 
 struct redact_values *redact_values_new(const struct redact_secret *secrets, size_t count)
@@ -119,10 +128,11 @@ struct redact_values *redact_values_new(const struct redact_secret *secrets, siz
         values->free_back = (uint32_t *)(values->forms + forms);
         values->free_bytes = (unsigned char *)(values->free_back + bytes);
         for (size_t i = 0; i < count; i++) {
-            if (secrets[i].length < REDACT_VALUE_MIN)
+            size_t length = without_ends(secrets[i].value, secrets[i].length);
+            if (length < REDACT_VALUE_MIN)
                 continue;
-            add(values, secrets[i].value, secrets[i].length);
-            redact_forms(secrets[i].value, secrets[i].length, scratch, add_form, values);
+            add(values, secrets[i].value, length);
+            redact_forms(secrets[i].value, length, scratch, add_form, values);
         }
     } else {
         secret_memory_free(values, size);

@@ -1,8 +1,11 @@
 /* Finds values that must not be shown in text that passes by, and puts [REDACTED] in their place:
  * the values themselves and what they look like in base64 (plain and for URLs, at each of the three
- * places in a group), percent-encoded and in hex (both cases). What is found may lie over any
- * number of pieces; what could still become a value is kept back until it is known. Overlapping
- * finds are one [REDACTED].
+ * places in a group), percent-encoded, in hex (both cases), within quotes (as JSON escapes it) and
+ * with the ends of lines that a terminal writes. What is found may lie over any number of pieces;
+ * what could still become a value is kept back until it is known. Overlapping finds are one
+ * [REDACTED].
+ *
+ * The ends of lines that a value ends with are not looked for: what is before them is enough.
  *
  * Limits: values under REDACT_VALUE_MIN bytes are not looked for, and their encoded forms not under
  * REDACT_FORM_MIN characters; up to one character of base64 on either side of a find is left where

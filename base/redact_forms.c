@@ -10,7 +10,7 @@ static const char lower_digits[] = "0123456789abcdef", upper_digits[] = "0123456
 
 size_t redact_form_room(size_t length)
 {
-    return 3 * length + 16;
+    return 6 * length + 16;
 }
 
 static unsigned bit(const unsigned char *value, size_t at)
@@ -101,10 +101,47 @@ static size_t hex(const unsigned char *value, size_t length, const char *digits,
     return 2 * length;
 }
 
+/* As a terminal shows several lines. */
+static size_t terminal(const unsigned char *value, size_t length, char *out)
+{
+    size_t used = 0;
+    for (size_t i = 0; i < length; i++) {
+        if (value[i] == '\n' && (!i || value[i - 1] != '\r'))
+            out[used++] = '\r';
+        out[used++] = (char)value[i];
+    }
+    return used;
+}
+
+/* Within quotes, as JSON and most languages write it. */
+static size_t quoted(const unsigned char *value, size_t length, char *out)
+{
+    static const char escaped[] = "\"\\\b\f\n\r\t", letters[] = "\"\\bfnrt";
+    size_t used = 0;
+    for (size_t i = 0; i < length; i++) {
+        const char *found = value[i] ? strchr(escaped, value[i]) : NULL;
+        if (!found && value[i] >= ' ') {
+            out[used++] = (char)value[i];
+            continue;
+        }
+        out[used++] = '\\';
+        out[used++] = found ? letters[found - escaped] : 'u';
+        if (found)
+            continue;
+        memset(out + used, '0', 2);
+        out[used + 2] = lower_digits[value[i] >> 4];
+        out[used + 3] = lower_digits[value[i] & 15];
+        used += 4;
+    }
+    return used;
+}
+
 void redact_forms(const unsigned char *value, size_t length, char *scratch, redact_form_visit visit,
                   void *arg)
 {
     static const char *const digits[] = {upper_digits, lower_digits};
+    visit(arg, scratch, terminal(value, length, scratch));
+    visit(arg, scratch, quoted(value, length, scratch));
     base64(value, length, base64_plain, scratch, visit, arg);
     base64(value, length, base64_url, scratch, visit, arg);
     for (int i = 0; i < 2; i++) {

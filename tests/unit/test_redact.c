@@ -60,6 +60,17 @@ START_TEST(test_a_value_is_replaced_wherever_its_pieces_lie)
 }
 END_TEST
 
+START_TEST(test_lines_are_found_as_terminals_and_quotes_show_them)
+{
+    struct redact_values *values = values_of("-- a \"key\" --\nof\\lines\x01\n", "line-end\r\n");
+    check(values, "<-- a \"key\" --\nof\\lines\x01\n>", "<[REDACTED]\n>");
+    check(values, "<-- a \"key\" --\r\nof\\lines\x01>", "<[REDACTED]>");
+    check(values, "<-- a \\\"key\\\" --\\nof\\\\lines\\u0001\\n>", "<[REDACTED]\\n>");
+    check(values, "<line-end><line-end\n>", "<[REDACTED]><[REDACTED]\n>");
+    redact_values_free(values);
+}
+END_TEST
+
 START_TEST(test_encoded_forms_are_found)
 {
     /* printf 'k/+? =\xff!-token' and what base64, python's quote and xxd make of it. */
@@ -175,6 +186,7 @@ int main(void)
     Suite *suite = suite_create("redact");
     TCase *tests = tcase_create("redact");
     tcase_add_test(tests, test_a_value_is_replaced_wherever_its_pieces_lie);
+    tcase_add_test(tests, test_lines_are_found_as_terminals_and_quotes_show_them);
     tcase_add_test(tests, test_encoded_forms_are_found);
     tcase_add_test(tests, test_overlapping_finds_are_one);
     tcase_add_test(tests, test_short_values_are_left);
