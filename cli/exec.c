@@ -3,6 +3,7 @@
 #include "cli/exec_stream.h"
 
 #include "cli/output.h"
+#include "cli/secret.h"
 #include "cli/standard_input.h"
 
 #include <stdio.h>
@@ -16,7 +17,7 @@ struct exec_options {
     const char *cwd;
     long timeout;
     bool no_stdin;
-    struct text_list environment;
+    struct text_list environment, secret_env;
 };
 
 /* What is sent, or NULL with *ret_status set and the reason told. */
@@ -29,7 +30,8 @@ static cJSON *exec_arguments(const struct cli *cli, const struct exec_options *o
     struct hearth_failure failure;
 
     *ret_status = 2;
-    if (!cli_add_pairs(arguments, "env", &options->environment, usage))
+    if (!cli_add_pairs(arguments, "env", &options->environment, usage) ||
+        !cli_add_secret_env(arguments, "secret_env", &options->secret_env, usage))
         return NULL;
     *ret_status = EXIT_PROBLEM;
     if (!line) {
@@ -69,6 +71,8 @@ static int workspace_exec(struct cli *cli, int argc, char **argv)
         {"timeout", OPTION_INTEGER, &parsed.timeout, "SECONDS", "end it after so long (30)"},
         {"cwd", OPTION_TEXT, &parsed.cwd, "DIR", "run it here (/workspace)"},
         {"env", OPTION_LIST, &parsed.environment, "KEY=VALUE", "set a variable for it"},
+        {"secret-env", OPTION_LIST, &parsed.secret_env, "NAME[=VAR]",
+         "set a variable to a secret's value; may be given again"},
         {"no-stdin", OPTION_FLAG, &parsed.no_stdin, NULL, "leave a piped stdin unread"},
         {0}};
     const struct usage usage = {
@@ -85,6 +89,7 @@ static int workspace_exec(struct cli *cli, int argc, char **argv)
     if (status == OPTIONS_PARSED)
         arguments = exec_arguments(cli, &parsed, &words, &usage, &status);
     text_list_free(&parsed.environment);
+    text_list_free(&parsed.secret_env);
     if (!arguments)
         return status;
 

@@ -2,16 +2,15 @@
 
 #include "cli/command.h"
 #include "cli/mcp_output.h"
+#include "cli/secret.h"
 #include "cli/upload.h"
 
-#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #define META_VERSION "io.modelcontextprotocol/protocolVersion"
-#define SECRET_MAX 65536
 
 struct mcp_files {
     const struct endpoint *endpoint;
@@ -145,31 +144,6 @@ static int upload(struct job *job, cJSON *arguments, const char *path_name, cons
     return error;
 }
 
-/* {name, file_path} becomes {name, value}. */
-static int read_secret(cJSON *secret, struct hearth_failure *failure)
-{
-    char text[SECRET_MAX + 2];
-    const char *path = text_of(secret, "file_path");
-    auto_close int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-    size_t length = 0;
-    ssize_t got = 1;
-    if (!path)
-        return 0;
-    while (fd >= 0 && length <= SECRET_MAX &&
-           (got = read(fd, text + length, SECRET_MAX + 1 - length)) > 0)
-        length += (size_t)got;
-    if (fd < 0 || got < 0)
-        return hearth_fail(failure, HEARTH_EINVALID, "bad_path", "%.300s cannot be read", path);
-    if (length > SECRET_MAX)
-        return hearth_fail(failure, HEARTH_EINVALID, "bad_length", "%.300s has more than %d bytes",
-                           path, SECRET_MAX);
-    text[length] = '\0';
-    cJSON_DeleteItemFromObjectCaseSensitive(secret, "file_path");
-    cJSON_AddStringToObject(secret, "value", text);
-    explicit_bzero(text, sizeof text);
-    return 0;
-}
-
 static void *work(void *arg)
 {
     struct job *job = arg;
@@ -177,6 +151,8 @@ static void *work(void *arg)
     cJSON *arguments = cJSON_GetObjectItemCaseSensitive(params, "arguments");
     const char *tool = text_of(params, "name"), *blamed = NULL;
     struct hearth_failure failure;
+    char of_secret[48];
+    unsigned number = 0;
     cJSON *secret;
     if (mcp_output_concerns_us(tool, arguments, job->files->profile)) {
         write_out(job, tool, arguments);
@@ -189,8 +165,11 @@ static void *work(void *arg)
             blamed = uploads[i].path;
     cJSON_ArrayForEach(secret, cJSON_GetObjectItemCaseSensitive(arguments, "secrets"))
     {
-        if (!blamed && read_secret(secret, &failure))
-            blamed = "secrets";
+        if (blamed)
+            break;
+        snprintf(of_secret, sizeof of_secret, "secrets/%u/file_path", number++);
+        if (secret_read(secret, &failure))
+            blamed = of_secret;
     }
     if (blamed)
         fail(job, &failure, blamed);

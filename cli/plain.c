@@ -61,8 +61,8 @@ static bool add_option(cJSON *arguments, const struct plain_option *option,
             cJSON_AddNumberToObject(arguments, option->argument, (double)value->number);
         break;
     case OPTION_LIST:
-        if (option->pairs)
-            return cli_add_pairs(arguments, option->argument, &value->list, usage);
+        if (option->add)
+            return option->add(arguments, option->argument, &value->list, usage);
         if (value->list.count) {
             cJSON *items = cJSON_AddArrayToObject(arguments, option->argument);
             for (size_t i = 0; i < value->list.count; i++)

@@ -13,7 +13,9 @@ struct plain_option {
     enum option_kind kind;
     const char *argument; /* of the operation */
     const char *value_name, *help;
-    bool pairs; /* OPTION_LIST: of KEY=VALUE, for an argument that is a map */
+    /* OPTION_LIST, for an argument that is a map: cli_add_pairs or a sibling of it */
+    bool (*add)(cJSON *object, const char *name, const struct text_list *pairs,
+                const struct usage *usage);
 };
 
 struct plain {

@@ -1,6 +1,7 @@
 /* hearth workspace service start|list|status|logs|stop */
 
 #include "cli/plain.h"
+#include "cli/secret.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,7 +31,7 @@ static int show(const struct cli *cli, const char *verb, const struct buf *body,
 struct start_options {
     const char *cwd, *file, *tcp, *http, *command, *restart;
     long timeout, interval;
-    struct text_list ports;
+    struct text_list ports, secret_env;
 };
 
 static void add_text(cJSON *arguments, const char *name, const char *text)
@@ -50,10 +51,14 @@ static void add_port(cJSON *list, const char *text)
     cJSON_AddItemToArray(list, port);
 }
 
-static cJSON *start_arguments(const struct start_options *options, const struct words *words)
+/* NULL for wrong words (told). */
+static cJSON *start_arguments(const struct start_options *options, const struct words *words,
+                              const struct usage *usage)
 {
-    cJSON *arguments = cJSON_CreateObject();
+    auto_json cJSON *arguments = cJSON_CreateObject();
     auto_free char *line = cli_shell_line(words);
+    if (!cli_add_secret_env(arguments, "secret_env", &options->secret_env, usage))
+        return NULL;
     add_text(arguments, "command", line);
     add_text(arguments, "cwd", options->cwd);
     add_text(arguments, "ready_file", options->file);
@@ -69,7 +74,7 @@ static cJSON *start_arguments(const struct start_options *options, const struct 
         options->ports.count ? cJSON_AddArrayToObject(arguments, "published_ports") : NULL;
     for (size_t i = 0; i < options->ports.count; i++)
         add_port(ports, options->ports.items[i]);
-    return arguments;
+    return steal_pointer(arguments);
 }
 
 static int service_start(struct cli *cli, int argc, char **argv)
@@ -87,6 +92,8 @@ static int service_start(struct cli *cli, int argc, char **argv)
          "between two runs of --ready-command (500)"},
         {"publish", OPTION_LIST, &parsed.ports, "[HOST_PORT:]PORT",
          "lead to this port of it from the daemon's loopback"},
+        {"secret-env", OPTION_LIST, &parsed.secret_env, "NAME[=VAR]",
+         "set a variable to a secret's value; may be given again"},
         {"restart", OPTION_TEXT, &parsed.restart, "POLICY", "never (what it is), or on-failure"},
         {0}};
     const struct usage usage = {
@@ -98,13 +105,15 @@ static int service_start(struct cli *cli, int argc, char **argv)
         .command = true};
     struct words words;
     int status = options_parse(&usage, argc, argv, &cli->json, &words);
-    auto_json cJSON *arguments = status == OPTIONS_PARSED ? start_arguments(&parsed, &words) : NULL;
+    auto_json cJSON *arguments =
+        status == OPTIONS_PARSED ? start_arguments(&parsed, &words, &usage) : NULL;
     text_list_free(&parsed.ports);
-    if (status != OPTIONS_PARSED)
-        return status;
+    text_list_free(&parsed.secret_env);
+    if (!arguments)
+        return status == OPTIONS_PARSED ? 2 : status;
     auto_buf struct buf path = {0}, body = {0};
     auto_json cJSON *result = NULL;
-    if (!arguments || !service_path(&path, &words, NULL))
+    if (!service_path(&path, &words, NULL))
         return cli_out_of_memory(cli);
     status = cli_call_json(cli, "PUT", path.data, steal_pointer(arguments), &body, &result);
     return status ? status : show(cli, "service-start", &body, result);

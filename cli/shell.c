@@ -1,6 +1,7 @@
 /* hearth workspace shell …: terminals in a workspace. */
 
 #include "cli/plain.h"
+#include "cli/secret.h"
 #include "cli/shell_attach.h"
 
 static const struct plain shell_open = {
@@ -11,7 +12,10 @@ static const struct plain shell_open = {
     .options = {{"cwd", OPTION_TEXT, "cwd", "DIR", "begin there (/workspace)"},
                 {"cols", OPTION_INTEGER, "cols", "N", "columns of the terminal (120)"},
                 {"rows", OPTION_INTEGER, "rows", "N", "rows of the terminal (30)"},
-                {"term", OPTION_TEXT, "term", "NAME", "kind of the terminal (xterm-256color)"}},
+                {"term", OPTION_TEXT, "term", "NAME", "kind of the terminal (xterm-256color)"},
+                {"secret-env", OPTION_LIST, "secret_env", "NAME[=VAR]",
+                 "set a variable to a secret's value; may be given again",
+                 .add = cli_add_secret_env}},
     .text = "shell_id",
     .told = (const char *const[]){"workspace_id", "shell_id", "state", NULL},
 };

@@ -52,7 +52,7 @@ static const struct plain fork_ = {
     .options = {{"count", OPTION_INTEGER, "count", "N", "how many (1)"},
                 {"name", OPTION_LIST, "names", "NAME", "of a copy; once for each, or not at all"},
                 {"label", OPTION_LIST, "labels", "KEY=VALUE",
-                 "a label of the copies; may be given again", .pairs = true},
+                 "a label of the copies; may be given again", .add = cli_add_pairs},
                 {"snapshot", OPTION_TEXT, "snapshot", "NAME",
                  "with the files of this snapshot, not those of now"}},
     .list = "workspaces",

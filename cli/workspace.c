@@ -2,6 +2,7 @@
 
 #include "cli/command.h"
 #include "cli/output.h"
+#include "cli/secret.h"
 #include "cli/upload.h"
 
 #include <stdio.h>
@@ -54,7 +55,7 @@ struct create_options {
     const char *name, *network_policy, *isolation, *transport, *seed_path;
     long vcpu_count, mem_mib, disk_mib, ttl_seconds;
     bool id_only, gitignore;
-    struct text_list labels, excludes;
+    struct text_list labels, excludes, secrets, secret_files;
 };
 
 static void add_text(cJSON *object, const char *name, const char *value)
@@ -77,12 +78,17 @@ static int create(struct cli *cli, const struct create_options *options, const c
         cJSON_Delete(arguments);
         return 2;
     }
+    int status = cli_add_secrets(cli, arguments, &options->secrets, &options->secret_files, usage);
+    if (status) {
+        cJSON_Delete(arguments);
+        return status;
+    }
     char upload_id[64];
     if (options->seed_path) {
         const struct tar_pack_choice choice = {.excludes = options->excludes.items,
                                                .exclude_count = options->excludes.count,
                                                .gitignore = options->gitignore};
-        int status = upload_seed(cli, options->seed_path, &choice, upload_id, sizeof upload_id);
+        status = upload_seed(cli, options->seed_path, &choice, upload_id, sizeof upload_id);
         if (status) {
             cJSON_Delete(arguments);
             return status;
@@ -102,7 +108,7 @@ static int create(struct cli *cli, const struct create_options *options, const c
 
     auto_buf struct buf body = {0};
     auto_json cJSON *result = NULL;
-    int status = cli_call_json(cli, "POST", "/v1/workspaces", arguments, &body, &result);
+    status = cli_call_json(cli, "POST", "/v1/workspaces", arguments, &body, &result);
     if (status)
         return status;
     if (options->id_only)
@@ -128,6 +134,9 @@ static int workspace_create(struct cli *cli, int argc, char **argv)
         {"disk-mib", OPTION_INTEGER, &parsed.disk_mib, "MIB", "disk (4096)"},
         {"ttl-seconds", OPTION_INTEGER, &parsed.ttl_seconds, "S", "idle life (86400)"},
         {"network-policy", OPTION_TEXT, &parsed.network_policy, "POLICY", "off, egress, ... (off)"},
+        {"secret", OPTION_LIST, &parsed.secrets, "NAME=VALUE", "a secret; may be given again"},
+        {"secret-file", OPTION_LIST, &parsed.secret_files, "NAME=PATH",
+         "a secret that is in this file; may be given again"},
         {"isolation", OPTION_TEXT, &parsed.isolation, "KIND", "demand 'vm' or 'container'"},
         {"transport", OPTION_TEXT, &parsed.transport, "NAME",
          "demand 'serial', 'vsock', 'vhost-vsock' or 'vhost-user-vsock' (microVMs)"},
@@ -144,6 +153,8 @@ static int workspace_create(struct cli *cli, int argc, char **argv)
         status = create(cli, &parsed, words.items[0], &usage);
     text_list_free(&parsed.labels);
     text_list_free(&parsed.excludes);
+    text_list_free(&parsed.secrets);
+    text_list_free(&parsed.secret_files);
     return status;
 }
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import re
 import urllib.parse
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Union
@@ -389,11 +390,12 @@ def _given(arguments: dict[str, Any], leave: Sequence[str] = ()) -> dict[str, An
 
 
 def _read_secret(secret: Mapping[str, str]) -> dict[str, str]:
-    """{name, file_path} becomes {name, value}: the file is this host's."""
-    if "file_path" not in secret:
+    """{name, file_path} gets its value: the file is this host's. Of one line the end is left out."""
+    if not secret.get("file_path") or secret.get("value") is not None:
         return dict(secret)
-    text = pathlib.Path(secret["file_path"]).read_text()
-    return {"name": secret["name"], "value": text.removesuffix("\n")}
+    text = pathlib.Path(secret["file_path"]).read_bytes().decode()
+    line = re.fullmatch(r"([^\r\n]+)\r?\n", text)
+    return {**secret, "value": line[1] if line else text}
 
 
 _READINESS = {"file": ("path", "ready_file"), "tcp": ("address", "ready_tcp"),
