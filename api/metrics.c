@@ -121,8 +121,11 @@ void metrics_reply(struct api *api, struct http_request *request)
          "Machines whose first boot missed its deadline.", (double)health.drivers.boots_retried);
     line(&metrics, "machine_template_clones_total", "counter", "Machines started from a template.",
          (double)health.drivers.template_clones);
+    line(&metrics, "machine_clone_failures_total", "counter",
+         "Machines that did not start from their template: cold boots instead.",
+         (double)health.drivers.clone_failures);
     line(&metrics, "machine_template_failures_total", "counter",
-         "Templates that could not be made or used: cold boots instead.",
+         "Templates that could not be made, or were given up: cold boots instead.",
          (double)health.drivers.template_failures);
     line(&metrics, "loop_turns_total", "counter", "Turns of the event loop.",
          (double)loop_turns(loop));

@@ -22,7 +22,8 @@ struct driver_probe;
 struct driver_counters {
     uint64_t boots_retried;     /* machines whose first boot missed its deadline */
     uint64_t template_clones;   /* machines started from a template */
-    uint64_t template_failures; /* templates that could not be made or used: cold boots instead */
+    uint64_t clone_failures;    /* machines that did not start from one: a cold boot each instead */
+    uint64_t template_failures; /* templates that could not be made, or were given up */
 };
 
 enum network_policy {

@@ -1,5 +1,6 @@
 """What goes wrong in and under machines: told with its reason, kept from the others, and nothing is left of it."""
 
+import concurrent.futures
 import os
 import pathlib
 import re
@@ -283,7 +284,29 @@ def test_a_runtime_directory_that_is_full_fails_the_start_alone(hearthd_factory)
 
 # Templates
 
-def test_a_template_that_has_been_spoilt_costs_a_cold_boot(hearthd_factory):
+def state_files(hearthd):
+    return [entry for entry in pathlib.Path(f"/proc/{hearthd.pid}/fd").iterdir()
+            if "hearth-template-state" in os.readlink(entry)]
+
+
+def make_several(hearthd, count):
+    def one(_):
+        with hearthd.client(timeout=300) as client:
+            machine = Workspace(client, mem_mib=256)
+            assert machine.exec("echo up", timeout_seconds=120)["stdout"] == "up\n"
+            machine.delete()
+
+    with concurrent.futures.ThreadPoolExecutor(count) as threads:
+        list(threads.map(one, range(count)))
+
+
+def counts(client):
+    """Clones, clones that failed, templates given up, boots that were tried again."""
+    return [metric(client, f"machine_{name}_total")
+            for name in ("template_clones", "clone_failures", "template_failures", "boots_retried")]
+
+
+def test_a_clone_that_fails_is_booted_and_a_template_is_given_up_after_three_in_a_row(hearthd_factory):
     hearthd = hearthd_factory(driver="qemu")
     with hearthd.client(timeout=300) as client:
         Workspace(client, mem_mib=256).delete()
@@ -291,14 +314,22 @@ def test_a_template_that_has_been_spoilt_costs_a_cold_boot(hearthd_factory):
         while "template_made" not in hearthd.log():
             assert time.monotonic() < deadline and "template_failed" not in hearthd.log(), hearthd.log()
             time.sleep(0.05)
-        spoilt = [entry for entry in pathlib.Path(f"/proc/{hearthd.pid}/fd").iterdir()
-                  if "hearth-template-state" in os.readlink(entry)]
-        for entry in spoilt:
-            with open(entry, "r+b") as file:
-                file.write(b"not a machine's state" * 200)
-        assert spoilt
-        machine = Workspace(client, mem_mib=256)
-        assert machine.exec("echo cold")["stdout"] == "cold\n"
-        assert metric(client, "machine_template_failures_total") == 1
-        assert metric(client, "machine_boots_retried_total") == 0
-        machine.delete()
+        whole = {entry: entry.read_bytes() for entry in state_files(hearthd)}
+        assert whole
+
+        def write(spoilt):
+            for entry, state in whole.items():
+                with open(entry, "r+b") as file:
+                    file.write((b"not a machine's state" * len(state))[:len(state)] if spoilt else state)
+
+        write(spoilt=True)
+        make_several(hearthd, 2)
+        assert counts(client) == [0, 2, 0, 0]
+        write(spoilt=False)
+        make_several(hearthd, 1)
+        assert counts(client) == [1, 2, 0, 0]
+        write(spoilt=True)
+        make_several(hearthd, 3)
+        assert counts(client) == [1, 5, 1, 0]
+        make_several(hearthd, 1)  # is not tried again
+        assert counts(client) == [1, 5, 1, 0]

@@ -100,6 +100,22 @@ def test_clones_of_one_template_do_not_see_each_other(cloning):
     second.delete()
 
 
+def test_many_created_at_once_are_all_clones(cloning_daemon, cloning):
+    """However many: each has its turn, and the time that it has begins with it."""
+    before = [metric(cloning, f"machine_{name}_total") for name in ("template_clones", "clone_failures", "boots_retried")]
+
+    def one(_):
+        with cloning_daemon.client(timeout=300) as client:
+            return Workspace(client, mem_mib=256).id
+
+    with concurrent.futures.ThreadPoolExecutor(20) as threads:
+        made = list(threads.map(one, range(20)))
+    assert [metric(cloning, f"machine_{name}_total") for name in ("template_clones", "clone_failures", "boots_retried")
+            ] == [before[0] + 20, *before[1:]]
+    for workspace_id in made:
+        cloning.request("DELETE", f"/v1/workspaces/{workspace_id}")
+
+
 def check_density(hearthd, client, count):
     """So many idle clones beside each other: each answers, several at a time, and all by itself."""
     before = metric(client, "machine_template_clones_total")

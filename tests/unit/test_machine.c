@@ -319,6 +319,59 @@ START_TEST(vsock_is_taken_where_its_device_opens)
 }
 END_TEST
 
+/* --- whose turn it is --- */
+
+static char turns[32];
+
+static void on_turn(void *arg)
+{
+    const struct qemu_guest *guest = arg;
+    strcat(turns, guest->guest_id);
+}
+
+static void stop_loop(void *arg)
+{
+    loop_stop(arg);
+}
+
+static void run_turn(void)
+{
+    loop_post(loop, stop_loop, loop);
+    loop_run(loop);
+}
+
+START_TEST(machines_come_up_a_few_at_a_time_and_the_background_last)
+{
+    struct qemu_driver driver = {.config = {.loop = loop}};
+    struct qemu_guest guests[5] = {0};
+    gate_init(&driver);
+    ck_assert_uint_ge(driver.gate.places, 2);
+    driver.gate.places = 2;
+    for (int i = 0; i < 5; i++) {
+        guests[i].driver = &driver;
+        guests[i].guest_id[0] = (char)('a' + i);
+    }
+    gate_leave(&guests[0]); /* has not entered */
+    gate_enter(&guests[0], false, on_turn);
+    gate_enter(&guests[1], true, on_turn);
+    gate_enter(&guests[2], true, on_turn);
+    gate_enter(&guests[3], false, on_turn);
+    gate_enter(&guests[4], false, on_turn);
+    ck_assert_str_eq(turns, "ab");
+    gate_leave(&guests[0]);
+    gate_leave(&guests[0]);
+    run_turn();
+    ck_assert_str_eq(turns, "abd");
+    gate_leave(&guests[1]);
+    gate_leave(&guests[3]);
+    run_turn();
+    ck_assert_str_eq(turns, "abdec");
+    gate_leave(&guests[2]);
+    gate_leave(&guests[4]);
+    ck_assert_uint_eq(driver.gate.taken, 0);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("machine");
@@ -333,6 +386,7 @@ int main(void)
     tcase_add_test(cases, a_tail_keeps_the_last_and_makes_it_printable);
     tcase_add_test(cases, an_overlay_is_what_qemu_takes_for_one);
     tcase_add_test(cases, vsock_is_taken_where_its_device_opens);
+    tcase_add_test(cases, machines_come_up_a_few_at_a_time_and_the_background_last);
     suite_add_tcase(suite, cases);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);

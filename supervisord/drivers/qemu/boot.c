@@ -17,7 +17,7 @@
 
 #define LAUNCH_TIMEOUT_MS 15000
 #define TRIAL_DEADLINE_US (10 * US_PER_S)
-#define CLONE_DEADLINE_US (10 * US_PER_S)
+#define CLONE_DEADLINE_US (20 * US_PER_S)
 #define BOOTS_MAX 2
 #define QEMU_MIB 192 /* what QEMU needs besides the machine's memory: translations, buffers */
 
@@ -35,20 +35,30 @@ static void close_listening(struct qemu_guest *guest)
     }
 }
 
+/* The start is over: it is another's turn. */
+static void end(struct qemu_guest *guest, int error)
+{
+    gate_leave(guest);
+    phase_finish(&guest->phase, error, &guest->phase.failure);
+}
+
+static int cancel(struct qemu_guest *guest)
+{
+    return hearth_fail(&guest->phase.failure, HEARTH_ECANCELLED, "guest_destroyed",
+                       "the guest is being destroyed");
+}
+
 static void on_cleared(void *arg)
 {
     struct qemu_guest *guest = arg;
-    phase_finish_now(&guest->phase);
+    end(guest, guest->phase.error);
 }
 
 static void on_cleared_for_retry(void *arg)
 {
     struct qemu_guest *guest = arg;
     if (phase_unwanted(&guest->phase))
-        phase_finish(&guest->phase,
-                     hearth_fail(&guest->phase.failure, HEARTH_ECANCELLED, "guest_destroyed",
-                                 "the guest is being destroyed"),
-                     &guest->phase.failure);
+        end(guest, cancel(guest));
     else
         boot(guest);
 }
@@ -68,7 +78,8 @@ static void give_up(struct qemu_guest *guest, bool again)
     again = (template || (again && !guest->trial && guest->boots < BOOTS_MAX)) &&
             !phase_unwanted(&guest->phase);
     if (template) { /* what was no boot is not counted as one */
-        template_failed(template, guest->phase.failure.detail);
+        if (!phase_unwanted(&guest->phase))
+            template_did_not_work(template, guest->phase.failure.detail);
         template_release(template);
         guest->boots--;
         guest->phase.error = again ? 0 : guest->phase.error;
@@ -120,7 +131,7 @@ static void settle_template(struct qemu_guest *guest)
 {
     struct template *template = steal_pointer(guest->template);
     if (template) {
-        guest->driver->config.counters->template_clones++;
+        template_worked(template);
         template_release(template);
     } else if (guest->fresh) {
         template_want(guest);
@@ -138,7 +149,7 @@ static void finish_boot(struct qemu_guest *guest)
         return;
     }
     settle_template(guest);
-    phase_finish(&guest->phase, 0, NULL);
+    end(guest, 0);
 }
 
 static void on_grown(void *arg, int error, const struct hearth_failure *failure)
@@ -315,7 +326,7 @@ static void go(void *arg)
     struct qemu_guest *guest = arg;
     struct hearth_failure *failure = &guest->phase.failure;
     if (!guest->phase.error && phase_unwanted(&guest->phase))
-        hearth_fail(failure, HEARTH_ECANCELLED, "guest_destroyed", "the guest is being destroyed");
+        (void)cancel(guest);
     int console = failure->error ? -1 : qemu_files_connect(guest, "console");
     if (console >= 0)
         (void)tail_follow(&guest->console, console);
@@ -367,14 +378,20 @@ static void boot(struct qemu_guest *guest)
     worker_submit(guest->driver->starters, boot_work, on_boot_work, guest);
 }
 
+static void on_turn(void *arg)
+{
+    struct qemu_guest *guest = arg;
+    if (phase_unwanted(&guest->phase))
+        end(guest, cancel(guest));
+    else
+        boot(guest);
+}
+
 static void on_accelerator(void *arg)
 {
     struct qemu_guest *guest = arg;
     guest->accelerator = guest->driver->accelerator;
-    if (phase_unwanted(&guest->phase))
-        phase_finish(&guest->phase, 0, NULL); /* the phase says what that means */
-    else
-        boot(guest);
+    gate_enter(guest, false, on_turn);
 }
 
 static bool begin(struct qemu_guest *data, guest_done done, void *arg)
@@ -445,5 +462,5 @@ void qemu_boot_template(struct driver *base, struct guest *guest, const struct q
         phase_finish_later(&data->phase, hearth_fail(&data->phase.failure, HEARTH_ENOMEMORY, NULL,
                                                      "out of memory"));
     else
-        boot(data);
+        gate_enter(data, true, on_turn);
 }

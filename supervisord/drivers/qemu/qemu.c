@@ -244,6 +244,7 @@ int qemu_driver_new(struct driver **ret_driver, const struct driver_config *conf
     };
     list_init(&driver->accelerator_waiters);
     list_init(&driver->templates);
+    gate_init(driver);
     qemu_program_find(driver);
     if (path_read_small(AT_FDCWD, "/proc/sys/kernel/random/boot_id", driver->boot_id,
                         sizeof driver->boot_id) > 0)

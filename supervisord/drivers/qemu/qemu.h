@@ -10,6 +10,7 @@
 #include "supervisord/drivers/cgroup.h"
 #include "supervisord/drivers/driver.h"
 #include "supervisord/drivers/phase.h"
+#include "supervisord/drivers/qemu/gate.h"
 #include "supervisord/drivers/qemu/qmp.h"
 #include "supervisord/drivers/qemu/tail.h"
 #include "supervisord/drivers/qemu/timestamp.h"
@@ -32,6 +33,12 @@ struct qemu_kernel {
     char version[80];       /* what it is known by */
 };
 
+/* gate.h */
+struct gate {
+    struct list waiting, background; // qemu_guest::gate.link
+    unsigned places, taken;
+};
+
 struct qemu_driver {
     struct driver driver;
     struct driver_config config;
@@ -46,6 +53,7 @@ struct qemu_driver {
     enum { ACCELERATOR_UNKNOWN, ACCELERATOR_TRYING, ACCELERATOR_KNOWN } accelerator_state;
     const char *accelerator; /* "kvm", "tcg"; "tcg" until it is known */
     struct list accelerator_waiters;
+    struct gate gate;
     struct guest *trial;   /* of KVM, while it is made; NULL */
     struct list templates; // template::link
     struct timestamp made; /* when the driver was */
@@ -67,15 +75,20 @@ struct qemu_guest {
     struct timer timer;
     struct child *child;
     struct tail console, errors;
-    void *connecting;          /* by the transport; NULL: nothing under way */
-    struct qemu_asked *asked;  /* a connect of the driver's that waits for it; NULL */
-    int ready_fd;              /* the first stream, until connect asks for it; -1 */
-    bool trial;                /* of KVM: no disk, a short deadline */
-    bool fresh;                /* prepared and never started: may be a clone */
-    bool disk_used;            /* by a start from a template */
-    bool making;               /* a template of it */
-    bool linked;               /* the agent has answered since QEMU was started */
-    unsigned boots;            /* of this start */
+    void *connecting;         /* by the transport; NULL: nothing under way */
+    struct qemu_asked *asked; /* a connect of the driver's that waits for it; NULL */
+    int ready_fd;             /* the first stream, until connect asks for it; -1 */
+    bool trial;               /* of KVM: no disk, a short deadline */
+    bool fresh;               /* prepared and never started: may be a clone */
+    bool disk_used;           /* by a start from a template */
+    bool making;              /* a template of it */
+    bool linked;              /* the agent has answered since QEMU was started */
+    unsigned boots;           /* of this start */
+    struct {
+        struct list link; // gate::waiting or ::background
+        void (*go)(void *guest);
+        bool inside;
+    } gate;
     const char *end_reason;    /* why we ended it ourselves; NULL: we have not */
     struct qmp *qmp;           /* loads a template's state, grows the disk; NULL */
     struct qmp_command grow;   /* by this … */

@@ -18,6 +18,7 @@
 #define TEMPLATES_MAX 8
 #define SAVE_US (30 * US_PER_S)
 #define RETRY_US (60 * US_PER_S)
+#define FAILURES_MAX 3 /* clones in a row that do not come up; fewer may be the host's fault */
 #define KEY_SIZE 512
 #define DISK_MIB 4096 /* of templates; what is to have less has one of its own */
 
@@ -30,6 +31,7 @@ struct template
     char key[KEY_SIZE];
     enum template_state state;
     unsigned holders;
+    unsigned failures;   /* of clones, in a row */
     int64_t retry_at_us; /* of a broken one */
     int64_t began_us;
     struct guest guest; /* while it is made */
@@ -103,12 +105,26 @@ struct template *template_find(const struct qemu_guest *guest)
     return template && template->state == TEMPLATE_READY ? template : NULL;
 }
 
-void template_failed(struct template *template, const char *why)
+void template_worked(struct template *template)
+{
+    template->driver->config.counters->template_clones++;
+    template->failures = 0;
+}
+
+static void template_failed(struct template *template, const char *why)
 {
     log_warning("template_failed", "detail=\"%s\"", why);
     template->driver->config.counters->template_failures++;
     template->state = TEMPLATE_BROKEN;
     template->retry_at_us = clock_monotonic_us() + RETRY_US;
+}
+
+void template_did_not_work(struct template *template, const char *why)
+{
+    template->driver->config.counters->clone_failures++;
+    log_warning("clone_failed", "in_a_row=%u detail=\"%s\"", ++template->failures, why);
+    if (template->failures >= FAILURES_MAX && template->state == TEMPLATE_READY)
+        template_failed(template, "several of its clones in a row did not come up");
 }
 
 /* --- using --- */
@@ -269,6 +285,7 @@ static void make(struct template *template, const struct qemu_guest *like)
     struct qemu_driver *driver = template->driver;
     template->state = TEMPLATE_MAKING;
     template->error = 0;
+    template->failures = 0;
     template->began_us = clock_monotonic_us();
     cleanup_close(&template->ram_fd);
     cleanup_close(&template->state_fd);

@@ -20,8 +20,10 @@ void template_want(const struct qemu_guest *guest);
 /* Blocking, on a starter: gives the guest what it starts with: template_ram_fd, template_state_fd
  * and the template's disk in place of its own. */
 int template_use(struct qemu_guest *guest, struct hearth_failure *failure);
-/* A clone did not come up: the template is not used again. */
-void template_failed(struct template *template, const char *why);
+/* What has become of a clone. Several in a row that did not come up are the template's fault: it is
+ * given up, and made anew some time after. */
+void template_worked(struct template *template);
+void template_did_not_work(struct template *template, const char *why);
 void template_hold(struct template *template);
 void template_release(struct template *template);
 /* Ends what is being made (blocking) and forgets all. */
