@@ -1,10 +1,10 @@
 /* hearth workspace sync push, workspace export: trees into a workspace and out of it. */
 
 #include "base/text.h"
+#include "base/untar.h"
 #include "cli/body.h"
 #include "cli/command.h"
 #include "cli/output.h"
-#include "cli/untar.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -78,6 +78,11 @@ static int unpack(void *arg, const void *data, size_t length)
     return untar_write(unpacking->untar, data, length, &unpacking->failure);
 }
 
+static void print_remark(const char *line, int length)
+{
+    fprintf(stderr, "hearth: %.*s\n", length, line);
+}
+
 /* As the daemon tells it: absolute. */
 static void add_workspace_path(cJSON *object, const char *path)
 {
@@ -142,7 +147,7 @@ static int workspace_export(struct cli *cli, int argc, char **argv)
     if (!cli_path(&path, "/v1/workspaces/", words.items[0], "/export", NULL) ||
         !cli_query(&path, "path", words.items[1]))
         return cli_out_of_memory(cli);
-    if (untar_open(&unpacking.untar, output, &unpacking.failure))
+    if (untar_open(&unpacking.untar, -1, output, print_remark, &unpacking.failure))
         return cli_fail(cli, &unpacking.failure, NULL);
     const struct http_request request = {.method = "GET",
                                          .path = path.data,

@@ -9,7 +9,6 @@
 #include <string.h>
 
 #define TIMEOUT_MS (60 * 60 * 1000)
-#define LEADS_OUT_STATUS 3 /* hearth-archive: a symlink leads out of the root */
 
 /* Absolute, and every component plain. */
 static bool is_plain(const char *path)
@@ -59,9 +58,8 @@ int host_roots_join(const char *const *roots, size_t count, char **ret_roots,
     return error;
 }
 
-/* The root that path is below, and what is below it ("." for the root itself). */
-static bool find_root(const char *roots, const char *path, char root[PATH_MAX],
-                      const char **ret_below)
+bool host_roots_find(const char *roots, const char *path, char root[PATH_MAX],
+                     const char **ret_below)
 {
     if (!is_plain(path))
         return false;
@@ -115,7 +113,7 @@ static void packed(void *arg, const struct child_result *result)
     size_t length = strcspn(result->errors, "\n");
     bool shown = length && utf8_valid(result->errors, length);
     /* What it said when it failed has been taken for content: the upload goes. */
-    if (result->exit_code == LEADS_OUT_STATUS)
+    if (result->exit_code == HOST_PATH_LEADS_OUT)
         hearth_fail(failure, HEARTH_EINVALID, "host_path_forbidden",
                     "the host path leads out of the tenant's host_roots");
     else if (!failure->error && (result->exit_code || result->timed_out))
@@ -165,7 +163,7 @@ void host_path_upload(struct supervisor *supervisor, const struct principal *pri
     /* The upload is not what an idempotent request is about. */
     packing->principal.intent = 0;
     snprintf(packing->request_id, sizeof packing->request_id, "%s", request_id);
-    if (!find_root(principal->tenant->host_roots, path, root, &below))
+    if (!host_roots_find(principal->tenant->host_roots, path, root, &below))
         hearth_fail(&packing->failure, HEARTH_EINVALID, "host_path_forbidden",
                     "no host_roots of the tenant allow the daemon to read %.100s", path);
     if (packing->failure.error || start(packing, root, below))

@@ -1,10 +1,12 @@
-/* Paths of the daemon's own host that requests name (seed_path, source_path over REST): read only
- * below the host_roots that an administrator gave the tenant, none by default. What is there is
- * packed by hearth-archive, in a sandbox of its own, into an upload of the tenant: from then on it
- * is one, with its limits, quota and checks. Loop thread. */
+/* Paths of the daemon's own host that requests name (seed_path, source_path, output_path over
+ * REST): read and written only below the host_roots that an administrator gave the tenant, none by
+ * default, and only by hearth-archive, in a sandbox of its own. What is read becomes an upload of
+ * the tenant: from then on it is one, with its limits, quota and checks. Loop thread. */
 #pragma once
 
 #include "supervisord/upload.h"
+
+#include <limits.h>
 
 struct supervisor;
 
@@ -14,6 +16,13 @@ struct supervisor;
  * HOST_ROOTS_MAX. HEARTH_EINVALID `bad_host_root`, field "/host_roots". */
 int host_roots_join(const char *const *roots, size_t count, char **ret_roots,
                     struct hearth_failure *failure);
+
+/* The root that path is below, and what is below it ("." for the root itself). False where there is
+ * none. */
+bool host_roots_find(const char *roots, const char *path, char root[PATH_MAX],
+                     const char **ret_below);
+/* The status of a hearth-archive that found a symlink that leads out of the root. */
+#define HOST_PATH_LEADS_OUT 3
 
 /* A directory, or a file that is a tar. The roots' own symlinks are followed, those below only as
  * far as they stay below. done comes once, never before this returns, with an upload or a failure

@@ -1,37 +1,41 @@
 #include "api/operations/families.h"
 #include "api/operations/views.h"
+#include "supervisord/host_output.h"
 
 #include <string.h>
 
 #define READ_MAX (1 << 20)
-
-static void fail_gone(struct call *call)
-{
-    struct hearth_failure failure;
-    hearth_fail(&failure, HEARTH_ECANCELLED, NULL, "the client went away");
-    call_fail(call, &failure);
-}
 
 /* What a call about a disk needs until its job is done. */
 struct disk_call {
     struct call *call;
     const void *input;
     const char *workspace_id;
-    struct disk_job *job; /* NULL once done */
-    bool begun;           /* an export's stream */
+    struct disk_job *job;       /* NULL once done */
+    struct host_output *output; /* of an export to the host */
+    bool begun;                 /* an export's stream */
 };
+
+static void cancel(struct disk_call *disk)
+{
+    if (disk->job)
+        disk_cancel(disk->job);
+    disk->job = NULL;
+}
 
 static void gone(void *arg)
 {
     struct disk_call *disk = arg;
-    if (!disk->job)
-        return;
-    disk_cancel(disk->job);
-    disk->job = NULL;
-    if (disk->begun)
+    struct hearth_failure failure;
+    bool done = !disk->job;
+    hearth_fail(&failure, HEARTH_ECANCELLED, NULL, "the client went away");
+    cancel(disk);
+    if (disk->output)
+        host_output_give_up(disk->output, &failure);
+    else if (!done && disk->begun)
         call_stream_end(disk->call, false);
-    else
-        fail_gone(disk->call);
+    else if (!done)
+        call_fail(disk->call, &failure);
 }
 
 static struct disk_call *disk_call_new(struct call *call, const void *input,
@@ -63,7 +67,9 @@ static const struct field export_input[] = {
      .type = FIELD_STRING,
      .place = PLACE_QUERY,
      .maximum = 4095,
-     .description = "Where the client is to put the image; the daemon itself writes nowhere.",
+     .description = "Where to put the image on the host; nothing may be there yet. Over REST: of "
+                    "the daemon's host, below one of the tenant's host_roots; without it the image "
+                    "is the reply's body.",
      .offset = offsetof(struct export_input, output_path)},
     {0},
 };
@@ -86,6 +92,10 @@ static void export_size(void *arg, uint64_t size)
 {
     struct disk_call *disk = arg;
     disk->begun = true;
+    if (disk->output) {
+        host_output_size(disk->output, size);
+        return;
+    }
     call_stream_begin(disk->call, 200, "application/octet-stream", (int64_t)size, export_room,
                       disk);
 }
@@ -93,7 +103,9 @@ static void export_size(void *arg, uint64_t size)
 static void export_data(void *arg, const void *data, size_t length)
 {
     struct disk_call *disk = arg;
-    if (!call_stream_send(disk->call, data, length) && disk->job)
+    bool room = disk->output ? host_output_write(disk->output, data, length)
+                             : call_stream_send(disk->call, data, length);
+    if (!room && disk->job)
         disk_pause(disk->job, true);
 }
 
@@ -101,7 +113,11 @@ static void export_end(void *arg, int error, const struct hearth_failure *failur
 {
     struct disk_call *disk = arg;
     disk->job = NULL;
-    if (disk->begun)
+    if (disk->output && error)
+        host_output_give_up(disk->output, failure);
+    else if (disk->output)
+        host_output_end(disk->output);
+    else if (disk->begun)
         call_stream_end(disk->call, error == 0);
     else
         call_fail(disk->call, failure);
@@ -109,6 +125,34 @@ static void export_end(void *arg, int error, const struct hearth_failure *failur
 
 static const struct disk_export_events export_events = {
     .on_size = export_size, .on_data = export_data, .on_end = export_end};
+
+#define HINT                                                                                       \
+    "GET the workspace's /disk over REST: the image is the reply's body. `hearth workspace disk "  \
+    "export` does that."
+
+static void output_done(void *arg, int error, const struct hearth_failure *failure,
+                        const struct host_output_result *result)
+{
+    struct disk_call *disk = arg;
+    const struct export_input *input = disk->input;
+    auto_buf struct buf body = {0};
+    struct json_writer json = JSON_WRITER(&body);
+    cancel(disk);
+    if (error) {
+        fail_output_path(disk->call, failure, HINT);
+        return;
+    }
+    json_object_begin(&json, NULL);
+    json_string(&json, "workspace_id", input->workspace_id);
+    json_string(&json, "output_path", input->output_path);
+    json_string(&json, "disk_format", "ext4");
+    json_integer(&json, "bytes_written", (int64_t)result->bytes_written);
+    json_object_end(&json);
+    reply_with(disk->call, &body, &json);
+}
+
+static const struct host_output_events output_events = {.on_room = export_room,
+                                                        .done = output_done};
 
 static void export(struct call *call, const void *arg)
 {
@@ -118,15 +162,16 @@ static void export(struct call *call, const void *arg)
     struct disk_call *disk = disk_call_new(call, input, input->workspace_id, &workspace);
     if (!disk)
         return;
-    if (input->output_path || !call_can_stream(call)) {
-        hearth_fail(&failure, HEARTH_EINVALID, "host_path_forbidden",
-                    "no host_roots of the tenant allow the daemon to write a file");
+    if (!input->output_path && !call_can_stream(call)) {
+        hearth_fail(&failure, HEARTH_EINVALID, "missing_argument", "/output_path: it is needed");
         hearth_failure_field(&failure, "/output_path");
-        hearth_failure_hint(&failure, "GET the workspace's /disk over REST: the image is the "
-                                      "reply's body. `hearth workspace disk export` does that.");
+        hearth_failure_hint(&failure, HINT);
         call_fail(call, &failure);
         return;
     }
+    if (input->output_path)
+        host_output_open(&disk->output, call_supervisor(call), call_principal(call),
+                         input->output_path, HOST_OUTPUT_FILE, &output_events, disk);
     disk_export(workspace, &export_events, disk, &disk->job);
 }
 
@@ -308,6 +353,9 @@ static const char *const export_errors[] = {"workspace_not_found",
                                             "workspace_not_stopped",
                                             "workspace_busy",
                                             "host_path_forbidden",
+                                            "host_path_unwritable",
+                                            "output_exists",
+                                            "forbidden",
                                             "too_many_disk_jobs",
                                             "disk_unreadable",
                                             NULL};

@@ -2,6 +2,9 @@
 #include "api/operations/families.h"
 #include "api/operations/file_read.h"
 #include "api/operations/views.h"
+#include "supervisord/host_output.h"
+
+#include <string.h>
 
 struct export_input {
     const char *workspace_id, *path, *output_path;
@@ -20,8 +23,9 @@ static const struct field export_input[] = {
      .type = FIELD_STRING,
      .place = PLACE_QUERY,
      .maximum = 4095,
-     .description = "Where to put it on the host; nothing may be there yet. Over REST without it "
-                    "the answer is a tar.",
+     .description = "Where to put it on the host; nothing may be there yet. Over REST: of the "
+                    "daemon's host, below one of the tenant's host_roots; without it the answer is "
+                    "a tar.",
      .offset = offsetof(struct export_input, output_path)},
     {0},
 };
@@ -43,7 +47,10 @@ static const struct field export_output[] = {
 
 struct exporting {
     struct call *call;
-    struct export *export; /* NULL once ended */
+    const struct export_input *input;
+    const char *execution_mode;
+    struct export *export;      /* NULL once ended */
+    struct host_output *output; /* NULL where the answer is the tar */
     bool begun;
 };
 
@@ -58,6 +65,8 @@ static void on_begin(void *arg, enum file_type type)
 {
     struct exporting *exporting = arg;
     exporting->begun = true;
+    if (exporting->output)
+        return;
     call_header(exporting->call, "Hearth-Artifact-Type", file_type_name(type));
     call_stream_begin(exporting->call, 200, "application/x-tar", -1, on_room, exporting);
 }
@@ -65,7 +74,9 @@ static void on_begin(void *arg, enum file_type type)
 static void on_data(void *arg, const void *data, size_t length)
 {
     struct exporting *exporting = arg;
-    if (!call_stream_send(exporting->call, data, length) && exporting->export)
+    bool room = exporting->output ? host_output_write(exporting->output, data, length)
+                                  : call_stream_send(exporting->call, data, length);
+    if (!room && exporting->export)
         export_pause(exporting->export, true);
 }
 
@@ -75,50 +86,77 @@ static void on_end(void *arg, int error, const struct hearth_failure *failure,
     struct exporting *exporting = arg;
     (void)result;
     exporting->export = NULL;
-    if (exporting->begun)
+    if (exporting->output && error)
+        host_output_give_up(exporting->output, failure);
+    else if (exporting->output)
+        host_output_end(exporting->output);
+    else if (exporting->begun)
         call_stream_end(exporting->call, error == 0);
     else
         call_fail(exporting->call, failure);
+}
+
+static void end_export(struct exporting *exporting)
+{
+    if (exporting->export)
+        export_abort(exporting->export);
+    exporting->export = NULL;
 }
 
 static void gone(void *arg)
 {
     struct exporting *exporting = arg;
     struct hearth_failure failure;
-    if (!exporting->export)
-        return;
-    export_abort(exporting->export);
-    exporting->export = NULL;
-    if (exporting->begun) {
-        call_stream_end(exporting->call, false);
+    hearth_fail(&failure, HEARTH_ECANCELLED, NULL, "the client went away");
+    if (exporting->output) {
+        end_export(exporting);
+        host_output_give_up(exporting->output, &failure);
         return;
     }
-    hearth_fail(&failure, HEARTH_ECANCELLED, NULL, "the client went away");
-    call_fail(exporting->call, &failure);
+    if (!exporting->export)
+        return;
+    end_export(exporting);
+    if (exporting->begun)
+        call_stream_end(exporting->call, false);
+    else
+        call_fail(exporting->call, &failure);
 }
 
 static const struct export_events events = {
     .on_begin = on_begin, .on_data = on_data, .on_end = on_end};
 
-static int check_output(const struct call *call, const struct export_input *input,
-                        struct hearth_failure *failure)
+#define HINT                                                                                       \
+    "GET /v1/workspaces/{workspace_id}/export answers with a tar; `hearth workspace export` "      \
+    "unpacks it. workspace_file_read reads single files."
+
+static void output_done(void *arg, int error, const struct hearth_failure *failure,
+                        const struct host_output_result *result)
 {
-    int error = 0;
-    if (input->output_path)
-        error = hearth_fail(failure, HEARTH_EINVALID, "host_path_forbidden",
-                            "no host_roots of the tenant allow the daemon to write %.100s",
-                            input->output_path);
-    else if (!call_can_stream(call))
-        error =
-            hearth_fail(failure, HEARTH_EINVALID, "missing_argument", "/output_path: it is needed");
+    struct exporting *exporting = arg;
+    const struct export_input *input = exporting->input;
+    struct call *call = exporting->call;
+    auto_buf struct buf body = {0};
+    struct json_writer json = JSON_WRITER(&body);
+    char path[sizeof "/workspace/" + 4096] = "/workspace/", *relative = strchr(path + 1, '/') + 1;
+    end_export(exporting);
     if (error) {
-        hearth_failure_field(failure, "/output_path");
-        hearth_failure_hint(failure, "GET /v1/workspaces/{workspace_id}/export answers with a tar; "
-                                     "`hearth workspace export` unpacks it. workspace_file_read "
-                                     "reads single files.");
+        fail_output_path(call, failure, HINT);
+        return;
     }
-    return error;
+    if (files_normalize(input->path, relative, NULL) || !*relative)
+        relative[-1] = '\0';
+    json_object_begin(&json, NULL);
+    json_string(&json, "workspace_path", path);
+    json_string(&json, "output_path", input->output_path);
+    json_string(&json, "artifact_type", result->artifact_type);
+    json_integer(&json, "entry_count", (int64_t)result->entry_count);
+    json_integer(&json, "bytes_written", (int64_t)result->bytes_written);
+    json_string(&json, "execution_mode", exporting->execution_mode);
+    json_object_end(&json);
+    reply_with(call, &body, &json);
 }
+
+static const struct host_output_events output_events = {.on_room = on_room, .done = output_done};
 
 static void export_(struct call *call, const void *arg)
 {
@@ -127,22 +165,35 @@ static void export_(struct call *call, const void *arg)
     struct workspace *workspace = workspace_or_fail(call, input->workspace_id);
     if (!workspace)
         return;
-    if (check_output(call, input, &failure)) {
+    if (!input->output_path && !call_can_stream(call)) {
+        hearth_fail(&failure, HEARTH_EINVALID, "missing_argument", "/output_path: it is needed");
+        hearth_failure_field(&failure, "/output_path");
+        hearth_failure_hint(&failure, HINT);
         call_fail(call, &failure);
         return;
     }
     struct exporting *exporting = call_allocate_or_fail(call, sizeof *exporting);
     if (!exporting)
         return;
-    exporting->call = call;
+    *exporting = (struct exporting){
+        .call = call, .input = input, .execution_mode = execution_mode_of(workspace)};
     call_on_gone(call, gone, exporting);
+    if (input->output_path)
+        host_output_open(&exporting->output, call_supervisor(call), call_principal(call),
+                         input->output_path, HOST_OUTPUT_TREE, &output_events, exporting);
     export_start(workspace, input->path, &events, exporting, &exporting->export);
 }
 
 static const char *const tar_types[] = {"application/x-tar", NULL};
-static const char *const export_errors[] = {"workspace_not_found", "path_outside_workspace",
-                                            "file_not_found",      "wrong_file_type",
-                                            "host_path_forbidden", NULL};
+static const char *const export_errors[] = {"workspace_not_found",
+                                            "path_outside_workspace",
+                                            "file_not_found",
+                                            "wrong_file_type",
+                                            "host_path_forbidden",
+                                            "host_path_unwritable",
+                                            "output_exists",
+                                            "forbidden",
+                                            NULL};
 
 const struct operation_entry export_operations[] = {
     {

@@ -548,6 +548,15 @@ void fail_host_path(struct call *call, const struct hearth_failure *failure, con
     call_fail(call, &told);
 }
 
+void fail_output_path(struct call *call, const struct hearth_failure *failure, const char *hint)
+{
+    if (strncmp(failure->code, "host_path_", strlen("host_path_")) == 0 ||
+        strcmp(failure->code, "output_exists") == 0)
+        fail_host_path(call, failure, "/output_path", hint);
+    else
+        call_fail(call, failure);
+}
+
 enum text_encoding encoding_of(const char *name)
 {
     return name && strcmp(name, "base64") == 0 ? ENCODING_BASE64 : ENCODING_UTF8;

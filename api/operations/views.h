@@ -43,6 +43,8 @@ const struct secret_variable *secret_variables_of(struct call *call, const struc
 /* The failure of a host path, as the call's. */
 void fail_host_path(struct call *call, const struct hearth_failure *failure, const char *field,
                     const char *hint);
+/* The failure of a host_output, whose own failures are output_path's; hint where it has none. */
+void fail_output_path(struct call *call, const struct hearth_failure *failure, const char *hint);
 enum text_encoding encoding_of(const char *name);
 
 #define ID_PATTERN(prefix) "^" prefix "_[a-z2-7]{16}$"

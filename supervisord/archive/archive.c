@@ -6,16 +6,20 @@
  *                                                 an image (rootfs, oci, docker) on descriptor 0
  *                                                 into a directory; verdict on 1
  *   hearth-archive pack -- ROOT PATH              a directory below ROOT → a tar on 1 (a file: as
- * it is), or a reason on 2 hearth-archive digest DIRECTORY               a manifest on 1, verdict
- * on 2 (not confined: it reads a tree, and as its owner)
+ *                                                 it is), or a reason on 2
+ *   hearth-archive put -- ROOT PATH               the daemon's tar on 0 → one new thing below ROOT
+ *   hearth-archive put-file -- ROOT PATH          "SIZE\n" and so many bytes on 0 → a new file
+ *   hearth-archive digest DIRECTORY               a manifest on 1, verdict on 2 (not confined: it
+ *                                                 reads a tree, and as its owner)
  *
- * The verdict is one line: "good ENTRIES BYTES COMPRESSION" ("good ENTRIES BYTES DIGEST"), or
+ * The verdict is one line: "good ENTRIES BYTES COMPRESSION" (DIGEST; put: what was put), or
  * "refused CODE DETAIL" with exit status 1. */
 #include "supervisord/archive/confine.h"
 #include "supervisord/archive/digest.h"
 #include "supervisord/archive/frames.h"
 #include "supervisord/archive/image.h"
 #include "supervisord/archive/pack.h"
+#include "supervisord/archive/put.h"
 #include "supervisord/archive/reader.h"
 
 #include <getopt.h>
@@ -33,7 +37,7 @@
 static _Noreturn void usage(void)
 {
     fprintf(stderr, "usage: hearth-archive check|tree [--entries N] [--bytes N]\n"
-                    "       hearth-archive pack -- ROOT PATH\n"
+                    "       hearth-archive pack|put|put-file -- ROOT PATH\n"
                     "       hearth-archive unpack [--entries N] [--bytes N] FORMAT DIRECTORY\n"
                     "       hearth-archive digest DIRECTORY\n");
     _exit(2);
@@ -146,6 +150,10 @@ int main(int argc, char **argv)
         _exit(run_unpack(words[0], words[1], &limits));
     if (strcmp(mode, "pack") == 0 && count == 2)
         _exit(pack_run(words[0], words[1]));
+    if (strcmp(mode, "put") == 0 && count == 2)
+        _exit(put_tree(words[0], words[1]));
+    if (strcmp(mode, "put-file") == 0 && count == 2)
+        _exit(put_file(words[0], words[1]));
     if (count || (strcmp(mode, "check") != 0 && strcmp(mode, "tree") != 0))
         usage();
     confine_reader();

@@ -89,6 +89,13 @@ static const int walking[] = {
     SCMP_SYS(readlinkat), SCMP_SYS(pread64), SCMP_SYS(fstatfs),    SCMP_SYS(statx),
 };
 
+static const int putting[] = {
+    SCMP_SYS(openat), SCMP_SYS(openat2),    SCMP_SYS(mkdirat),   SCMP_SYS(symlinkat),
+    SCMP_SYS(linkat), SCMP_SYS(unlinkat),   SCMP_SYS(renameat),  SCMP_SYS(renameat2),
+    SCMP_SYS(fchmod), SCMP_SYS(getdents64), SCMP_SYS(utimensat), SCMP_SYS(ftruncate),
+    SCMP_SYS(fcntl),  SCMP_SYS(fstatfs),    SCMP_SYS(dup),
+};
+
 /* What no program that makes an image has a use for. (Which calls another release of it makes is
  * not known: what is left is no more than a guest itself has.) */
 static const int forbidden[] = {
@@ -185,26 +192,32 @@ void confine_reader(void)
     give_up(NULL, 0);
 }
 
-/* A ruleset that allows what it does not handle handles all there is: no path outside these two is
- * opened for anything, not even by way of the descriptor of a directory. */
-static void enclose(int directory_fd, int input_fd)
+/* Of what is handled only what the rules allow is left, by whatever path or descriptor. */
+static void restrict_files(uint64_t handled_access, const struct landlock_path_beneath_attr *rules,
+                           size_t count)
 {
-    struct landlock_ruleset_attr handled = {.handled_access_fs = LANDLOCK_ALL};
+    struct landlock_ruleset_attr handled = {.handled_access_fs = handled_access};
     /* The first version allows no hard link from one directory to another. */
     if (syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION) < 2)
         return; /* the other walls stand */
-    struct landlock_path_beneath_attr tree = {.allowed_access = LANDLOCK_TREE,
-                                              .parent_fd = directory_fd};
-    struct landlock_path_beneath_attr input = {.allowed_access = LANDLOCK_ACCESS_FS_READ_FILE,
-                                               .parent_fd = input_fd};
     int ruleset = (int)syscall(SYS_landlock_create_ruleset, &handled, sizeof handled, 0);
-    if (ruleset < 0 ||
-        syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &tree, 0) < 0 ||
-        syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &input, 0) < 0 ||
-        prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+    if (ruleset < 0)
+        die("make a ruleset for files");
+    for (size_t i = 0; i < count; i++)
+        if (syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rules[i], 0) < 0)
+            die("say which files it needs");
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
         syscall(SYS_landlock_restrict_self, ruleset, 0) < 0)
         die("enclose itself in the directory");
     close(ruleset);
+}
+
+/* No path outside the directory is opened for anything, not even by way of its descriptor. */
+static void enclose(int directory_fd, uint64_t access)
+{
+    const struct landlock_path_beneath_attr tree = {.allowed_access = access,
+                                                    .parent_fd = directory_fd};
+    restrict_files(LANDLOCK_ALL, &tree, 1);
 }
 
 /* Stays root, but with what its work needs alone. */
@@ -234,7 +247,10 @@ void confine_unpacker(const char *directory, int input_fd)
     umask(0022);
     if (fd < 0 || unshare(CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWNS) < 0 || setgroups(0, NULL) < 0)
         die("leave the host's namespaces");
-    enclose(fd, input_fd);
+    const struct landlock_path_beneath_attr rules[] = {
+        {.allowed_access = LANDLOCK_TREE, .parent_fd = fd},
+        {.allowed_access = LANDLOCK_ACCESS_FS_READ_FILE, .parent_fd = input_fd}};
+    restrict_files(LANDLOCK_ALL, rules, sizeof rules / sizeof rules[0]);
     if (fchdir(fd) < 0 || chroot(".") < 0 || close(fd) < 0)
         die("make the directory its root");
     keep_capabilities(kept, sizeof kept / sizeof kept[0]);
@@ -242,6 +258,7 @@ void confine_unpacker(const char *directory, int input_fd)
 }
 
 static const int searching[] = {CAP_DAC_READ_SEARCH};
+static const int becoming[] = {CAP_SETGID, CAP_SETUID};
 
 void confine_walker(const char *directory)
 {
@@ -252,28 +269,10 @@ void confine_walker(const char *directory)
     give_up(walking, sizeof walking / sizeof walking[0]);
 }
 
-/* No path outside the directory is opened, and nothing below it for writing. */
-static void enclose_reading(int directory_fd)
-{
-    struct landlock_ruleset_attr handled = {.handled_access_fs = LANDLOCK_ALL};
-    struct landlock_path_beneath_attr tree = {.allowed_access = LANDLOCK_ACCESS_FS_READ_FILE |
-                                                                LANDLOCK_ACCESS_FS_READ_DIR,
-                                              .parent_fd = directory_fd};
-    if (syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION) < 2)
-        return; /* the other walls stand */
-    int ruleset = (int)syscall(SYS_landlock_create_ruleset, &handled, sizeof handled, 0);
-    if (ruleset < 0 ||
-        syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &tree, 0) < 0 ||
-        prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
-        syscall(SYS_landlock_restrict_self, ruleset, 0) < 0)
-        die("enclose itself in the directory");
-    close(ruleset);
-}
-
 void confine_packer(int directory_fd)
 {
     limit_resources();
-    enclose_reading(directory_fd);
+    enclose(directory_fd, LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR);
     if (geteuid() == 0) {
         if (unshare(CLONE_NEWNET | CLONE_NEWIPC) < 0 && errno != EPERM)
             die("leave the host's namespaces");
@@ -284,23 +283,25 @@ void confine_packer(int directory_fd)
     give_up(walking, sizeof walking / sizeof walking[0]);
 }
 
-/* No file but that one is opened for writing, and none is made or taken away. */
-static void protect_files(int image_fd)
+void confine_writer(int directory_fd)
 {
-    struct landlock_ruleset_attr handled = {
-        .handled_access_fs =
-            LANDLOCK_ALL & ~(uint64_t)(LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_READ_FILE |
-                                       LANDLOCK_ACCESS_FS_READ_DIR)};
-    struct landlock_path_beneath_attr image = {.allowed_access = LANDLOCK_ACCESS_FS_WRITE_FILE,
-                                               .parent_fd = image_fd};
-    if (syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION) < 2)
-        return; /* the other walls stand */
-    int ruleset = (int)syscall(SYS_landlock_create_ruleset, &handled, sizeof handled, 0);
-    if (ruleset < 0 ||
-        syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &image, 0) < 0 ||
-        syscall(SYS_landlock_restrict_self, ruleset, 0) < 0)
-        die("protect files");
-    close(ruleset);
+    struct stat status;
+    limit_resources();
+    enclose(directory_fd, LANDLOCK_TREE);
+    if (fstat(directory_fd, &status) < 0)
+        die("look at the directory");
+    if (geteuid() == 0) {
+        if (unshare(CLONE_NEWNET | CLONE_NEWIPC) < 0 && errno != EPERM)
+            die("leave the host's namespaces");
+        if (fchdir(directory_fd) < 0 || chroot(".") < 0)
+            die("make the directory its root");
+        keep_capabilities(becoming, sizeof becoming / sizeof becoming[0]);
+        if (setgroups(0, NULL) < 0 || setresgid(status.st_gid, status.st_gid, status.st_gid) < 0 ||
+            setresuid(status.st_uid, status.st_uid, status.st_uid) < 0)
+            die("become the owner of the directory");
+        keep_capabilities(NULL, 0);
+    }
+    give_up(putting, sizeof putting / sizeof putting[0]);
 }
 
 void confine_image_maker(int image_fd)
@@ -313,7 +314,13 @@ void confine_image_maker(int image_fd)
     keep_capabilities(searching, 1);
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         die("give up privileges");
-    protect_files(image_fd);
+    /* No file but the image is opened for writing, and none is made or taken away. */
+    const struct landlock_path_beneath_attr image = {
+        .allowed_access = LANDLOCK_ACCESS_FS_WRITE_FILE, .parent_fd = image_fd};
+    restrict_files(LANDLOCK_ALL &
+                       ~(uint64_t)(LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_READ_FILE |
+                                   LANDLOCK_ACCESS_FS_READ_DIR),
+                   &image, 1);
     if (!error)
         error = seccomp_load(filter);
     seccomp_release(filter);

@@ -21,6 +21,10 @@ void confine_walker(const char *directory);
  * path outside of it is opened, and nothing is changed. */
 void confine_packer(int directory_fd);
 
+/* For what reads descriptor 0 and makes files in this directory, which nobody may have opened for
+ * it in vain: it becomes the directory's owner, and no path outside of it is opened. */
+void confine_writer(int directory_fd);
+
 /* The same as confine_walker for what runs mke2fs on such a tree, or e2fsck, and may change the one
  * file that image_fd is. */
 void confine_image_maker(int image_fd);

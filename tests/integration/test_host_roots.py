@@ -1,8 +1,11 @@
 """Paths of the daemon's host in requests over REST: below the tenant's host_roots, and no further."""
 
+import hashlib
 import io
 import os
+import subprocess
 import tarfile
+import time
 
 import pytest
 
@@ -88,6 +91,128 @@ def test_what_no_root_allows_is_refused_and_nothing_is_changed(seeded, tenant, r
         assert problem["hint"] and "hidden" not in reply.body.decode()
     assert guest_trees.look(seeded) == before
     assert tenant.get("/v1/workspaces")["count"] == count
+
+
+# output_path: what the daemon writes
+
+@pytest.fixture(scope="module")
+def outputs(roots):
+    path = roots / "allowed/outputs"
+    path.mkdir()
+    (path / "taken").write_text("mine")
+    (path / "closed").mkdir(mode=0o555)
+    if os.geteuid() == 0:
+        for each in (path, path / "closed"):
+            os.chown(each, 12345, 12346)
+    (path / "out").symlink_to(roots / "secret")
+    (path / "dangling").symlink_to("nowhere")
+    (path / "inner").mkdir()
+    (path / "alias").symlink_to("inner")
+    return path
+
+
+def everything(path):
+    return {str(each): (each.lstat().st_mode, each.lstat().st_size, each.lstat().st_mtime_ns) for each in path.rglob("*")}
+
+
+def export(tenant, workspace, path, output, **query):
+    return tenant.request("GET", f"{workspace.path}/export", query={"path": path, "output_path": str(output), **query})
+
+
+def test_a_tree_is_put_below_a_root(seeded, tenant, roots, outputs):
+    before = seeded.status()["last_activity_at"]
+    reply = export(tenant, seeded, "/workspace/./sub", outputs / "alias/sub")
+    assert reply.status == 200 and reply.json() == {
+        "workspace_path": "/workspace/sub", "output_path": f"{outputs}/alias/sub", "artifact_type": "directory",
+        "entry_count": 3, "bytes_written": 10, "execution_mode": seeded.created["execution_mode"]}
+    assert (outputs / "inner/sub/run").read_bytes() == b"#!/bin/sh\n"
+    assert (outputs / "inner/sub/run").stat().st_mode & 0o777 == 0o750 and (outputs / "inner/sub/empty").is_dir()
+    called = tenant.post("/v1/tools/workspace_export/call", {
+        "workspace_id": seeded.id, "path": ".", "output_path": f"{outputs}/whole"})
+    assert (called["workspace_path"], called["artifact_type"]) == ("/workspace", "directory")
+    whole = outputs / "whole"
+    assert (whole / "-dash").read_bytes() == (roots / "allowed/tree/-dash").read_bytes()
+    assert os.readlink(whole / "leads-out") == "/etc" and (whole / "hard").samefile(whole / "sub/run")
+    for path, kind in (("sub/run", "file"), ("leads-out", "symlink")):
+        assert export(tenant, seeded, path, outputs / kind).json()["artifact_type"] == kind
+    if os.geteuid() == 0:
+        assert {(each.lstat().st_uid, each.lstat().st_gid) for each in (whole, whole / "sub/run", outputs / "symlink")} == {(12345, 12346)}
+    assert seeded.status()["last_activity_at"] == before
+
+
+OUTPUTS_REFUSED = [
+    ("allowed/outputs/taken", 409, "output_exists"), ("allowed/outputs/dangling", 409, "output_exists"),
+    ("allowed/outputs/inner", 409, "output_exists"), ("allowed/outputs/inner/", 409, "output_exists"),
+    ("allowed", 409, "output_exists"), ("allowed/outputs/out", 409, "output_exists"),
+    ("allowed/outputs/out/new", 422, "host_path_forbidden"), ("allowed/absolute/new", 422, "host_path_forbidden"),
+    ("allowed/outputs/../../secret/new", 422, "host_path_forbidden"), ("secret/new", 422, "host_path_forbidden"),
+    ("allowed-not/new", 422, "host_path_forbidden"), ("allowed/outputs/absent/new", 422, "host_path_unwritable"),
+    ("allowed/outputs/taken/new", 422, "host_path_unwritable"), ("allowed/outputs/closed/new", 422, "host_path_unwritable"),
+]
+
+
+@pytest.mark.parametrize("path, status, code", OUTPUTS_REFUSED)
+def test_an_output_path_that_is_refused_writes_nothing(seeded, tenant, roots, outputs, path, status, code):
+    before = everything(roots)
+    problem = export(tenant, seeded, ".", roots / path).json()
+    assert (problem["status"], problem["code"], problem["field"]) == (status, code, "/output_path"), problem
+    assert problem["hint"] and everything(roots) == before
+
+
+def test_what_cannot_be_exported_puts_nothing_there(seeded, tenant, roots, outputs):
+    before = everything(roots)
+    for path, code in (("absent", "file_not_found"), ("../x", "path_outside_workspace")):
+        problem = export(tenant, seeded, path, outputs / "new").json()
+        assert (problem["code"], problem["field"]) == (code, "/path")
+    assert everything(roots) == before
+
+
+def test_a_reader_has_nothing_written(daemon, client, seeded, roots, outputs):
+    token = client.post("/v1/tenants/rooted/tokens", {"rights": "read-only"})["token"]
+    before = everything(roots)
+    with daemon.client(token=token) as reader:
+        assert reader.request("GET", f"{seeded.path}/export", query={"path": "sub"}).status == 200
+        for path in ("export?path=sub&", "disk?"):
+            reply = reader.request("GET", f"{seeded.path}/{path}output_path={outputs}/new")
+            assert (reply.status, reply.json()["code"]) == (403, "forbidden")
+    assert everything(roots) == before
+
+
+def test_a_large_file_is_put_whole_and_one_that_is_cut_not_at_all(seeded, tenant, outputs):
+    seeded.exec("mkdir -p large; head -c 40000000 /dev/urandom > large/file")
+    assert export(tenant, seeded, "large", outputs / "large").json()["bytes_written"] == 40000000
+    expected = seeded.exec("sha256sum < large/file")["stdout"].split()[0]
+    assert hashlib.sha256((outputs / "large/file").read_bytes()).hexdigest() == expected
+    connection = tenant.connect()
+    connection.request("GET", f"{seeded.path}/export?path=large&output_path={outputs}/cut",
+                       headers={"Authorization": f"Bearer {tenant.token}"})
+    while not list(outputs.glob(".hearth-export-*")) and not (outputs / "cut").exists():
+        time.sleep(0.001)
+    connection.close()
+    while list(outputs.glob(".hearth-export-*")):
+        time.sleep(0.01)
+    assert not (outputs / "cut").exists() or (outputs / "cut/file").stat().st_size == 40000000
+    seeded.exec("rm -r large")
+
+
+def test_a_disk_is_put_below_a_root(seeded, tenant, roots, outputs):
+    disk = f"{seeded.path}/disk"
+    before = everything(roots)
+    running = tenant.request("GET", disk, query={"output_path": f"{outputs}/disk"}).json()
+    assert (running["code"], running["status"]) == ("workspace_not_stopped", 409)
+    tenant.post(f"{seeded.path}/stop")
+    for path, code in (("allowed/outputs/taken", "output_exists"), ("secret/x", "host_path_forbidden")):
+        problem = tenant.request("GET", disk, query={"output_path": f"{roots}/{path}"}).json()
+        assert (problem["code"], problem["field"]) == (code, "/output_path")
+    assert everything(roots) == before
+    result = tenant.post("/v1/tools/workspace_disk_export/call", {"workspace_id": seeded.id, "output_path": f"{outputs}/disk"})
+    image = outputs / "disk"
+    assert result == {"workspace_id": seeded.id, "output_path": str(image), "disk_format": "ext4",
+                      "bytes_written": image.stat().st_size}
+    assert image.stat().st_blocks * 512 < image.stat().st_size
+    subprocess.run(["/sbin/e2fsck", "-fn", image], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    image.unlink()
+    tenant.post(f"{seeded.path}/start")
 
 
 def test_a_relative_path_is_refused(tenant):

@@ -1,4 +1,4 @@
-#include "cli/untar.h"
+#include "base/untar.h"
 
 #include "base/buf.h"
 #include "base/id.h"
@@ -50,6 +50,7 @@ struct untar {
     uint64_t pax_size;
     int64_t pax_mtime_ns;
     struct late_directory *directories;
+    untar_remark remark;
     struct untar_stats stats;
 };
 
@@ -64,9 +65,16 @@ static int cannot(struct hearth_failure *failure, int errno_value, const char *n
     return hearth_fail_errno(failure, errno_value, "cannot_write", "%s cannot be written", name);
 }
 
+static int fail_exists(const struct untar *untar, struct hearth_failure *failure)
+{
+    int error = hearth_fail(failure, HEARTH_ECONFLICT, "output_exists", "%s is there already",
+                            untar->output);
+    hearth_failure_hint(failure, "Nothing is overwritten: name a path where nothing is.");
+    return error;
+}
+
 static int open_above(struct untar *untar, struct hearth_failure *failure)
 {
-    struct stat status;
     auto_free char *directory = strdup(untar->output);
     if (!directory)
         return hearth_fail(failure, HEARTH_ENOMEMORY, NULL, "out of memory");
@@ -76,28 +84,44 @@ static int open_above(struct untar *untar, struct hearth_failure *failure)
     char *slash = strrchr(directory, '/');
     if (slash)
         slash[slash == directory] = '\0';
-    if (lstat(untar->output, &status) == 0) {
-        int error = hearth_fail(failure, HEARTH_ECONFLICT, "output_exists", "%s is there already",
-                                untar->output);
-        hearth_failure_hint(failure, "Nothing is overwritten: name a path where nothing is.");
-        return error;
-    }
     untar->above_fd = open(slash ? directory : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     return untar->above_fd < 0 ? cannot(failure, errno, untar->output) : 0;
 }
 
-int untar_open(struct untar **ret_untar, const char *output, struct hearth_failure *failure)
+static const char *name_of(const struct untar *untar)
+{
+    const char *slash = strrchr(untar->output, '/');
+    return slash ? slash + 1 : untar->output;
+}
+
+static int check_free(const struct untar *untar, struct hearth_failure *failure)
+{
+    struct stat status;
+    const char *name = name_of(untar);
+    bool taken = !*name || fstatat(untar->above_fd, name, &status, AT_SYMLINK_NOFOLLOW) == 0;
+    return taken ? fail_exists(untar, failure) : 0;
+}
+
+int untar_open(struct untar **ret_untar, int above_fd, const char *output, untar_remark remark,
+               struct hearth_failure *failure)
 {
     char suffix[13];
     struct untar *untar = calloc(1, sizeof *untar);
     if (!untar)
         return hearth_fail(failure, HEARTH_ENOMEMORY, NULL, "out of memory");
-    *untar = (struct untar){
-        .above_fd = -1, .root_fd = -1, .file_fd = -1, .want = TAR_BLOCK, .output = strdup(output)};
+    *untar = (struct untar){.above_fd = above_fd,
+                            .root_fd = -1,
+                            .file_fd = -1,
+                            .want = TAR_BLOCK,
+                            .remark = remark,
+                            .output = strdup(output)};
     id_random_text(suffix, sizeof suffix - 1);
     snprintf(untar->made, sizeof untar->made, ".hearth-export-%s", suffix);
-    int error = untar->output ? open_above(untar, failure)
-                              : hearth_fail(failure, HEARTH_ENOMEMORY, NULL, "out of memory");
+    int error = untar->output ? 0 : hearth_fail(failure, HEARTH_ENOMEMORY, NULL, "out of memory");
+    if (!error && above_fd < 0)
+        error = open_above(untar, failure);
+    if (!error)
+        error = check_free(untar, failure);
     if (error) {
         untar_close(untar);
         return error;
@@ -269,7 +293,8 @@ static void take_record(struct untar *untar, const char *key, const char *value)
         for (const char *line = strcmp(key, "comment") == 0 ? value : NULL; line;
              line = (line = strchr(line, '\n')) ? line + 1 : NULL) {
             untar->stats.changed++;
-            fprintf(stderr, "hearth: %.*s\n", (int)strcspn(line, "\n"), line);
+            if (untar->remark)
+                untar->remark(line, (int)strcspn(line, "\n"));
         }
     } else if (strcmp(key, "path") == 0) {
         free(untar->pax_path);
@@ -439,12 +464,10 @@ int untar_finish(struct untar *untar, struct untar_stats *ret_stats, struct hear
 {
     if (untar->state != STATE_END || !untar->stats.artifact_type)
         return broken(failure, "it is cut short");
-    const char *slash = strrchr(untar->output, '/');
-    const char *name = slash ? slash + 1 : untar->output;
     finish_directories(untar);
-    if (renameat2(untar->above_fd, untar->made, untar->above_fd, name, RENAME_NOREPLACE) < 0)
-        return errno == EEXIST ? hearth_fail(failure, HEARTH_ECONFLICT, "output_exists",
-                                             "%s is there already", untar->output)
+    if (renameat2(untar->above_fd, untar->made, untar->above_fd, name_of(untar), RENAME_NOREPLACE) <
+        0)
+        return errno == EEXIST ? fail_exists(untar, failure)
                                : cannot(failure, errno, untar->output);
     untar->kept = true;
     *ret_stats = untar->stats;

@@ -17,8 +17,14 @@ struct untar_stats {
     uint64_t changed; /* remarks in the archive: files that changed while they were read */
 };
 
-/* HEARTH_ECONFLICT `output_exists` where there is something at output. */
-int untar_open(struct untar **ret_untar, const char *output, struct hearth_failure *failure);
+/* What the archive says of itself: length bytes of a line. */
+typedef void (*untar_remark)(const char *line, int length);
+
+/* output is a path of our own (above_fd -1), or a plain name in the directory above_fd, which is
+ * taken, also on failure. remark may be NULL. HEARTH_ECONFLICT `output_exists` where there is
+ * something at output. */
+int untar_open(struct untar **ret_untar, int above_fd, const char *output, untar_remark remark,
+               struct hearth_failure *failure);
 int untar_write(struct untar *untar, const void *data, size_t length,
                 struct hearth_failure *failure);
 /* The archive must have had its end. */

@@ -1,0 +1,214 @@
+#include "supervisord/host_output.h"
+
+#include "base/text.h"
+#include "supervisord/spawn.h"
+#include "supervisord/supervisor_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define TIMEOUT_MS (60 * 60 * 1000)
+#define FULL ((size_t)1 << 20)
+
+struct host_output {
+    struct loop *loop;
+    const struct host_output_events *events;
+    void *arg;
+    struct buf waiting; /* what the child has not taken */
+    int fd;             /* its descriptor 0; -1 once it has had all */
+    struct watch watch; /* for room in fd, while something waits */
+    bool watching, full, ended;
+    struct hearth_failure failure; /* the first */
+};
+
+static void watch_room(struct host_output *output, bool on);
+
+static void close_input(struct host_output *output)
+{
+    watch_room(output, false);
+    cleanup_close(&output->fd);
+    output->fd = -1;
+}
+
+/* As much as there is room for. */
+static void pass_on(struct host_output *output)
+{
+    while (output->fd >= 0 && output->waiting.length) {
+        ssize_t written = write(output->fd, output->waiting.data, output->waiting.length);
+        if (written < 0 && errno == EINTR)
+            continue;
+        if (written < 0 && errno == EAGAIN)
+            break;
+        if (written < 0) { /* it has ended, and will say why */
+            close_input(output);
+            break;
+        }
+        buf_consume(&output->waiting, (size_t)written);
+    }
+    if (output->fd < 0)
+        buf_clear(&output->waiting);
+    else if (!output->waiting.length && output->ended)
+        close_input(output);
+    watch_room(output, output->fd >= 0 && (output->waiting.length || output->full));
+}
+
+static void on_writable(void *arg)
+{
+    struct host_output *output = arg;
+    pass_on(output);
+    if (!output->full || output->waiting.length)
+        return;
+    output->full = false;
+    output->events->on_room(output->arg);
+}
+
+static void watch_room(struct host_output *output, bool on)
+{
+    if (on == output->watching)
+        return;
+    if (on)
+        output->watching =
+            watch_init_writable(&output->watch, output->loop, output->fd, on_writable, output) == 0;
+    else {
+        watch_free(&output->watch);
+        output->watching = false;
+    }
+}
+
+/* result is NULL where it has failed. */
+static void tell(struct host_output *output, const struct host_output_result *result)
+{
+    output->events->done(output->arg, (int)output->failure.error, &output->failure, result);
+    close_input(output);
+    buf_free(&output->waiting);
+    free(output);
+}
+
+static void tell_failure(void *arg)
+{
+    tell(arg, NULL);
+}
+
+/* "refused CODE DETAIL" */
+static void explain(struct host_output *output, const char *line)
+{
+    size_t length = strcspn(line, "\n");
+    const char *exists = "refused output_exists ", *detail = "no reason told";
+    char shown[320];
+    if (text_starts_with(line, exists)) {
+        hearth_fail(&output->failure, HEARTH_ECONFLICT, "output_exists",
+                    "there is something at the host path already");
+        hearth_failure_hint(&output->failure,
+                            "Nothing is overwritten: name a path where nothing is.");
+        return;
+    }
+    if (text_starts_with(line, "refused cannot_write ") && utf8_valid(line, length))
+        detail = line + strlen("refused cannot_write ");
+    snprintf(shown, sizeof shown, "%.*s", (int)strcspn(detail, "\n"), detail);
+    hearth_fail(&output->failure, HEARTH_EINVALID, "host_path_unwritable",
+                "the host path cannot be written: %s", shown);
+}
+
+static void on_child_end(void *arg, const struct child_result *result)
+{
+    struct host_output *output = arg;
+    struct host_output_result told = {0};
+    bool good = result->exit_code == 0 && !result->timed_out &&
+                sscanf(result->output, "good %" SCNu64 " %" SCNu64 " %15[a-z]", &told.entry_count,
+                       &told.bytes_written, told.artifact_type) == 3;
+    if (!output->failure.error && result->exit_code == HOST_PATH_LEADS_OUT)
+        hearth_fail(&output->failure, HEARTH_EINVALID, "host_path_forbidden",
+                    "the host path leads out of the tenant's host_roots");
+    else if (!output->failure.error && !good)
+        explain(output, result->output);
+    tell(output, output->failure.error ? NULL : &told);
+}
+
+static int start(struct host_output *output, enum host_output_kind kind, const char *root,
+                 const char *below)
+{
+    auto_free char *program = spawn_sibling("hearth-archive");
+    const char *words[] = {
+        program, kind == HOST_OUTPUT_FILE ? "put-file" : "put", "--", root, below, NULL};
+    int ends[2];
+    struct child *child;
+    if (!program)
+        return hearth_fail(&output->failure, HEARTH_EUNSUPPORTED, "program_missing",
+                           "hearth-archive is not installed");
+    if (pipe2(ends, O_CLOEXEC) < 0)
+        return hearth_fail_errno(&output->failure, errno, NULL, "cannot make a pipe");
+    auto_close int theirs = ends[0];
+    output->fd = ends[1];
+    fcntl(output->fd, F_SETFL, O_NONBLOCK);
+    const struct spawn_spec spec = {.argv = words,
+                                    .stdin_fd = theirs,
+                                    .stdout_fd = -1,
+                                    .stderr_fd = -1,
+                                    .timeout_ms = TIMEOUT_MS};
+    return spawn(&child, output->loop, &spec, on_child_end, output, &output->failure);
+}
+
+void host_output_open(struct host_output **ret_output, struct supervisor *supervisor,
+                      const struct principal *principal, const char *path,
+                      enum host_output_kind kind, const struct host_output_events *events,
+                      void *arg)
+{
+    char root[PATH_MAX];
+    const char *below = ".";
+    struct host_output *output = calloc(1, sizeof *output);
+    if (!output)
+        abort();
+    *output =
+        (struct host_output){.loop = supervisor->loop, .events = events, .arg = arg, .fd = -1};
+    *ret_output = output;
+    if (!(principal->rights & (RIGHT_OPERATE | RIGHT_ADMIN))) {
+        hearth_fail(&output->failure, HEARTH_EFORBIDDEN, "forbidden",
+                    "the token may not have anything written to the host");
+        hearth_failure_hint(&output->failure, "An operator can issue a token with operate rights.");
+    } else if (!host_roots_find(principal->tenant->host_roots, path, root, &below)) {
+        hearth_fail(&output->failure, HEARTH_EINVALID, "host_path_forbidden",
+                    "no host_roots of the tenant allow the daemon to write %.100s", path);
+    }
+    if (output->failure.error || start(output, kind, root, below))
+        loop_defer(output->loop, tell_failure, output);
+}
+
+bool host_output_write(struct host_output *output, const void *data, size_t length)
+{
+    struct hearth_failure failure;
+    if (output->fd < 0)
+        return true; /* nobody takes it any more: the end comes */
+    if (buf_append(&output->waiting, data, length)) {
+        hearth_fail(&failure, HEARTH_ENOMEMORY, NULL, "out of memory");
+        host_output_give_up(output, &failure);
+        return true;
+    }
+    output->full = output->full || output->waiting.length >= FULL;
+    pass_on(output);
+    return !output->full;
+}
+
+void host_output_size(struct host_output *output, uint64_t size)
+{
+    char line[24];
+    (void)host_output_write(output, line,
+                            (size_t)snprintf(line, sizeof line, "%" PRIu64 "\n", size));
+}
+
+void host_output_end(struct host_output *output)
+{
+    output->ended = true;
+    pass_on(output);
+}
+
+void host_output_give_up(struct host_output *output, const struct hearth_failure *failure)
+{
+    if (!output->failure.error)
+        output->failure = *failure;
+    close_input(output); /* cut short: it takes away what it has made */
+}
