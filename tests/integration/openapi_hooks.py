@@ -29,6 +29,8 @@ def fit_body(name, body):
         body["isolation"] = "container"
         body.pop("transport", None)  # Machines alone have one.
         body["mem_mib"] = 256
+    if body.get("host_roots"):
+        body["host_roots"] = ["/fits"]
     if name in ("vm_run", "vm_create"):
         body["network"] = False
     if name == "vm_run":
@@ -75,7 +77,7 @@ def before_call(context, case, kwargs):
         case.path_parameters["workspace_id"] = WORKSPACE
     if case.query:
         case.query.pop("cursor", None)
-        case.query.pop("output_path", None)  # The daemon writes nowhere.
+        case.query.pop("output_path", None)  # No host_roots allow any.
         if name == "event_list":  # Nothing to wait for comes.
             case.query["wait_ms"] = 0
         if "path" in case.query:
