@@ -1,6 +1,7 @@
 /* Prometheus text exposition (https://prometheus.io/docs/instrumenting/exposition_formats/). No
  * label carries what a tenant chose, and none a workspace's ID. */
 #include "api/call_internal.h"
+#include "supervisord/guest_network.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -127,6 +128,9 @@ void metrics_reply(struct api *api, struct http_request *request)
     line(&metrics, "machine_template_failures_total", "counter",
          "Templates that could not be made, or were given up: cold boots instead.",
          (double)health.drivers.template_failures);
+    line(&metrics, "network_denied_total", "counter",
+         "Connections and names that guests were denied.",
+         (double)guest_network_denied(api->supervisor));
     line(&metrics, "loop_turns_total", "counter", "Turns of the event loop.",
          (double)loop_turns(loop));
     line(&metrics, "loop_lag_seconds", "gauge", "Longest delay of the loop since last asked.",

@@ -116,6 +116,7 @@ void change_put_tenant(struct change *change, const struct row_tenant *row)
     keep_text(change, &kept->tenant_id);
     keep_text(change, &kept->name);
     keep_text(change, &kept->host_roots);
+    keep_text(change, &kept->network);
 }
 
 static int apply_put_token(struct db *db, const void *row, struct hearth_failure *failure)

@@ -21,6 +21,7 @@ struct row_tenant {
     uint64_t max_mem_mib, max_kept_upload_bytes;
     int64_t retention_us;
     const char *host_roots; /* newline-separated absolute paths, "" for none */
+    const char *network;    /* what guests may reach: "open" or "listed", entries, a line each */
 };
 
 enum token_rights { RIGHT_READ = 1, RIGHT_OPERATE = 2, RIGHT_ADMIN = 4 };

@@ -4,7 +4,7 @@
 
 #define TENANT_COLUMNS                                                                             \
     "tenant_id, name, created_at, max_workspaces, max_running_execs, max_mem_mib"                  \
-    ", retention_us, host_roots, max_kept_upload_bytes"
+    ", retention_us, host_roots, max_kept_upload_bytes, network"
 
 #define TOKEN_COLUMNS "token_id, tenant_id, hash, rights, note, created_at, expires_at, revoked_at"
 
@@ -12,13 +12,14 @@ int rows_put_tenant(struct db *db, const struct row_tenant *row, struct hearth_f
 {
     static const char sql[] =
         "INSERT INTO tenant (" TENANT_COLUMNS
-        ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (tenant_id) DO UPDATE SET "
+        ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (tenant_id) DO UPDATE SET "
         "name = excluded.name, created_at = excluded.created_at"
         ", max_workspaces = excluded.max_workspaces"
         ", max_running_execs = excluded.max_running_execs"
         ", max_mem_mib = excluded.max_mem_mib, retention_us = excluded.retention_us"
         ", host_roots = excluded.host_roots"
-        ", max_kept_upload_bytes = excluded.max_kept_upload_bytes";
+        ", max_kept_upload_bytes = excluded.max_kept_upload_bytes"
+        ", network = excluded.network";
     sqlite3_stmt *statement = db_prepare(db, sql, failure);
     if (!statement)
         return db->error;
@@ -31,6 +32,7 @@ int rows_put_tenant(struct db *db, const struct row_tenant *row, struct hearth_f
     bind_integer(statement, 7, row->retention_us);
     bind_text(statement, 8, row->host_roots);
     bind_integer(statement, 9, (int64_t)row->max_kept_upload_bytes);
+    bind_text(statement, 10, row->network ? row->network : "open\n");
     return db_run(db, statement, failure);
 }
 
@@ -88,6 +90,7 @@ static int visit_tenant(void *arg, sqlite3_stmt *columns)
     row->max_kept_upload_bytes = (uint64_t)sqlite3_column_int64(columns, 8);
     row->retention_us = sqlite3_column_int64(columns, 6);
     row->host_roots = column_text(columns, 7);
+    row->network = column_text(columns, 9);
     return visitor->visit(visitor->arg, row);
 }
 

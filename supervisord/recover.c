@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/path_at.h"
 #include "base/text.h"
+#include "supervisord/guest_network.h"
 #include "supervisord/lifecycle.h"
 #include "supervisord/secret_internal.h"
 #include "supervisord/snapshot_internal.h"
@@ -477,6 +478,7 @@ void supervisor_recover(struct supervisor *supervisor, void (*ready)(void *arg),
         log_error("events_unreadable", "detail=\"%s\"", failure.detail);
     hold(supervisor);
     clear_reset_histories(supervisor);
+    guest_network_recover(supervisor);
     adopt_all(supervisor);
     for (int i = 0; i < DRIVER_COUNT; i++)
         supervisor->drivers[i].driver->operations->each_trace(supervisor->drivers[i].driver,

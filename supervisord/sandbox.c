@@ -1,5 +1,6 @@
 #include "agent.pb-c.h"
 #include "base/clock.h"
+#include "supervisord/guest_network.h"
 #include "supervisord/materials.h"
 #include "supervisord/secret_internal.h"
 #include "supervisord/supervisor_internal.h"
@@ -219,8 +220,14 @@ static void boot_prepared(void *arg, int error, const struct hearth_failure *fai
         return;
     }
     struct guest *guest = &work->sandbox->guest;
+    struct hearth_failure own;
     struct guest_spec spec;
     char hostname[64];
+    if (network_has_device(work->sandbox->network) &&
+        (error = guest_network_write(work->sandbox, &own)) != 0) {
+        work_end(work, error, &own);
+        return;
+    }
     sandbox_spec(work->sandbox, &spec, hostname);
     guest->driver->operations->start(guest->driver, guest, &spec, boot_started, work);
 }
@@ -266,6 +273,7 @@ void sandbox_prepare(struct sandbox *sandbox, guest_done done, void *arg)
 static void destroyed(void *arg, int error, const struct hearth_failure *failure)
 {
     struct sandbox_work *work = arg;
+    guest_network_forget(work->sandbox);
     sandbox_free(work->sandbox);
     work_end(work, error, failure);
 }

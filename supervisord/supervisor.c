@@ -321,7 +321,6 @@ static int make_drivers(struct supervisor *supervisor, struct hearth_failure *fa
         .transport = config->transport,
         .boot_timeout_us = config->boot_timeout_seconds * US_PER_S,
         .runtime = config->runtime,
-        .egress_allow = config->egress_allow,
         .uid_base = config->uid_base,
         .qemu = config->qemu,
         .kernel = config->kernel,

@@ -98,6 +98,7 @@ struct supervisor {
     void *ready_arg;
     uint64_t generation;
     struct supervisor_health totals; /* the *_total members */
+    uint64_t network_denied;         /* of guests that are gone */
 };
 
 /* workspace.c's own struct, for the files about workspaces and execs. */

@@ -1,7 +1,9 @@
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/path_at.h"
 #include "base/text.h"
+#include "supervisord/guest_network.h"
 #include "supervisord/supervisor_internal.h"
 
 #include <ctype.h>
@@ -13,6 +15,7 @@
 #define TOKEN_ID_LENGTH 12
 #define TOKEN_SECRET_LENGTH 52 /* base32 characters: 260 bits */
 #define ADMIN "admin"
+#define NETWORK_INITIAL "open\n"
 
 struct token {
     char token_id[TOKEN_ID_LENGTH + 1];
@@ -105,6 +108,7 @@ static void tenant_free(struct tenant *tenant)
 {
     free(tenant->name);
     free(tenant->host_roots);
+    free(tenant->network);
     free(tenant);
 }
 
@@ -117,6 +121,7 @@ static struct tenant *tenant_from_row(struct supervisor *supervisor, const struc
     snprintf(tenant->tenant_id, sizeof tenant->tenant_id, "%s", row->tenant_id);
     tenant->name = text_copy(row->name);
     tenant->host_roots = text_copy(row->host_roots ? row->host_roots : "");
+    tenant->network = text_copy(row->network ? row->network : "listed\n");
     tenant->created_at = row->created_at;
     tenant->max_workspaces = row->max_workspaces;
     tenant->max_running_execs = row->max_running_execs;
@@ -126,7 +131,7 @@ static struct tenant *tenant_from_row(struct supervisor *supervisor, const struc
     list_init(&tenant->link);
     list_init(&tenant->workspaces);
     list_init(&tenant->followers);
-    if (!tenant->name || !tenant->host_roots) {
+    if (!tenant->name || !tenant->host_roots || !tenant->network) {
         tenant_free(tenant);
         return NULL;
     }
@@ -145,6 +150,7 @@ static void row_from_tenant(const struct tenant *tenant, struct row_tenant *ret_
         .max_kept_upload_bytes = tenant->max_kept_upload_bytes,
         .retention_us = tenant->retention_us,
         .host_roots = tenant->host_roots,
+        .network = tenant->network,
     };
 }
 
@@ -244,6 +250,7 @@ int tenants_first_start(struct supervisor *supervisor, int state_dir_fd,
         .max_kept_upload_bytes = config->max_kept_upload_bytes,
         .retention_us = config->retention_seconds * US_PER_S,
         .host_roots = "",
+        .network = NETWORK_INITIAL,
     };
     char text[TENANT_TOKEN_SIZE + 1];
     struct tenant *tenant = tenant_from_row(supervisor, &row);
@@ -314,6 +321,7 @@ struct tenant_change {
     char request_id[68];
     struct tenant *tenant; /* to be added, or whom the token is of */
     bool adding;
+    char *network;       /* to be set; NULL */
     struct token *token; /* to be added */
     char token_id[TOKEN_ID_LENGTH + 1], text[TENANT_TOKEN_SIZE];
     int64_t revoked_at;
@@ -346,6 +354,12 @@ static void change_done(void *arg, int error, const struct hearth_failure *failu
         change->tenant->host_roots = steal_pointer(change->host_roots);
     }
     free(change->host_roots);
+    if (!error && change->network) {
+        free(change->tenant->network);
+        change->tenant->network = steal_pointer(change->network);
+        guest_network_changed(change->tenant);
+    }
+    free(change->network);
     bool issued = change->token != NULL;
     if (error && change->token)
         token_free(change->token);
@@ -429,6 +443,7 @@ void tenant_create(struct supervisor *supervisor, const struct tenant_asker *ask
         .retention_us =
             spec->retention_us ? spec->retention_us : config->retention_seconds * US_PER_S,
         .host_roots = spec->host_roots ? spec->host_roots : "",
+        .network = NETWORK_INITIAL,
     };
     if (!error && !(change->tenant = tenant_from_row(supervisor, &row)))
         error = hearth_fail(&change->failure, HEARTH_ENOMEMORY, NULL, "out of memory");
@@ -457,6 +472,20 @@ void tenant_set_host_roots(struct tenant *tenant, const struct tenant_asker *ask
     }
     row_from_tenant(tenant, &row);
     row.host_roots = change->host_roots;
+    struct change *rows = change_new();
+    change_put_tenant(rows, &row);
+    change_commit_audited(change, rows);
+}
+
+void tenant_set_network(struct tenant *tenant, const struct tenant_asker *asker, char *network,
+                        tenant_done done, void *arg)
+{
+    struct tenant_change *change =
+        change_begin(tenant->supervisor, tenant, asker, "tenant_network_set", done, arg);
+    struct row_tenant row;
+    row_from_tenant(tenant, &row);
+    row.network = network;
+    change->network = network;
     struct change *rows = change_new();
     change_put_tenant(rows, &row);
     change_commit_audited(change, rows);

@@ -18,6 +18,7 @@ struct tenant {
     uint64_t max_mem_mib, max_kept_upload_bytes;
     int64_t retention_us;
     char *host_roots;
+    char *network; /* what its guests may reach, as guest_network_text makes it */
     /* In use now. */
     uint32_t workspace_count, running_execs;
     uint64_t mem_mib;
@@ -74,6 +75,9 @@ void tenant_create(struct supervisor *supervisor, const struct tenant_asker *ask
 /* Takes effect for requests that come after. host_roots as host_roots_join gives them. */
 void tenant_set_host_roots(struct tenant *tenant, const struct tenant_asker *asker,
                            const char *host_roots, tenant_done done, void *arg);
+/* network: as guest_network_text makes it; taken. */
+void tenant_set_network(struct tenant *tenant, const struct tenant_asker *asker, char *network,
+                        tenant_done done, void *arg);
 void tenant_issue_token(struct tenant *tenant, const struct tenant_asker *asker, unsigned rights,
                         int64_t expires_at, const char *note, tenant_done done, void *arg);
 void tenant_revoke_token(struct tenant *tenant, const struct tenant_asker *asker,

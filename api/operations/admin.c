@@ -2,6 +2,7 @@
 #include "api/operations/families.h"
 #include "api/operations/views.h"
 #include "base/cleanup.h"
+#include "supervisord/guest_network.h"
 #include "supervisord/host_path.h"
 
 #include <limits.h>
@@ -14,6 +15,8 @@ struct tenant_input {
         retention_seconds;
     struct optional_integer expires_in_seconds;
     struct string_list host_roots;
+    const char *mode;
+    struct string_list allow;
 };
 
 static const struct field tenant_fields[] = {
@@ -30,6 +33,13 @@ static const struct field tenant_fields[] = {
     {.name = "host_roots",
      .type = FIELD_STRING_LIST,
      .description = "Directories of the daemon's host that its requests may name paths below."},
+    {.name = "network_mode",
+     .type = FIELD_STRING,
+     .description = "What guests with outbound network reach: open is the public internet and the "
+                    "list, listed the list alone."},
+    {.name = "network_allow",
+     .type = FIELD_STRING_LIST,
+     .description = "The list: names and IPv4 networks."},
     {.name = "workspace_count", .type = FIELD_INTEGER, .description = "In use."},
     {.name = "running_execs", .type = FIELD_INTEGER, .description = "In use."},
     {.name = "mem_mib", .type = FIELD_INTEGER, .description = "In use."},
@@ -48,6 +58,22 @@ static void write_roots(struct json_writer *json, const char *roots)
     json_array_end(json);
 }
 
+/* Of a line each; the first is the mode. */
+static void write_network(struct json_writer *json, const char *text)
+{
+    char line[256];
+    size_t length = strcspn(text, "\n");
+    snprintf(line, sizeof line, "%.*s", (int)length, text);
+    json_string(json, "network_mode", line);
+    json_array_begin(json, "network_allow");
+    for (text += length; *text++ == '\n' && *text; text += length) {
+        length = strcspn(text, "\n");
+        snprintf(line, sizeof line, "%.*s", (int)length, text);
+        json_string(json, NULL, line);
+    }
+    json_array_end(json);
+}
+
 static void write_tenant(struct json_writer *json, const struct tenant *tenant)
 {
     json_object_begin(json, NULL);
@@ -60,6 +86,7 @@ static void write_tenant(struct json_writer *json, const struct tenant *tenant)
     json_unsigned(json, "max_kept_upload_bytes", tenant->max_kept_upload_bytes);
     json_integer(json, "retention_seconds", tenant->retention_us / US_PER_S);
     write_roots(json, tenant->host_roots);
+    write_network(json, tenant->network);
     json_unsigned(json, "workspace_count", tenant->workspace_count);
     json_unsigned(json, "running_execs", tenant->running_execs);
     json_unsigned(json, "mem_mib", tenant->mem_mib);
@@ -257,6 +284,44 @@ static void update(struct call *call, const void *arg)
         tenant_set_host_roots(tenant, &who, roots, created, call);
 }
 
+/* network */
+
+static const char *const network_modes[] = {"open", "listed", NULL};
+
+static const struct field network_input[] = {
+    TENANT_NAME_FIELD,
+    {.name = "mode",
+     .type = FIELD_STRING,
+     .flags = FIELD_REQUIRED,
+     .choices = network_modes,
+     .description = "open: the public internet, and the list. listed: the list alone.",
+     .offset = offsetof(struct tenant_input, mode)},
+    {.name = "allow",
+     .type = FIELD_STRING_LIST,
+     .maximum = TENANT_ENTRIES_MAX,
+     .description = "Names (packages.example, *.mirror.example, *) and IPv4 networks (192.0.2.7, "
+                    "10.1.0.0/16), "
+                    "private ones too. It takes the place of the former list.",
+     .offset = offsetof(struct tenant_input, allow)},
+    {0},
+};
+
+static void set_network(struct call *call, const void *arg)
+{
+    const struct tenant_input *input = arg;
+    struct tenant *tenant = tenant_or_fail(call, input->name);
+    struct tenant_asker who = asker(call);
+    struct hearth_failure failure;
+    char *text;
+    if (!tenant)
+        return;
+    if (guest_network_text(&text, strcmp(input->mode, "listed") == 0, input->allow.items,
+                           input->allow.count, &failure))
+        call_fail(call, &failure);
+    else
+        tenant_set_network(tenant, &who, text, created, call);
+}
+
 static const char *const rights_names[] = {"read-only", "operate", "admin", NULL};
 
 static const struct field issue_input[] = {
@@ -439,6 +504,7 @@ static void revoke_token(struct call *call, const void *arg)
 static const char *const create_errors[] = {"bad_tenant_name", "tenant_exists", "bad_host_root",
                                             NULL};
 static const char *const update_errors[] = {"tenant_not_found", "bad_host_root", NULL};
+static const char *const network_errors[] = {"tenant_not_found", "bad_network_entry", NULL};
 static const char *const token_errors[] = {"tenant_not_found", "token_not_found", NULL};
 
 const struct operation_entry admin_operations[] = {
@@ -492,6 +558,25 @@ const struct operation_entry admin_operations[] = {
         .input = no_input,
         .output = list_output,
         .handler = list,
+    },
+    {
+        .name = "tenant_network_set",
+        .family = "tenant",
+        .title = "Set a tenant's network list",
+        .summary =
+            "Says what a tenant's guests with outbound network may reach; it counts at once.",
+        .description = "Says what a tenant's guests with outbound network may reach.",
+        .method = "PUT",
+        .path = "/v1/tenants/{name}/network",
+        .surfaces = SURFACE_REST,
+        .flags = OPERATION_ADMIN | OPERATION_ATOMIC | OPERATION_IDEMPOTENT,
+        .status = 200,
+        .input = network_input,
+        .input_size = sizeof(struct tenant_input),
+        .output = tenant_fields,
+        .errors = network_errors,
+        .handler = set_network,
+        .tell = tell_created,
     },
     {
         .name = "tenant_token_issue",

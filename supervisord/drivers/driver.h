@@ -45,13 +45,12 @@ struct driver_config {
     /* Durable, ours alone: guests' disks live in state_dir/guests/GUEST_ID (containers) and
      * state_dir/machines/GUEST_ID (virtual machines). */
     const char *state_dir;
-    const char *runtime_dir;  /* sockets and pid files, in the same way; may be a tmpfs */
-    const char *image_dir;    /* IMAGE_DIR/kernels/current: the kernel of virtual machines */
-    const char *agent_path;   /* the static hearth-agent */
-    const char *transport;    /* "auto", or as in guest_spec */
-    const char *runtime;      /* OCI runtime: "auto" (NULL too), or a path */
-    const char *egress_allow; /* see network.h; "": nothing */
-    uid_t uid_base;           /* as root: first uid of the ranges given to guests */
+    const char *runtime_dir; /* sockets and pid files, in the same way; may be a tmpfs */
+    const char *image_dir;   /* IMAGE_DIR/kernels/current: the kernel of virtual machines */
+    const char *agent_path;  /* the static hearth-agent */
+    const char *transport;   /* "auto", or as in guest_spec */
+    const char *runtime;     /* OCI runtime: "auto" (NULL too), or a path */
+    uid_t uid_base;          /* as root: first uid of the ranges given to guests */
     /* Virtual machines. NULL is "auto" throughout. */
     const char *qemu;           /* a path to qemu-system-x86_64 */
     const char *kernel;         /* a path to a bzImage, instead of IMAGE_DIR's */

@@ -11,27 +11,23 @@
 #define CONNECT_TIMEOUT_MS 20000
 #define ALLOW_MAX 64
 
-/* Cuts text at its commas. False where there are too many, or one is no network. */
-static bool split(char *text, const char *out[ALLOW_MAX], size_t *ret_count)
-{
-    struct net_prefix prefix;
-    *ret_count = 0;
-    if (!*text)
-        return true;
-    for (char *item; (item = strsep(&text, ","));) {
-        if (*ret_count == ALLOW_MAX || !net_prefix_parse(item, &prefix))
-            return false;
-        out[(*ret_count)++] = item;
-    }
-    return true;
-}
-
 bool network_allow_valid(const char *text)
 {
-    const char *items[ALLOW_MAX];
-    size_t count;
+    struct net_prefix prefix;
     auto_free char *copy = text_copy(text);
-    return copy && split(copy, items, &count);
+    char *rest = copy;
+    size_t count = 0;
+    for (char *item; copy && *text && (item = strsep(&rest, ","));)
+        if (++count > ALLOW_MAX || !net_prefix_parse(item, &prefix))
+            return false;
+    return copy != NULL;
+}
+
+void network_paths(const char *state_dir, const char *guest_id, char policy[PATH_MAX],
+                   char log[PATH_MAX])
+{
+    snprintf(policy, PATH_MAX, "%s/network/%s.policy", state_dir, guest_id);
+    snprintf(log, PATH_MAX, "%s/network/%s.log", state_dir, guest_id);
 }
 
 struct connecting {
@@ -63,27 +59,22 @@ static void on_connected(void *arg, const struct child_result *result)
 int network_connect(struct child **ret_child, struct loop *loop, const struct network_spec *spec,
                     guest_done done, void *arg, struct hearth_failure *failure)
 {
-    const char *allowed[ALLOW_MAX];
     const char *const environment[] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", spec->environment,
                                        NULL};
-    size_t allowed_count = 0;
     auto_arguments struct arguments arguments = {0};
     auto_free char *program = spawn_sibling("hearth-net");
-    auto_free char *allow = text_copy(spec->allow ? spec->allow : "");
     auto_free struct connecting *connecting = malloc(sizeof *connecting);
-    if (!program || !allow || !connecting)
+    if (!program || !connecting)
         return hearth_fail(failure, HEARTH_EUNSUPPORTED, "network_unavailable",
                            "hearth-net is not installed");
     arguments_add(&arguments, "%s", program);
     for (size_t i = 0; i < spec->cgroup_count; i++)
         arguments_add(&arguments, "--cgroup=%s", spec->cgroup_files[i]);
-    bool good = split(allow, allowed, &allowed_count);
-    for (size_t i = 0; i < allowed_count; i++)
-        arguments_add(&arguments, "--allow=%s", allowed[i]);
+    arguments_add(&arguments, "--policy=%s", spec->policy);
+    arguments_add(&arguments, "--log=%s", spec->log);
     arguments_add(&arguments, "--pid=%d", (int)spec->guest);
-    if (!good || arguments.failed)
-        return hearth_fail(failure, HEARTH_EUNSUPPORTED, "network_unavailable",
-                           "the networks that are allowed make no sense");
+    if (arguments.failed)
+        return hearth_fail(failure, HEARTH_ENOMEMORY, NULL, "out of memory");
     *connecting = (struct connecting){done, arg};
     const struct spawn_spec child = {.argv = (const char *const *)arguments.items,
                                      .environment = environment,

@@ -6,10 +6,9 @@
 #include "supervisord/spawn.h"
 
 struct network_spec {
-    pid_t guest;             /* whose user and network namespaces they are */
-    const char *allow;       /* comma-separated IPv4 networks that are reached although they are
-                                the host's or private; NULL or "": none */
-    const char *environment; /* NAME=VALUE that the guest's processes are known by; or NULL */
+    pid_t guest;              /* whose user and network namespaces they are */
+    const char *policy, *log; /* its files, as network_paths tells */
+    const char *environment;  /* NAME=VALUE that the guest's processes are known by; or NULL */
     const char *const *cgroup_files; /* to join first */
     size_t cgroup_count;
 };
@@ -19,5 +18,9 @@ struct network_spec {
 int network_connect(struct child **ret_child, struct loop *loop, const struct network_spec *spec,
                     guest_done done, void *arg, struct hearth_failure *failure);
 
-/* Whether text is such a list. Pure. */
+/* Where a guest's policy and the log of its denials are. Pure. */
+void network_paths(const char *state_dir, const char *guest_id, char policy[PATH_MAX],
+                   char log[PATH_MAX]);
+
+/* Whether text is a list of IPv4 networks with commas between them. Pure. */
 bool network_allow_valid(const char *text);

@@ -50,11 +50,22 @@ bool net_prefix_parse(const char *text, struct net_prefix *ret_prefix)
     return (ret_prefix->address & ~mask(ret_prefix->length)) == 0;
 }
 
+bool net_prefix_holds(const struct net_prefix *prefix, uint32_t address)
+{
+    return ((prefix->address ^ address) & mask(prefix->length)) == 0;
+}
+
+void net_address_print(uint32_t address, char out[NET_PREFIX_TEXT])
+{
+    snprintf(out, NET_PREFIX_TEXT, "%u.%u.%u.%u", address >> 24, address >> 16 & 255,
+             address >> 8 & 255, address & 255);
+}
+
 void net_prefix_print(const struct net_prefix *prefix, char out[NET_PREFIX_TEXT])
 {
-    uint32_t address = prefix->address;
-    snprintf(out, NET_PREFIX_TEXT, "%u.%u.%u.%u/%u", address >> 24, address >> 16 & 255,
-             address >> 8 & 255, address & 255, prefix->length);
+    net_address_print(prefix->address, out);
+    size_t length = strlen(out);
+    snprintf(out + length, NET_PREFIX_TEXT - length, "/%u", prefix->length);
 }
 
 int net_own(struct net_prefix *out, size_t size)

@@ -15,6 +15,8 @@ struct net_prefix {
 
 /* "192.0.2.0/24", or an address alone. Bits behind the length must be zero. Pure. */
 bool net_prefix_parse(const char *text, struct net_prefix *ret_prefix);
+bool net_prefix_holds(const struct net_prefix *prefix, uint32_t address);
+void net_address_print(uint32_t address, char out[NET_PREFIX_TEXT]);
 void net_prefix_print(const struct net_prefix *prefix, char out[NET_PREFIX_TEXT]);
 
 /* Private, loopback, link-local (with the metadata services), shared, multicast, reserved. */

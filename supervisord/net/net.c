@@ -1,22 +1,24 @@
 /* hearth-net: outbound network for one guest, with no privilege outside the guest's user namespace.
  *
- *   hearth-net [--cgroup FILE]… [--allow CIDR]… --pid PID
+ *   hearth-net [--cgroup FILE]… --policy FILE --log FILE --pid PID
  *
  * Between the guest and the host is a network namespace of its own, the gate. One pasta carries
  * connections from the guest's namespace into the gate, where they become sockets; another carries
- * the gate's to the host's network. What may not be reached has no route in the gate: the guest
- * has no process there, and no capability over it.
+ * the gate's to the host's network. What may not be reached is routed to this process instead,
+ * which counts it (gate.h), and which is the guest's name server (resolver.h): the guest has no
+ * process in the gate, and no capability over it.
  *
- *   guest ── eth0 ── pasta ──▶ gate (routes) ── tap ── pasta ──▶ host ──▶ internet
+ *   guest ── eth0 ── pasta ──▶ gate (routes, names) ── tap ── pasta ──▶ host ──▶ internet
  *
- * Name servers: NET_NAME_SERVER stands for the host's first. Nothing is forwarded inwards. With the
- * line "ready" on descriptor 1 the guest has its network and the first process ends; what stays
- * behind ends with the guest, or takes the rest along when a part of it dies. What goes wrong is
- * one line on descriptor 2 and exit status 1. */
+ * The policy (policy.h) is read again whenever its file is written. Nothing is forwarded inwards.
+ * With the line "ready" on descriptor 1 the guest has its network and the first process ends; what
+ * stays behind ends with the guest, or takes the rest along when a part of it dies. What goes wrong
+ * is one line on descriptor 2 and exit status 1. */
 #include "supervisord/net/net.h"
 #include "supervisord/launch/enter.h"
 #include "supervisord/launch/userns.h"
-#include "supervisord/net/denied.h"
+#include "supervisord/net/gate.h"
+#include "supervisord/net/resolver.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -35,8 +37,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define PREFIXES_MAX 256
-#define OUTER_INTERFACE "out"
 /* The gate's own end; the guest's is as in net.h. */
 #define GATE_ADDRESS "10.0.3.2"
 #define GATE_ROUTER "10.0.3.1"
@@ -47,15 +47,14 @@
 
 struct order {
     pid_t guest;
-    struct net_prefix allowed[PREFIXES_MAX];
-    struct net_prefix own[PREFIXES_MAX]; /* the host's */
-    size_t allowed_count, own_count;
+    const char *policy, *log;
 };
 
 static void parse(int argc, char **argv, struct order *order)
 {
     static const struct option options[] = {{"cgroup", required_argument, NULL, 'c'},
-                                            {"allow", required_argument, NULL, 'a'},
+                                            {"policy", required_argument, NULL, 'o'},
+                                            {"log", required_argument, NULL, 'l'},
                                             {"pid", required_argument, NULL, 'p'},
                                             {0}};
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
@@ -63,13 +62,14 @@ static void parse(int argc, char **argv, struct order *order)
             launch_join_cgroup(optarg); /* before there is anything that could stay outside */
         else if (option == 'p')
             order->guest = (pid_t)strtol(optarg, NULL, 10);
-        else if (option != 'a')
+        else if (option == 'o')
+            order->policy = optarg;
+        else if (option == 'l')
+            order->log = optarg;
+        else
             exit(2);
-        else if (order->allowed_count == PREFIXES_MAX ||
-                 !net_prefix_parse(optarg, &order->allowed[order->allowed_count++]))
-            launch_die(EINVAL, "cannot allow %s", optarg);
     }
-    if (order->guest < 2 || optind != argc)
+    if (order->guest < 2 || !order->policy || !order->log || optind != argc)
         exit(2);
 }
 
@@ -190,48 +190,6 @@ static void run_ip(const char *batch)
         launch_die(EIO, "ip cannot set the routes");
 }
 
-struct batch {
-    char text[PREFIXES_MAX * 3 * 64];
-    size_t length;
-};
-
-static void add_route(struct batch *batch, const char *kind, const struct net_prefix *prefix,
-                      const char *rest)
-{
-    char text[NET_PREFIX_TEXT];
-    net_prefix_print(prefix, text);
-    int put = snprintf(batch->text + batch->length, sizeof batch->text - batch->length,
-                       "route replace %s %s%s\n", kind, text, rest);
-    if (put < 0 || (size_t)put >= sizeof batch->text - batch->length)
-        launch_die(E2BIG, "the host has too many networks");
-    batch->length += (size_t)put;
-}
-
-static void add_denied(struct batch *batch, const struct order *order)
-{
-    for (size_t i = 0; i < net_special_count; i++)
-        add_route(batch, "unreachable", &net_special[i], "");
-    for (size_t i = 0; i < order->own_count; i++)
-        add_route(batch, "unreachable", &order->own[i], "");
-}
-
-/* The most exact route counts: what is allowed is more exact than what it is taken out of, or
- * replaces it. The name server's address, which pasta translates for its port alone, is routed for
- * that port alone. */
-static void set_gate_routes(const struct order *order)
-{
-    static struct batch batch = {
-        .text = "route flush dev " OUTER_INTERFACE "\n"
-                "route add default dev " OUTER_INTERFACE "\n"
-                "route add " NET_NAME_SERVER " dev " OUTER_INTERFACE " table 53\n"
-                "rule add priority 53 to " NET_NAME_SERVER " ipproto udp dport 53 lookup 53\n"};
-    batch.length = strlen(batch.text);
-    add_denied(&batch, order);
-    for (size_t i = 0; i < order->allowed_count; i++)
-        add_route(&batch, "", &order->allowed[i], " dev " OUTER_INTERFACE);
-    run_ip(batch.text);
-}
-
 #define QUIET "-f", "-4", "-P", "/proc/self/fd/3", "--netns-only"
 #define NOTHING_INWARDS "-t", "none", "-u", "none", "-T", "none", "-U", "none", "--no-map-gw"
 
@@ -255,61 +213,37 @@ static int make_namespace(void)
     return fd;
 }
 
+static void enter(int namespace)
+{
+    if (setns(namespace, CLONE_NEWNET) < 0)
+        launch_die(errno, "cannot enter a network namespace");
+}
+
 /* The outer pasta has its sockets in the host's network namespace, which this process leaves for
  * the gate. */
-static struct pasta make_gate(const struct order *order)
+static struct pasta make_gate(struct gate *gate, struct resolver *resolver, int namespace)
 {
-    int gate = make_namespace();
-    const char *const argv[] = {"pasta",
-                                QUIET,
-                                "--netns",
-                                NET_PATH,
-                                "--config-net",
-                                "-I",
-                                OUTER_INTERFACE,
-                                "-a",
-                                GATE_ADDRESS,
-                                "-n",
-                                "24",
-                                "-g",
-                                GATE_ROUTER,
-                                NOTHING_INWARDS,
-                                "--dns-forward",
-                                NET_NAME_SERVER,
-                                NULL};
-    struct pasta outer = start_pasta(argv, gate);
+    const char *const argv[] = {
+        "pasta", QUIET,           "--netns", NET_PATH, "--config-net", "-I",        GATE_OUT,
+        "-a",    GATE_ADDRESS,    "-n",      "24",     "-g",           GATE_ROUTER, "-D",
+        "none",  NOTHING_INWARDS, NULL};
+    resolver_open_upstream(resolver);
+    struct pasta outer = start_pasta(argv, namespace);
     wait_for_pasta(&outer);
-    if (setns(gate, CLONE_NEWNET) < 0)
-        launch_die(errno, "cannot enter the gate");
-    set_gate_routes(order);
+    enter(namespace);
+    run_ip("route flush dev " GATE_OUT "\n"
+           "link set lo up\n"
+           "addr add " NET_NAME_SERVER "/32 dev lo\n");
+    int error = gate_open_side(gate, GATE_OUT);
+    if (error)
+        launch_die(-error, "cannot set the gate's routes");
+    error = resolver_listen(resolver, gate);
+    if (error)
+        launch_die(-error, "cannot serve names");
     return outer;
 }
 
-/* In the guest's own namespace, so that what is denied fails there at once instead of when
- * somebody's patience ends. Nothing depends on it. */
-static void set_guest_routes(const struct order *order, int net_fd)
-{
-    static struct batch batch;
-    int status;
-    add_denied(&batch, order);
-    for (size_t i = 0; i < order->allowed_count; i++)
-        add_route(&batch, "", &order->allowed[i], " via " NET_GUEST_ROUTER);
-    pid_t pid = fork();
-    if (pid < 0)
-        launch_die(errno, "cannot enter the guest's network");
-    if (pid == 0) {
-        if (setns(net_fd, CLONE_NEWNET) < 0)
-            launch_die(errno, "cannot enter the guest's network");
-        run_ip(batch.text);
-        _exit(0);
-    }
-    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-        continue;
-    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
-        launch_die(EIO, "cannot set the guest's routes");
-}
-
-static struct pasta connect_guest(const struct order *order, int net_fd)
+static struct pasta connect_guest(int net_fd)
 {
     const char *const argv[] = {"pasta",
                                 QUIET,
@@ -330,7 +264,6 @@ static struct pasta connect_guest(const struct order *order, int net_fd)
                                 NULL};
     struct pasta inner = start_pasta(argv, net_fd);
     wait_for_pasta(&inner);
-    set_guest_routes(order, net_fd);
     return inner;
 }
 
@@ -352,41 +285,106 @@ static int watch_process(pid_t pid)
     return fd;
 }
 
-/* Until the guest or one of the two ends; the others follow, for they end with their parent. */
-_Noreturn static void stay(int guest_fd, pid_t outer, pid_t inner)
+enum {
+    GUEST,
+    OUTER,
+    INNER,
+    ENDS,
+    POLICY = ENDS,
+    QUESTIONS,
+    PACKETS,
+    ANSWERS = PACKETS + GATE_SIDES_MAX,
+};
+
+static void watch(struct pollfd *watched, int fd)
 {
-    struct pollfd watched[] = {{.fd = guest_fd, .events = POLLIN},
-                               {.fd = watch_process(outer), .events = POLLIN},
-                               {.fd = watch_process(inner), .events = POLLIN}};
+    *watched = (struct pollfd){.fd = fd, .events = POLLIN};
+}
+
+/* Until the guest or one of the two ends; the others follow, for they end with their parent. */
+_Noreturn static void stay(struct gate *gate, struct resolver *resolver, const int ends[ENDS])
+{
+    struct pollfd watched[ANSWERS + RESOLVER_UNDERWAY_MAX];
+    for (int i = 0; i < ENDS; i++)
+        watch(&watched[i], ends[i]);
+    for (size_t i = 0; i < GATE_SIDES_MAX; i++)
+        watch(&watched[PACKETS + i], i < gate->side_count ? gate->sides[i].tun_fd : -1);
+    watch(&watched[POLICY], gate->change_fd);
+    watch(&watched[QUESTIONS], resolver->listen_fd);
+    for (int i = 0; i < RESOLVER_UNDERWAY_MAX; i++)
+        watch(&watched[ANSWERS + i], resolver->asked[i].fd);
     close_stdio();
-    while (poll(watched, 3, -1) < 0 && errno == EINTR)
-        continue;
-    _exit(0);
+    for (;;) {
+        if (poll(watched, ANSWERS + RESOLVER_UNDERWAY_MAX, gate_expire(gate)) < 0) {
+            if (errno == EINTR)
+                continue;
+            _exit(1);
+        }
+        if (watched[GUEST].revents || watched[OUTER].revents || watched[INNER].revents)
+            _exit(0);
+        if (watched[POLICY].revents)
+            gate_policy_changed(gate);
+        for (size_t i = 0; i < gate->side_count; i++)
+            if (watched[PACKETS + i].revents)
+                gate_packets(gate, &gate->sides[i]);
+        for (int i = 0; i < RESOLVER_UNDERWAY_MAX; i++)
+            if (watched[ANSWERS + i].revents)
+                resolver_answer(resolver, &resolver->asked[i]);
+        if (watched[QUESTIONS].revents)
+            resolver_questions(resolver);
+    }
+}
+
+/* Interfaces to come have not even link-local addresses. A kernel without IPv6 needs nothing. */
+static void refuse_ipv6(void)
+{
+    int fd = open("/proc/sys/net/ipv6/conf/default/disable_ipv6", O_WRONLY | O_CLOEXEC);
+    if (fd >= 0 && write(fd, "1", 1) < 0)
+        launch_die(errno, "cannot refuse IPv6");
+    if (fd >= 0)
+        close(fd);
 }
 
 /* In the background process; ready_fd is told when all is there. */
-_Noreturn static void serve(const struct order *order, int guest_fd, int net_fd, int ready_fd)
+_Noreturn static void serve(struct gate *gate, int guest_fd, int net_fd, int ready_fd)
 {
-    struct pasta outer = make_gate(order), inner = connect_guest(order, net_fd);
+    static struct resolver resolver;
+    int namespace = make_namespace();
+    struct pasta outer = make_gate(gate, &resolver, namespace);
+    enter(net_fd);
+    refuse_ipv6();
+    enter(namespace); /* in which the inner pasta has its sockets */
+    struct pasta inner = connect_guest(net_fd);
+    enter(net_fd);
+    int error = gate_open_side(gate, NET_GUEST_INTERFACE);
+    if (error)
+        launch_die(-error, "cannot set the guest's routes");
+    enter(namespace);
+    close(namespace);
+    const int ends[ENDS] = {guest_fd, watch_process(outer.pid), watch_process(inner.pid)};
     if (write(ready_fd, "", 1) != 1)
         launch_die(ECANCELED, "nobody waits");
     close(ready_fd);
-    stay(guest_fd, outer.pid, inner.pid);
+    stay(gate, &resolver, ends);
 }
 
 int main(int argc, char **argv)
 {
-    static struct order order;
+    static struct gate gate;
+    struct order order = {0};
     int ready[2];
     char byte;
     parse(argc, argv, &order);
     if (close_range(3, ~0U, 0) < 0)
         launch_die(errno, "cannot close descriptors");
     launch_raise_oom_score();
-    int own_count = net_own(order.own, PREFIXES_MAX);
+    int own_count = net_own(gate.own, GATE_OWN_MAX);
     if (own_count < 0)
         launch_die(-own_count, "cannot tell the host's networks");
-    order.own_count = (size_t)own_count;
+    gate.own_count = (size_t)own_count;
+    int error = gate_open_files(&gate, order.policy, order.log);
+    if (error)
+        launch_die(-error, "cannot use the policy and log");
     int guest_fd = watch_process(order.guest);
     int net_fd = open_namespace(order.guest, "net"), user_fd = open_namespace(order.guest, "user");
     make_tun();
@@ -398,7 +396,7 @@ int main(int argc, char **argv)
     if (pid < 0)
         launch_die(errno, "cannot go into the background");
     if (pid == 0)
-        serve(&order, guest_fd, net_fd, ready[1]);
+        serve(&gate, guest_fd, net_fd, ready[1]);
     close(ready[1]);
     if (read(ready[0], &byte, 1) != 1)
         return 1;

@@ -69,14 +69,17 @@ int oci_launch_network(struct oci_guest *guest, guest_done done, struct hearth_f
 {
     const struct oci_driver *driver = guest->driver;
     char files[CGROUP_CONTROLLERS_MAX][CGROUP_PATH_SIZE], variable[64];
+    char policy[PATH_MAX], log[PATH_MAX];
     const char *cgroup_files[CGROUP_CONTROLLERS_MAX];
     snprintf(variable, sizeof variable, GUEST_ID_VARIABLE "=%s", guest->guest_id);
     for (size_t i = 0; i < driver->cgroups.base_count; i++) {
         cgroup_join_file(&driver->cgroups, i, guest->guest_id, files[i]);
         cgroup_files[i] = files[i];
     }
+    network_paths(driver->config.state_dir, guest->guest_id, policy, log);
     const struct network_spec spec = {.guest = guest->guest->process.pid,
-                                      .allow = driver->config.egress_allow,
+                                      .policy = policy,
+                                      .log = log,
                                       .environment = variable,
                                       .cgroup_files = cgroup_files,
                                       .cgroup_count = driver->cgroups.base_count};
