@@ -1,53 +1,26 @@
 /* hearth workspace network-log; hearth tenant network. */
 
-#include "cli/command.h"
-#include "cli/output.h"
+#include "cli/plain.h"
 
-#include <stdio.h>
-
-static int network_log(struct cli *cli, int argc, char **argv)
-{
-    static const struct column columns[] = {{"DECISION", "decision"},
-                                            {"PROTOCOL", "protocol"},
-                                            {"DESTINATION", "destination"},
-                                            {"PORT", "port"},
-                                            {"NAME", "name"},
-                                            {"COUNT", "count"},
-                                            {"LAST", "last_at"},
-                                            {NULL, NULL}};
-    const char *limit = NULL, *cursor = NULL;
-    const struct option options[] = {
-        {"limit", OPTION_TEXT, &limit, "N", "at most so many (100)"},
-        {"cursor", OPTION_TEXT, &cursor, "CURSOR", "go on from a page's next_cursor"},
-        {0}};
-    const struct usage usage = {.line = "workspace network-log WORKSPACE_ID [OPTIONS]",
-                                .summary =
-                                    "Shows what the workspace tried to reach and was denied.",
-                                .options = options,
-                                .minimum = 1,
-                                .maximum = 1};
-    struct words words;
-    int status = options_parse(&usage, argc, argv, &cli->json, &words);
-    if (status != OPTIONS_PARSED)
-        return status;
-
-    auto_buf struct buf path = {0}, body = {0};
-    auto_json cJSON *result = NULL;
-    if (!cli_path(&path, "/v1/workspaces/", words.items[0], "/network-log", NULL) ||
-        !cli_query(&path, "limit", limit) || !cli_query(&path, "cursor", cursor))
-        return cli_out_of_memory(cli);
-    status = cli_call_json(cli, "GET", path.data, NULL, &body, &result);
-    if (status)
-        return status;
-    if (cli->json) {
-        output_json(body.data);
-        return 0;
-    }
-    output_table(json_member(result, "entries"), columns);
-    fprintf(stderr, "[workspace-network-log] count=%.0f denied_count=%.0f\n",
-            json_number(result, "count", 0), json_number(result, "denied_count", 0));
-    return 0;
-}
+static const struct plain network_log = {
+    .line = "workspace network-log WORKSPACE_ID [OPTIONS]",
+    .summary = "Shows what the workspace tried to reach and was denied.",
+    .tool = "workspace_network_log",
+    .words = {"workspace_id"},
+    .options = {{"limit", OPTION_INTEGER, "limit", "N", "at most so many (100)"},
+                {"cursor", OPTION_TEXT, "cursor", "CURSOR", "go on from a page's next_cursor"}},
+    .list = "entries",
+    .columns = (const struct column[]){{"DECISION", "decision"},
+                                       {"PROTOCOL", "protocol"},
+                                       {"DESTINATION", "destination"},
+                                       {"PORT", "port"},
+                                       {"NAME", "name"},
+                                       {"COUNT", "count"},
+                                       {"LAST", "last_at"},
+                                       {NULL, NULL}},
+    .told = (const char *const[]){"count", "denied_count", NULL},
+};
+PLAIN_COMMAND(network_log)
 
 static int tenant_network(struct cli *cli, int argc, char **argv)
 {
@@ -91,7 +64,7 @@ static int tenant_network(struct cli *cli, int argc, char **argv)
 }
 
 const struct command network_commands[] = {
-    {"workspace", "network-log", "show what was denied", network_log},
+    {"workspace", "network-log", "show what was denied", run_network_log},
     {"tenant", "network", "say what a tenant's guests may reach", tenant_network},
     {0},
 };

@@ -2,10 +2,13 @@
 
 import os
 import shutil
+import subprocess
 import textwrap
 import time
 
 import pytest
+
+from hearth import Hearth
 
 from harness.http import Client
 from harness.network import (GATEWAY, METADATA, NAME_SERVER, OTHER_PRIVATE, OTHER_PUBLIC, PRIVATE,
@@ -120,6 +123,19 @@ def test_the_log_has_pages(guest):
     for bad in ("x", "0", "1x", "-1"):
         reply = guest.client.request("GET", f"{guest.path}/network-log?cursor={bad}")
         assert (reply.status, reply.json()["code"]) == (422, "bad_cursor")
+
+
+def test_the_log_by_command_and_by_python(guest, hearthd, bin_dir):
+    workspace_id = guest.created["workspace_id"]
+    command = [str(bin_dir / "hearth"), "workspace", "network-log", workspace_id, "--limit", "2"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True, env={
+        **os.environ, "HEARTH_URL": f"unix://{hearthd.socket_path}", "HEARTH_TOKEN": guest.client.token})
+    head, first, second = told.stdout.splitlines()
+    assert head.split() == ["DECISION", "PROTOCOL", "DESTINATION", "PORT", "NAME", "COUNT", "LAST"]
+    assert all(line.startswith("denied_address") for line in (first, second))
+    assert "count=2 denied_count=6" in told.stderr
+    with Hearth(f"unix://{hearthd.socket_path}", token=guest.client.token) as python:
+        assert python.network_log_workspace(workspace_id)["entries"] == log(guest)["entries"]
 
 
 def test_a_log_is_of_the_tenant_alone(guest, hearthd):

@@ -101,6 +101,7 @@ class AsyncHearth:
     read_workspace_disk = _awaited(Hearth.read_workspace_disk)
     fork_workspace = _awaited(Hearth.fork_workspace)
     summarize_workspace = _awaited(Hearth.summarize_workspace)
+    network_log_workspace = _awaited(Hearth.network_log_workspace)
     create_snapshot = _awaited(Hearth.create_snapshot)
     list_snapshots = _awaited(Hearth.list_snapshots)
     delete_snapshot = _awaited(Hearth.delete_snapshot)

@@ -299,6 +299,11 @@ class Hearth:
                             exports: int = 20) -> Result:
         return self._tool("workspace_summary", _given(locals()))
 
+    def network_log_workspace(self, workspace_id: str, *, limit: int = 100,
+                              cursor: str | None = None) -> Result:
+        """What the workspace tried to reach and was denied."""
+        return self._tool("workspace_network_log", _given(locals()))
+
     def create_snapshot(self, workspace_id: str, snapshot_name: str) -> Result:
         return self._tool("snapshot_create", _given(locals()))
 
