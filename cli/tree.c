@@ -66,12 +66,13 @@ PLAIN_COMMAND(fork_)
 
 static const struct plain summary = {
     .line = "workspace summary WORKSPACE_ID [OPTIONS]",
-    .summary = "Tells what was done in a workspace: commands, changes, services, exports.",
+    .summary = "Tells what was done in a workspace: commands, changes, services, exports, denials.",
     .tool = "workspace_summary",
     .words = {"workspace_id"},
     .options = {{"commands", OPTION_INTEGER, "commands", "N", "list at most so many (20)"},
                 {"changes", OPTION_INTEGER, "changes", "N", "list at most so many (20)"},
-                {"exports", OPTION_INTEGER, "exports", "N", "list at most so many (20)"}},
+                {"exports", OPTION_INTEGER, "exports", "N", "list at most so many (20)"},
+                {"denials", OPTION_INTEGER, "denials", "N", "list at most so many (20)"}},
 };
 PLAIN_COMMAND(summary)
 

@@ -1,7 +1,7 @@
 /* What a workspace tried to reach and was denied. */
+#include "api/operations/denial.h"
 #include "api/operations/families.h"
 #include "api/operations/views.h"
-#include "supervisord/guest_network.h"
 
 #include <inttypes.h>
 #include <netinet/in.h>
@@ -19,7 +19,7 @@ static const struct field log_input[] = {
     {0},
 };
 
-static const struct field entry_fields[] = {
+const struct field denial_fields[] = {
     {.name = "sequence", .type = FIELD_INTEGER, .description = "Number of the entry."},
     {.name = "decision",
      .type = FIELD_STRING,
@@ -55,7 +55,7 @@ static const struct field log_output[] = {
     {.name = "entries",
      .type = FIELD_OBJECT_LIST,
      .description = "In the order in which they came up.",
-     .fields = entry_fields},
+     .fields = denial_fields},
     NEXT_CURSOR_FIELD,
     {0},
 };
@@ -72,7 +72,7 @@ static void write_protocol(struct json_writer *json, const struct net_log_entry 
                                                       : number);
 }
 
-static void write_log_entry(struct json_writer *json, const struct net_log_entry *entry)
+void write_denial(struct json_writer *json, const struct net_log_entry *entry)
 {
     static const char *const decisions[] = {[NET_DENIED_ADDRESS] = "denied_address",
                                             [NET_DENIED_NAME] = "denied_name",
@@ -132,7 +132,7 @@ static void network_log(struct call *call, const void *arg)
     for (size_t i = 0; i < entries && !*cursor; i++) {
         if (log->entries[i].sequence <= after)
             continue;
-        write_log_entry(&json, &log->entries[i]);
+        write_denial(&json, &log->entries[i]);
         if (++written == (size_t)input->limit && i + 1 < entries)
             snprintf(cursor, sizeof cursor, "%" PRIu64, log->entries[i].sequence);
     }

@@ -1,7 +1,9 @@
 #include "supervisord/summary.h"
+#include "api/operations/denial.h"
 #include "api/operations/families.h"
 #include "api/operations/result_rows.h"
 #include "api/operations/views.h"
+#include "base/cleanup.h"
 #include "supervisord/service.h"
 #include "supervisord/snapshot.h"
 
@@ -12,7 +14,7 @@
 
 struct summary_input {
     const char *workspace_id;
-    int64_t commands, changes, exports;
+    int64_t commands, changes, exports, denials;
 };
 
 #define LIMIT_FIELD(field_name, what)                                                              \
@@ -27,6 +29,7 @@ static const struct field summary_input[] = {
     LIMIT_FIELD(commands, "commands to list, the newest; all are counted."),
     LIMIT_FIELD(changes, "changed files to list; all are counted."),
     LIMIT_FIELD(exports, "exports to list, the newest."),
+    LIMIT_FIELD(denials, "denied connections and names to list, the latest; all are counted."),
     {0},
 };
 
@@ -90,6 +93,15 @@ static const struct field export_entry_fields[] = {
     NULLABLE_TIME("exported_at", "When."),
     {0},
 };
+static const struct field denials_fields[] = {
+    NUMBER("denied_count", "Connections and names denied since the guest was made."),
+    NUMBER("listed_count", "Different ones that workspace_network_log lists."),
+    {.name = "entries",
+     .type = FIELD_OBJECT_LIST,
+     .fields = denial_fields,
+     .description = "The latest first."},
+    {0},
+};
 
 static const struct field summary_output[] = {
     TEXT("workspace_id", "The workspace."),
@@ -121,6 +133,10 @@ static const struct field summary_output[] = {
      .type = FIELD_OBJECT_LIST,
      .fields = export_entry_fields,
      .description = "What has left it, newest first; a reset does not forget them."},
+    {.name = "denials",
+     .type = FIELD_OBJECT,
+     .fields = denials_fields,
+     .description = "What it tried to reach and was denied."},
     {0},
 };
 
@@ -222,6 +238,32 @@ static int write_export(void *arg, const struct row_export *row)
     return 0;
 }
 
+static int latest_first(const void *a, const void *b)
+{
+    const struct net_log_entry *first = a, *second = b;
+    return (first->last_us < second->last_us) - (first->last_us > second->last_us);
+}
+
+static int write_denials(struct json_writer *json, const struct workspace *workspace, size_t limit,
+                         struct hearth_failure *failure)
+{
+    auto_free struct net_log *log = malloc(sizeof *log);
+    size_t count;
+    if (!log)
+        return hearth_fail(failure, HEARTH_ENOMEMORY, NULL, "out of memory");
+    guest_network_log(workspace, log, &count);
+    qsort(log->entries, count, sizeof log->entries[0], latest_first);
+    json_object_begin(json, "denials");
+    json_unsigned(json, "denied_count", log->denied);
+    json_unsigned(json, "listed_count", count);
+    json_array_begin(json, "entries");
+    for (size_t i = 0; i < count && i < limit; i++)
+        write_denial(json, &log->entries[i]);
+    json_array_end(json);
+    json_object_end(json);
+    return 0;
+}
+
 static void write_head(struct json_writer *json, struct workspace *workspace)
 {
     struct workspace_status status;
@@ -265,6 +307,8 @@ static void tell(const struct summing *summing, const struct diff_result *change
     if (!error)
         error = summary_exports(workspace, (unsigned)input->exports, write_export, &json, &failure);
     json_array_end(&json);
+    if (!error)
+        error = write_denials(&json, workspace, (size_t)input->denials, &failure);
     json_object_end(&json);
     if (error) {
         buf_free(&body);
@@ -310,8 +354,9 @@ const struct operation_entry summary_operations[] = {
         .summary = "Tells what was done in a workspace, for whoever reviews it.",
         .description =
             "Tells at one glance what was done in a workspace: its commands and how they ended, "
-            "the files that changed since the baseline, services, snapshots, exports, times. Ask "
-            "it at the end of a task, or before you judge somebody else's. Does not count as "
+            "the files that changed since the baseline, services, snapshots, exports, "
+            "what it was denied to reach, times. Ask it at the end of a task, or before you judge "
+            "somebody else's. Does not count as "
             "activity.",
         .method = "GET",
         .path = "/v1/workspaces/{workspace_id}/summary",

@@ -125,6 +125,20 @@ def test_the_log_has_pages(guest):
         assert (reply.status, reply.json()["code"]) == (422, "bad_cursor")
 
 
+def test_a_summary_counts_denials_and_lists_the_latest(guest):
+    """The first one tried again is the latest, though the others came up after it."""
+    told = log(guest)
+    guest.reaches(PRIVATE)
+    denials = guest.client.get(f"{guest.path}/summary?denials=2")["denials"]
+    assert (denials["denied_count"], denials["listed_count"]) == (told["denied_count"] + 2, 4)
+    assert {(entry["protocol"], entry["destination"], entry["count"])
+            for entry in denials["entries"]} == {("tcp", PRIVATE, 3), ("udp", PRIVATE, 3)}
+    none = guest.client.get(f"{guest.path}/summary?denials=0")["denials"]
+    assert none == {**denials, "entries": []}
+    refused = guest.client.request("GET", f"{guest.path}/summary?denials=1001")
+    assert (refused.status, refused.json()["field"]) == (422, "/denials")
+
+
 def test_the_log_by_command_and_by_python(guest, hearthd, bin_dir):
     workspace_id = guest.created["workspace_id"]
     command = [str(bin_dir / "hearth"), "workspace", "network-log", workspace_id, "--limit", "2"]
@@ -133,7 +147,7 @@ def test_the_log_by_command_and_by_python(guest, hearthd, bin_dir):
     head, first, second = told.stdout.splitlines()
     assert head.split() == ["DECISION", "PROTOCOL", "DESTINATION", "PORT", "NAME", "COUNT", "LAST"]
     assert all(line.startswith("denied_address") for line in (first, second))
-    assert "count=2 denied_count=6" in told.stderr
+    assert "count=2 denied_count=8" in told.stderr
     with Hearth(f"unix://{hearthd.socket_path}", token=guest.client.token) as python:
         assert python.network_log_workspace(workspace_id)["entries"] == log(guest)["entries"]
 
@@ -276,6 +290,8 @@ def test_a_flood_costs_a_bounded_log(guest, neighbour):
 
 def test_the_log_of_a_workspace_without_a_network_is_empty(tenant):
     off = Guest(tenant)
+    assert tenant.get(f"{off.path}/summary")["denials"] == {"denied_count": 0, "listed_count": 0,
+                                                            "entries": []}
     assert log(off) == {"workspace_id": off.created["workspace_id"], "entries": [], "count": 0,
                         "denied_count": 0, "forgotten_count": 0, "next_cursor": None}
     tenant.request("DELETE", off.path)

@@ -296,7 +296,7 @@ class Hearth:
         return self._tool("workspace_fork", _given(locals()))
 
     def summarize_workspace(self, workspace_id: str, *, commands: int = 20, changes: int = 20,
-                            exports: int = 20) -> Result:
+                            exports: int = 20, denials: int = 20) -> Result:
         return self._tool("workspace_summary", _given(locals()))
 
     def network_log_workspace(self, workspace_id: str, *, limit: int = 100,
