@@ -33,6 +33,9 @@ void call_on_gone(struct call *call, void (*fn)(void *arg), void *arg);
 /* fn(arg) once if the daemon is to end: a stream that has no end of its own ends then. */
 void call_on_drain(struct call *call, void (*fn)(void *arg), void *arg);
 
+/* A token works no more: ends what it has under way elsewhere, streams and sessions of MCP too. */
+void call_end_token(struct call *call, const char *token_id);
+
 /* Memory that lives as long as the call, zeroed. NULL when there is none: the first leaves the call
  * as it is, the second has failed it. */
 void *call_allocate(struct call *call, size_t size);

@@ -244,6 +244,23 @@ void http_server_drain(struct http_server *server, unsigned timeout_ms, void (*d
     http_server_check_drained(server);
 }
 
+void http_server_cut_token(struct http_server *server, const char *token_id,
+                           const struct http_request *except)
+{
+    list_for_each(cursor, following, &server->connections)
+    {
+        struct http_connection *connection = container_of(cursor, struct http_connection, link);
+        struct http_request *request = connection->request;
+        if (!request || request == except || !request->identified ||
+            strcmp(request->principal.token_id, token_id) != 0)
+            continue;
+        if (connection->phase == HTTP_PHASE_UPGRADED)
+            http_upgrade_drain(request);
+        else
+            http_connection_cut(connection);
+    }
+}
+
 void http_server_free(struct http_server *server)
 {
     if (!server)

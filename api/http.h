@@ -72,6 +72,10 @@ const char *http_server_url(const struct http_server *server);
  */
 void http_server_drain(struct http_server *server, unsigned timeout_ms, void (*done)(void *arg),
                        void *arg);
+/* Cuts the connections on which a request of the token's is under way, but the one of except (NULL:
+ * none). */
+void http_server_cut_token(struct http_server *server, const char *token_id,
+                           const struct http_request *except);
 void http_server_free(struct http_server *server);
 
 struct http_stats {

@@ -166,4 +166,5 @@ int mcp_find_profile(struct http_request *request, enum profile *ret_profile,
 /* End what is open, so that the edge can drain. */
 void mcp_streams_drain(struct api *api);
 void mcp_sessions_drain(struct api *api);
+void mcp_sessions_end_token(struct api *api, const char *token_id);
 void mcp_sessions_free(struct api *api);

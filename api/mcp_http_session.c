@@ -244,6 +244,19 @@ void mcp_sessions_drain(struct api *api)
         mcp_session_end(container_of(cursor, struct mcp_session, link));
 }
 
+void mcp_sessions_end_token(struct api *api, const char *token_id)
+{
+    struct mcp_sessions *sessions = api->mcp_sessions;
+    if (!sessions)
+        return;
+    list_for_each(cursor, next, &sessions->all)
+    {
+        struct mcp_session *session = container_of(cursor, struct mcp_session, link);
+        if (strcmp(session->peer.principal.token_id, token_id) == 0)
+            mcp_session_end(session);
+    }
+}
+
 void mcp_sessions_free(struct api *api)
 {
     struct mcp_sessions *sessions = api->mcp_sessions;

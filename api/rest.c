@@ -421,6 +421,12 @@ void api_drain(struct api *api, unsigned timeout_ms, void (*done)(void *arg), vo
     }
 }
 
+void call_end_token(struct call *call, const char *token_id)
+{
+    mcp_sessions_end_token(call->api, token_id);
+    http_server_cut_token(call->api->server, token_id, call->request);
+}
+
 void api_free(struct api *api)
 {
     mcp_streams_drain(api);

@@ -75,7 +75,7 @@ static int use_socket(struct endpoint *endpoint, const char *socket_path,
     return endpoint->socket_path && endpoint->url ? 0 : out_of_memory(failure);
 }
 
-static int use_local(struct endpoint *endpoint, struct hearth_failure *failure)
+static int use_local(struct endpoint *endpoint, bool start, struct hearth_failure *failure)
 {
     struct private_paths paths = {0};
     int error = private_paths_find(&paths, failure);
@@ -83,6 +83,8 @@ static int use_local(struct endpoint *endpoint, struct hearth_failure *failure)
         bool own = private_paths_trusted(&paths) && http_socket_answers(paths.socket_path);
         if (!own && http_socket_answers(SYSTEM_SOCKET)) {
             error = use_socket(endpoint, SYSTEM_SOCKET, failure);
+        } else if (!own && !start) {
+            error = hearth_fail(failure, HEARTH_EUNAVAILABLE, "no_daemon", "no hearthd runs");
         } else {
             error = own ? 0 : private_daemon_ensure(&paths, failure);
             if (!error)
@@ -93,17 +95,27 @@ static int use_local(struct endpoint *endpoint, struct hearth_failure *failure)
     return error;
 }
 
-int endpoint_find(struct endpoint *ret_endpoint, struct hearth_failure *failure)
+static int find(struct endpoint *ret_endpoint, bool start, struct hearth_failure *failure)
 {
     struct endpoint endpoint = {0};
     const char *url = environment_text("HEARTH_URL");
     int error = find_token(&endpoint.token, failure);
     if (!error)
-        error = url ? use_url(&endpoint, url, failure) : use_local(&endpoint, failure);
+        error = url ? use_url(&endpoint, url, failure) : use_local(&endpoint, start, failure);
     if (error) {
         endpoint_free(&endpoint);
         return error;
     }
     *ret_endpoint = endpoint;
     return 0;
+}
+
+int endpoint_find(struct endpoint *ret_endpoint, struct hearth_failure *failure)
+{
+    return find(ret_endpoint, true, failure);
+}
+
+int endpoint_find_running(struct endpoint *ret_endpoint, struct hearth_failure *failure)
+{
+    return find(ret_endpoint, false, failure);
 }

@@ -6,3 +6,5 @@
 
 /* Fills ret_endpoint, the caller's to free. */
 int endpoint_find(struct endpoint *ret_endpoint, struct hearth_failure *failure);
+/* As endpoint_find, but where none runs that is the failure. */
+int endpoint_find_running(struct endpoint *ret_endpoint, struct hearth_failure *failure);

@@ -1,11 +1,13 @@
 /* hearth mcp serve: MCP on standard input and output. The daemon speaks the protocol; lines are
  * only moved, over two connections: one that the daemon reads from, one that it writes to. Host
- * paths are made uploads on the way (mcp_files.h). */
+ * paths are made uploads on the way (mcp_files.h). A daemon that ends is waited for, and told again
+ * what it has to know (mcp_replay.h). */
 
 #include "base/clock.h"
 #include "cli/command.h"
 #include "cli/endpoint.h"
 #include "cli/mcp_files.h"
+#include "cli/mcp_replay.h"
 #include "cli/wire.h"
 
 #include <errno.h>
@@ -20,18 +22,29 @@
 
 #define PIECE 65536
 #define QUEUE_HIGH                                                                                 \
-    ((size_t)16 << 20)            /* queued for one side before the other is not read any more */
-#define END_US (1800 * US_PER_MS) /* from the end of the input to ours, whatever happens */
+    ((size_t)16 << 20)              /* queued for one side before the other is not read any more */
+#define END_US (1800 * US_PER_MS)   /* from the end of the input to ours, whatever happens */
+#define RETRY_US (200 * US_PER_MS)  /* between tries to reach a daemon that has gone */
+#define PATIENCE_US (20 * US_PER_S) /* that a request waits for it */
 
 struct pump {
+    struct endpoint endpoints[2]; /* the one in use, and the next */
+    unsigned used;
+    const char *profile;
     struct wire in, out; /* as the daemon sees them */
+    bool connected;
+    int64_t retry_us; /* when it is not */
     struct mcp_files *files;
+    struct mcp_replay *replay;
     int done_pipe[2];
-    struct buf line;      /* of standard input, not yet whole */
-    struct buf to_daemon; /* chunks */
+    struct buf line;        /* of standard input, not yet whole */
+    struct buf from_daemon; /* a line that is not yet whole */
+    size_t scanned;         /* of it: no end of a line */
+    struct buf to_daemon;   /* chunks */
     struct buf to_client;
     size_t daemon_sent, client_sent; /* of these */
-    bool input_ended, output_ended, stdout_gone;
+    bool input_ended, stdout_gone;
+    bool finished; /* nothing more comes for the client */
     int64_t deadline_us;
 };
 
@@ -45,22 +58,30 @@ static void advance(struct buf *queue, size_t *sent, size_t more)
     }
 }
 
+/* What goes to a daemon that is not there is kept by the replay. */
 static int queue_chunk(struct pump *pump, const char *data, size_t length)
 {
-    int error = length ? buf_printf(&pump->to_daemon, "%zx\r\n", length) : 0;
-    if (!error && length)
+    if (!length || !pump->connected)
+        return 0;
+    int error = buf_printf(&pump->to_daemon, "%zx\r\n", length);
+    if (!error)
         error = buf_append(&pump->to_daemon, data, length);
-    return error || !length ? error : buf_text(&pump->to_daemon, "\r\n");
+    return error ? error : buf_text(&pump->to_daemon, "\r\n");
 }
 
 static int collect(struct pump *pump)
 {
     auto_buf struct buf ready = {0};
     char drained[64];
+    const char *at, *newline;
     while (read(pump->done_pipe[0], drained, sizeof drained) > 0)
         ;
     mcp_files_collect(pump->files, &ready, &pump->to_client);
-    return pump->input_ended ? 0 : queue_chunk(pump, ready.data, ready.length);
+    if (pump->input_ended)
+        return 0;
+    for (at = ready.data; at && (newline = strchr(at, '\n')); at = newline + 1)
+        mcp_replay_take(pump->replay, at, (size_t)(newline - at), pump->connected);
+    return queue_chunk(pump, ready.data, ready.length);
 }
 
 /* Whole lines that are not ours go on as one chunk. */
@@ -73,6 +94,8 @@ static int take_lines(struct pump *pump)
         if (mcp_files_take(pump->files, at, (size_t)(newline - at))) {
             error = queue_chunk(pump, plain, (size_t)(at - plain));
             plain = newline + 1;
+        } else {
+            mcp_replay_take(pump->replay, at, (size_t)(newline - at), pump->connected);
         }
         at = newline + 1;
     }
@@ -84,10 +107,16 @@ static int take_lines(struct pump *pump)
 
 static int end_input(struct pump *pump)
 {
+    struct hearth_failure failure;
     int error = queue_chunk(pump, pump->line.data, pump->line.length);
     pump->input_ended = true;
     pump->deadline_us = clock_monotonic_us() + END_US;
-    return error ? error : buf_text(&pump->to_daemon, "0\r\n\r\n");
+    if (pump->connected)
+        return error ? error : buf_text(&pump->to_daemon, "0\r\n\r\n");
+    hearth_fail(&failure, HEARTH_EUNAVAILABLE, "connection_lost", "the daemon has gone");
+    mcp_replay_refuse(pump->replay, INT64_MAX, &failure, &pump->to_client);
+    pump->finished = true;
+    return 0;
 }
 
 static int read_input(struct pump *pump)
@@ -103,26 +132,70 @@ static int read_input(struct pump *pump)
     return take_lines(pump);
 }
 
+static void close_connection(struct pump *pump)
+{
+    pump->connected = false;
+    wire_close(&pump->in);
+    wire_close(&pump->out);
+    buf_clear(&pump->to_daemon);
+    buf_clear(&pump->from_daemon);
+    pump->daemon_sent = pump->scanned = 0;
+}
+
+/* The daemon ended the connection: rightly, where the input has ended. */
+static void lose(struct pump *pump)
+{
+    close_connection(pump);
+    pump->finished = pump->input_ended;
+    if (pump->finished)
+        return;
+    fputs("hearth: the daemon ended the connection; it is waited for\n", stderr);
+    mcp_replay_lost(pump->replay, &pump->to_client);
+    pump->retry_us = clock_monotonic_us();
+}
+
 static void write_daemon(struct pump *pump)
 {
     ssize_t sent = wire_send(&pump->in, pump->to_daemon.data + pump->daemon_sent,
                              pump->to_daemon.length - pump->daemon_sent);
     if (sent < 0)
-        pump->output_ended = true;
+        lose(pump);
     else
         advance(&pump->to_daemon, &pump->daemon_sent, (size_t)sent);
 }
 
+/* What has come, to from_daemon; negative: the connection has ended. */
+static ssize_t receive(struct pump *pump)
+{
+    if (buf_reserve(&pump->from_daemon, PIECE))
+        return -1;
+    ssize_t got =
+        wire_receive(&pump->out, pump->from_daemon.data + pump->from_daemon.length, PIECE);
+    if (got > 0)
+        pump->from_daemon.length += (size_t)got;
+    return got;
+}
+
 static int read_daemon(struct pump *pump)
 {
-    if (buf_reserve(&pump->to_client, PIECE))
-        return HEARTH_ENOMEMORY;
-    ssize_t got = wire_receive(&pump->out, pump->to_client.data + pump->to_client.length, PIECE);
-    if (got < 0)
-        pump->output_ended = true;
-    else
-        pump->to_client.length += (size_t)got;
-    return 0;
+    struct buf *from = &pump->from_daemon;
+    const char *newline;
+    size_t done = 0;
+    int error = 0;
+    if (receive(pump) < 0) {
+        lose(pump);
+        return 0;
+    }
+    while (!error && from->length > pump->scanned &&
+           (newline = memchr(from->data + pump->scanned, '\n', from->length - pump->scanned))) {
+        size_t end = (size_t)(newline + 1 - from->data);
+        if (mcp_replay_answer(pump->replay, from->data + done, end - 1 - done, &pump->to_client))
+            error = buf_append(&pump->to_client, from->data + done, end - done);
+        done = pump->scanned = end;
+    }
+    buf_consume(from, done);
+    pump->scanned = from->length;
+    return error;
 }
 
 /* As much as goes without blocking; standard output itself is not made so, for it may be shared. */
@@ -141,34 +214,41 @@ static void write_output(struct pump *pump)
 
 static bool over(const struct pump *pump)
 {
-    return pump->stdout_gone || (pump->output_ended && !pump->to_client.length) ||
+    return pump->stdout_gone || (pump->finished && !pump->to_client.length) ||
            (pump->input_ended && clock_monotonic_us() >= pump->deadline_us);
+}
+
+static int wait_ms(const struct pump *pump)
+{
+    int64_t until = pump->input_ended                     ? pump->deadline_us
+                    : !pump->connected && !pump->finished ? pump->retry_us
+                                                          : INT64_MAX;
+    int64_t left = until == INT64_MAX ? 0 : until - clock_monotonic_us();
+    return until == INT64_MAX ? -1 : left > 0 ? (int)(left / US_PER_MS) + 1 : 0;
 }
 
 static int turn(struct pump *pump)
 {
-    bool hungry = !pump->input_ended && pump->to_daemon.length < QUEUE_HIGH;
-    bool room = !pump->output_ended && pump->to_client.length < QUEUE_HIGH;
+    bool hungry = !pump->input_ended && !pump->finished && pump->to_daemon.length < QUEUE_HIGH &&
+                  mcp_replay_size(pump->replay) < QUEUE_HIGH;
+    bool room = pump->connected && pump->to_client.length < QUEUE_HIGH;
     struct pollfd fds[] = {
         {.fd = hungry ? STDIN_FILENO : -1, .events = POLLIN},
         {.fd = room ? pump->out.fd : -1, .events = POLLIN},
-        {.fd = pump->to_daemon.length && !pump->output_ended ? pump->in.fd : -1, .events = POLLOUT},
+        {.fd = pump->to_daemon.length ? pump->in.fd : -1, .events = POLLOUT},
         {.fd = pump->to_client.length ? STDOUT_FILENO : -1, .events = POLLOUT},
         {.fd = pump->done_pipe[0], .events = POLLIN},
     };
-    int64_t left = pump->input_ended ? pump->deadline_us - clock_monotonic_us() : -1;
-    int wait_ms = !pump->input_ended ? -1 : left > 0 ? (int)(left / US_PER_MS) + 1 : 0;
     int error = 0;
-    if (poll(fds, sizeof fds / sizeof *fds, wait_ms) < 0)
+    if (poll(fds, sizeof fds / sizeof *fds, wait_ms(pump)) < 0)
         return errno == EINTR ? 0 : HEARTH_EIO;
     if (fds[0].revents)
         error = read_input(pump);
     if (!error && fds[4].revents)
         error = collect(pump);
-    if (pump->to_daemon.length && (fds[0].revents || fds[2].revents || fds[4].revents) &&
-        !pump->output_ended)
+    if (pump->to_daemon.length && (fds[0].revents || fds[2].revents || fds[4].revents))
         write_daemon(pump);
-    if (!error && fds[1].revents)
+    if (!error && fds[1].revents && pump->connected)
         error = read_daemon(pump);
     /* Where it was not waited for, it may be full. */
     if (fds[3].revents)
@@ -179,38 +259,34 @@ static int turn(struct pump *pump)
 /* The stream's first line names it. */
 static int read_stream_id(struct pump *pump, char *out, size_t size)
 {
+    struct buf *from = &pump->from_daemon;
     char *newline = NULL;
-    while (!pump->output_ended &&
-           !(pump->to_client.length &&
-             (newline = memchr(pump->to_client.data, '\n', pump->to_client.length)))) {
+    while (!(from->length && (newline = memchr(from->data, '\n', from->length)))) {
         struct pollfd poll_fd = {.fd = pump->out.fd, .events = POLLIN};
         poll(&poll_fd, 1, -1);
-        if (read_daemon(pump))
-            return HEARTH_ENOMEMORY;
+        if (receive(pump) < 0)
+            return HEARTH_EIO;
     }
-    auto_json cJSON *hello =
-        newline
-            ? cJSON_ParseWithLength(pump->to_client.data, (size_t)(newline - pump->to_client.data))
-            : NULL;
+    auto_json cJSON *hello = cJSON_ParseWithLength(from->data, (size_t)(newline - from->data));
     const char *id = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(hello, "stream_id"));
     if (!id)
         return HEARTH_EIO;
     snprintf(out, size, "%s", id);
-    buf_consume(&pump->to_client, (size_t)(newline + 1 - pump->to_client.data));
+    buf_consume(from, (size_t)(newline + 1 - from->data));
     return 0;
 }
 
-static int connect_stream(struct pump *pump, const struct endpoint *endpoint, const char *profile,
+static int connect_stream(struct pump *pump, const struct endpoint *endpoint,
                           struct hearth_failure *failure)
 {
     char path[128], id[64];
-    snprintf(path, sizeof path, "/mcp/streams?profile=%s", profile);
+    snprintf(path, sizeof path, "/mcp/streams?profile=%s", pump->profile);
     /* HTTP/1.0: the reply has no chunks, its bytes are the lines. */
     int error = wire_open(&pump->out, endpoint, failure);
     if (!error)
         error = wire_ask(&pump->out, "POST", path, "HTTP/1.0", "Content-Length: 0\r\n", failure);
     if (!error)
-        error = wire_answer(&pump->out, &pump->to_client, failure);
+        error = wire_answer(&pump->out, &pump->from_daemon, failure);
     if (error)
         return error;
     if (read_stream_id(pump, id, sizeof id))
@@ -221,24 +297,63 @@ static int connect_stream(struct pump *pump, const struct endpoint *endpoint, co
         error = wire_ask(&pump->in, "POST", path, "HTTP/1.1",
                          "Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n",
                          failure);
+    pump->connected = !error;
     return error;
 }
 
-static int run_pump(struct cli *cli, struct pump *pump, const struct endpoint *endpoint,
-                    const char *profile)
+/* Tries to reach a daemon once. One that refuses the token is the end; a private one is started
+ * only where somebody waits for it. */
+static int reconnect(struct pump *pump, struct hearth_failure *failure)
 {
-    struct hearth_failure failure;
-    int error = connect_stream(pump, endpoint, profile, &failure);
-    if (!error && (pipe2(pump->done_pipe, O_CLOEXEC | O_NONBLOCK) < 0 ||
-                   mcp_files_open(&pump->files, endpoint, profile, pump->done_pipe[1])))
-        error = hearth_fail(&failure, HEARTH_ENOMEMORY, "out_of_memory", "out of memory");
-    while (!error && !over(pump))
-        if ((error = turn(pump)))
+    auto_buf struct buf lines = {0};
+    struct endpoint *next = &pump->endpoints[!pump->used];
+    int error = mcp_replay_waits(pump->replay) ? endpoint_find(next, failure)
+                                               : endpoint_find_running(next, failure);
+    if (!error)
+        error = connect_stream(pump, next, failure);
+    if (!error) {
+        mcp_files_use(pump->files, next);
+        endpoint_free(&pump->endpoints[pump->used]);
+        pump->used = !pump->used;
+        mcp_replay_again(pump->replay, &lines);
+        return queue_chunk(pump, lines.data, lines.length);
+    }
+    int64_t now = clock_monotonic_us();
+    close_connection(pump);
+    endpoint_free(next);
+    pump->retry_us = now + RETRY_US;
+    pump->finished = error == HEARTH_EUNAUTHENTICATED || error == HEARTH_EFORBIDDEN;
+    mcp_replay_refuse(pump->replay, pump->finished ? INT64_MAX : now - PATIENCE_US, failure,
+                      &pump->to_client);
+    return 0;
+}
+
+static int open_pump(struct pump *pump, struct hearth_failure *failure)
+{
+    const struct endpoint *endpoint = &pump->endpoints[0];
+    int error = endpoint_find(&pump->endpoints[0], failure);
+    if (!error)
+        error = connect_stream(pump, endpoint, failure);
+    if (!error &&
+        (!(pump->replay = mcp_replay_new()) || pipe2(pump->done_pipe, O_CLOEXEC | O_NONBLOCK) < 0 ||
+         mcp_files_open(&pump->files, endpoint, pump->profile, pump->done_pipe[1])))
+        error = hearth_fail(failure, HEARTH_ENOMEMORY, "out_of_memory", "out of memory");
+    return error;
+}
+
+static int run_pump(struct cli *cli, struct pump *pump)
+{
+    struct hearth_failure failure = HEARTH_FAILURE_NONE;
+    int error = open_pump(pump, &failure);
+    while (!error && !over(pump)) {
+        error = turn(pump);
+        if (!error && !pump->connected && !pump->finished && clock_monotonic_us() >= pump->retry_us)
+            error = reconnect(pump, &failure);
+        if (error)
             hearth_fail(&failure, (enum hearth_error)error, NULL, "the connection was lost");
-    if (!error && pump->output_ended && !pump->input_ended)
-        error = hearth_fail(&failure, HEARTH_EUNAVAILABLE, "connection_lost",
-                            "the daemon ended the connection");
-    return error ? cli_fail(cli, &failure, NULL) : 0;
+    }
+    bool refused = pump->finished && !pump->input_ended;
+    return error || refused ? cli_fail(cli, &failure, NULL) : 0;
 }
 
 static int serve(struct cli *cli, int argc, char **argv)
@@ -264,14 +379,10 @@ static int serve(struct cli *cli, int argc, char **argv)
     if (!*known)
         return options_fail(&usage, "there is no profile '%s'", profile);
 
-    struct hearth_failure failure;
-    struct endpoint endpoint = {0};
-    struct pump pump = {.in.fd = -1, .out.fd = -1};
+    struct pump pump = {.profile = profile, .in.fd = -1, .out.fd = -1};
     cli->json = false;
-    if (endpoint_find(&endpoint, &failure))
-        return cli_fail(cli, &failure, NULL);
     /* A path may be on its way still in a thread: all ends with the process. */
-    status = run_pump(cli, &pump, &endpoint, profile);
+    status = run_pump(cli, &pump);
     fflush(stdout);
     _exit(status);
 }

@@ -45,6 +45,25 @@ int mcp_files_open(struct mcp_files **ret_files, const struct endpoint *endpoint
     return 0;
 }
 
+void mcp_files_use(struct mcp_files *files, const struct endpoint *endpoint)
+{
+    pthread_mutex_lock(&files->lock);
+    files->endpoint = endpoint;
+    pthread_mutex_unlock(&files->lock);
+}
+
+/* A copy of one's own, for http_open to take. */
+static struct endpoint copy_endpoint(struct mcp_files *files)
+{
+    pthread_mutex_lock(&files->lock);
+    const struct endpoint *from = files->endpoint;
+    struct endpoint endpoint = {.url = strdup(from->url),
+                                .socket_path = from->socket_path ? strdup(from->socket_path) : NULL,
+                                .token = from->token ? strdup(from->token) : NULL};
+    pthread_mutex_unlock(&files->lock);
+    return endpoint;
+}
+
 static void job_free(struct job *job)
 {
     cJSON_Delete(job->message);
@@ -126,10 +145,7 @@ static void write_out(struct job *job, const char *tool, const cJSON *arguments)
 static int upload(struct job *job, cJSON *arguments, const char *path_name, const char *upload_name,
                   struct hearth_failure *failure)
 {
-    const struct endpoint *from = job->files->endpoint;
-    struct endpoint endpoint = {.url = strdup(from->url),
-                                .socket_path = from->socket_path ? strdup(from->socket_path) : NULL,
-                                .token = from->token ? strdup(from->token) : NULL};
+    struct endpoint endpoint = copy_endpoint(job->files);
     auto_buf struct buf reply = {0};
     struct http *http = NULL;
     char id[64];

@@ -9,9 +9,11 @@
 
 struct mcp_files;
 
-/* endpoint and profile are borrowed. done_fd is written to when something can be taken. */
+/* endpoint (until another is used) and profile are borrowed. done_fd is written to when something
+ * can be taken. */
 int mcp_files_open(struct mcp_files **ret_files, const struct endpoint *endpoint,
                    const char *profile, int done_fd);
+void mcp_files_use(struct mcp_files *files, const struct endpoint *endpoint);
 
 /* Takes the line where it is a call that names a path here; false: it goes to the daemon as it is.
  */

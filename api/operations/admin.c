@@ -484,6 +484,7 @@ static void revoked(void *arg, int error, const struct hearth_failure *failure,
         call_fail(call, failure);
         return;
     }
+    call_end_token(call, token_id);
     json_object_begin(&json, NULL);
     json_string(&json, "token_id", token_id);
     json_boolean(&json, "revoked", true);
@@ -617,7 +618,9 @@ const struct operation_entry admin_operations[] = {
         .family = "tenant",
         .title = "Revoke a token",
         .summary = "Ends a token at once.",
-        .description = "Ends a token.",
+        .description =
+            "Ends a token at once, with what it has open: streams, shells, connections to "
+            "ports, MCP sessions, and calls under way.",
         .method = "DELETE",
         .path = "/v1/tenants/{name}/tokens/{token_id}",
         .surfaces = SURFACE_REST,

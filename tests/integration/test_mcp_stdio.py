@@ -44,9 +44,9 @@ def shared(daemon):
         client.delete(f"/v1/workspaces/{made['workspace_id']}")
 
 
-def running(daemon, workspace_id, word):
-    """The processes in a workspace whose command line starts with word."""
-    with daemon.client() as client:
+def running(daemon, workspace_id, word, asking=None):
+    """The processes in a workspace whose command line starts with word; asking: a client."""
+    with asking or daemon.client() as client:
         found = client.post(f"/v1/workspaces/{workspace_id}/exec", {
             "command": "for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline; echo; done 2>/dev/null"})
     return [line for line in found["stdout"].splitlines() if line.startswith(word)]
@@ -178,22 +178,26 @@ def test_a_repeated_call_with_a_key_has_one_effect(stdio, shared):
 
 def test_a_ping_is_answered_while_commands_run(stdio, shared):
     slow = [stdio.ask("tools/call", {"name": "workspace_exec", "arguments": {
-        "workspace_id": shared, "command": "read line </tmp/gate || sleep 1.5"}}) for _ in range(2)]
-    ping = stdio.ask("ping")
-    assert stdio.next(lambda each: "id" in each)["id"] == ping
+        "workspace_id": shared, "command": "until [ -e pinged ]; do sleep 0.1; done"}})
+            for _ in range(2)]
+    assert stdio.request("ping") == {}
+    assert not [each for each in stdio.kept if "id" in each]
+    stdio.call("workspace_file_write", {"workspace_id": shared, "path": "pinged", "text": ""})
     for number in slow:
         assert result_of(stdio.answer(number))["structuredContent"]["exit_code"] == 0
 
 
 def test_progress_is_told_where_a_token_was_given_and_rises(stdio, shared):
-    call = {"name": "workspace_exec", "arguments": {"workspace_id": shared, "command": "sleep 2"}}
+    call = {"name": "workspace_exec", "arguments": {"workspace_id": shared, "command": "until [ -e told ]; do sleep 0.1; done; sleep 0.5"}}
     silent = stdio.ask("tools/call", call)
     told = stdio.ask("tools/call", {**call, "_meta": {"progressToken": "mine"}})
+    first = stdio.notification("notifications/progress")
+    stdio.call("workspace_file_write", {"workspace_id": shared, "path": "told", "text": ""})
     result_of(stdio.answer(told))
     result_of(stdio.answer(silent))
     stdio.request("ping")
-    progress = [each["params"] for each in stdio.kept
-                if each.get("method") == "notifications/progress"]
+    progress = [first] + [each["params"] for each in stdio.kept
+                          if each.get("method") == "notifications/progress"]
     values = [each["progress"] for each in progress]
     assert len(values) >= 2 and values == sorted(set(values))
     assert {each["progressToken"] for each in progress} == {"mine"}
@@ -283,9 +287,7 @@ def test_ids_come_back_as_they_were(stdio):
 # The end
 
 def test_the_end_of_the_input_is_the_end(stdio):
-    started = time.monotonic()
     assert stdio.end() == (0, [])
-    assert time.monotonic() - started < 2
 
 
 def test_what_was_asked_before_the_end_is_answered(url):
@@ -299,11 +301,10 @@ def test_what_was_asked_before_the_end_is_answered(url):
 
 def test_the_end_in_the_middle_of_a_call_ends_the_command_too(stdio, daemon, shared):
     stdio.ask("tools/call", {"name": "workspace_exec", "arguments": {
-        "workspace_id": shared, "command": "exec sleep 4712"}})
+        "workspace_id": shared, "command": "exec sleep 4712", "timeout_seconds": 4712}})
     wait_for(lambda: running(daemon, shared, "sleep 4712"))
-    started = time.monotonic()
-    status, _ = stdio.end()
-    assert status == 0 and time.monotonic() - started < 2
+    status, _ = stdio.end()  # long before the command would end
+    assert status == 0
     wait_for(lambda: not running(daemon, shared, "sleep 4712"))
 
 
@@ -368,15 +369,6 @@ def test_over_tcp_with_a_token(daemon, shared, tmp_path):
     with Stdio(daemon.url, environment={"HEARTH_TOKEN": "nonsense"}) as stdio:
         assert stdio.process.wait(20) == 1
         assert b"token" in stdio.process.stderr.read()
-
-
-def test_a_daemon_that_ends_is_told_of(hearthd_factory):
-    daemon = hearthd_factory(driver="oci")
-    with Stdio(f"unix://{daemon.socket_path}") as stdio:
-        stdio.initialize()
-        daemon.stop()
-        assert stdio.process.wait(20) == 1
-        assert b"ended the connection" in stdio.process.stderr.read()
 
 
 # The modern era

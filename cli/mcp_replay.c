@@ -1,0 +1,365 @@
+#include "cli/mcp_replay.h"
+
+#include "base/clock.h"
+#include "base/list.h"
+#include "cli/command.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define META_VERSION "io.modelcontextprotocol/protocolVersion"
+#define META_KEY "hearth/idempotency_key"
+#define SUBSCRIPTIONS_MAX 64 /* as many as the daemon takes of one client */
+#define CONNECTION_CLOSED (-32000)
+
+struct waiting {
+    struct list link; // mcp_replay::waiting
+    cJSON *id;
+    char *line; /* to be sent (again); NULL: it is not to be made twice */
+    size_t length;
+    char *uri; /* of a subscription */
+    bool ours; /* not the client's: made again */
+    bool once; /* a call that is not to be made twice */
+    bool call, modern, initialize;
+    int64_t since_us;
+};
+
+struct mcp_replay {
+    struct list waiting;
+    size_t size;          /* of their lines */
+    cJSON *initialize;    /* the client's, under an ID of ours */
+    bool initialized;     /* the client has said so */
+    cJSON *subscriptions; /* its URIs */
+    unsigned number;      /* of IDs of ours */
+};
+
+static const char *text_of(const cJSON *object, const char *name)
+{
+    return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, name));
+}
+
+struct mcp_replay *mcp_replay_new(void)
+{
+    struct mcp_replay *replay = calloc(1, sizeof *replay);
+    cJSON *subscriptions = cJSON_CreateArray();
+    if (!replay || !subscriptions) {
+        free(replay);
+        cJSON_Delete(subscriptions);
+        return NULL;
+    }
+    list_init(&replay->waiting);
+    replay->subscriptions = subscriptions;
+    return replay;
+}
+
+static void forget_line(struct mcp_replay *replay, struct waiting *waiting)
+{
+    replay->size -= waiting->length;
+    free(waiting->line);
+    waiting->line = NULL;
+    waiting->length = 0;
+}
+
+static void waiting_free(struct mcp_replay *replay, struct waiting *waiting)
+{
+    forget_line(replay, waiting);
+    list_remove(&waiting->link);
+    cJSON_Delete(waiting->id);
+    free(waiting->uri);
+    free(waiting);
+}
+
+static bool same_id(const cJSON *one, const cJSON *other)
+{
+    return cJSON_IsString(one)
+               ? cJSON_IsString(other) && strcmp(one->valuestring, other->valuestring) == 0
+               : cJSON_IsNumber(other) && one->valuedouble == other->valuedouble;
+}
+
+static struct waiting *find(const struct mcp_replay *replay, const cJSON *id)
+{
+    list_for_each(cursor, next, &replay->waiting)
+    {
+        struct waiting *waiting = container_of(cursor, struct waiting, link);
+        if (same_id(waiting->id, id))
+            return waiting;
+    }
+    return NULL;
+}
+
+/* Takes id. A request that there is no memory for goes its way, it is only not made again. */
+static struct waiting *wait_for(struct mcp_replay *replay, cJSON *id, const char *line,
+                                size_t length)
+{
+    struct waiting *waiting = id ? calloc(1, sizeof *waiting) : NULL;
+    if (!waiting) {
+        cJSON_Delete(id);
+        return NULL;
+    }
+    waiting->id = id;
+    waiting->line = line ? strndup(line, length) : NULL;
+    waiting->length = waiting->line ? length : 0;
+    waiting->since_us = clock_monotonic_us();
+    replay->size += waiting->length;
+    list_append(&replay->waiting, &waiting->link);
+    return waiting;
+}
+
+/* The client's lines. */
+
+static void subscribe(struct mcp_replay *replay, const char *uri, bool wanted)
+{
+    cJSON *known = NULL, *each;
+    cJSON_ArrayForEach(each, replay->subscriptions)
+    {
+        if (uri && strcmp(each->valuestring, uri) == 0)
+            known = each;
+    }
+    if (known && !wanted)
+        cJSON_Delete(cJSON_DetachItemViaPointer(replay->subscriptions, known));
+    else if (uri && !known && wanted &&
+             cJSON_GetArraySize(replay->subscriptions) < SUBSCRIPTIONS_MAX)
+        cJSON_AddItemToArray(replay->subscriptions, cJSON_CreateString(uri));
+}
+
+static void take_request(struct mcp_replay *replay, const cJSON *message, const char *line,
+                         size_t length, bool sent)
+{
+    const cJSON *params = cJSON_GetObjectItemCaseSensitive(message, "params");
+    const cJSON *meta = cJSON_GetObjectItemCaseSensitive(params, "_meta");
+    const char *method = text_of(message, "method");
+    bool call = strcmp(method, "tools/call") == 0;
+    bool once = call && !text_of(meta, META_KEY);
+    cJSON *id = cJSON_Duplicate(cJSON_GetObjectItemCaseSensitive(message, "id"), true);
+    struct waiting *waiting = wait_for(replay, id, once && sent ? NULL : line, length);
+    if (!waiting)
+        return;
+    waiting->call = call;
+    waiting->once = once;
+    waiting->modern = cJSON_HasObjectItem(meta, META_VERSION);
+    waiting->initialize = strcmp(method, "initialize") == 0;
+    if (waiting->initialize && !replay->initialize)
+        replay->initialize = cJSON_Duplicate(message, true);
+    else if (strcmp(method, "resources/subscribe") == 0 && text_of(params, "uri"))
+        waiting->uri = strdup(text_of(params, "uri"));
+    else if (strcmp(method, "resources/unsubscribe") == 0)
+        subscribe(replay, text_of(params, "uri"), false);
+}
+
+static void take_notification(struct mcp_replay *replay, const cJSON *message)
+{
+    const char *method = text_of(message, "method");
+    const cJSON *params = cJSON_GetObjectItemCaseSensitive(message, "params");
+    if (strcmp(method, "notifications/initialized") == 0) {
+        replay->initialized = true;
+    } else if (strcmp(method, "notifications/cancelled") == 0) {
+        /* It is answered no more, here or there. */
+        const cJSON *id = cJSON_GetObjectItemCaseSensitive(params, "requestId");
+        struct waiting *waiting = id ? find(replay, id) : NULL;
+        if (waiting && !waiting->ours)
+            waiting_free(replay, waiting);
+    }
+}
+
+void mcp_replay_take(struct mcp_replay *replay, const char *line, size_t length, bool sent)
+{
+    const char *end = NULL;
+    auto_json cJSON *message = cJSON_ParseWithLengthOpts(line, length, &end, false);
+    const cJSON *id = cJSON_GetObjectItemCaseSensitive(message, "id");
+    size_t rest = message ? length - (size_t)(end - line) : 0;
+    /* What cannot be read is for the daemon to refuse, with no ID. */
+    if (!message || strspn(end, " \t\r\n") < rest || !text_of(message, "method"))
+        return;
+    if (!id)
+        take_notification(replay, message);
+    else if (cJSON_IsString(id) || cJSON_IsNumber(id))
+        take_request(replay, message, line, length, sent);
+}
+
+/* The daemon's. */
+
+/* The ID of an answer: the daemon writes it as the second member. */
+static cJSON *answered_id(const char *line, size_t length)
+{
+    static const char prefix[] = "{\"jsonrpc\":\"2.0\",\"id\":";
+    const char *end = line + length, *at = line + sizeof prefix - 1, *from = at;
+    if (length < sizeof prefix || memcmp(line, prefix, sizeof prefix - 1) != 0)
+        return NULL;
+    if (*at != '"')
+        return cJSON_ParseWithLength(at, (size_t)(end - at));
+    for (at++; at < end && *at != '"'; at++)
+        if (*at == '\\')
+            at++;
+    return at < end ? cJSON_ParseWithLength(from, (size_t)(at + 1 - from)) : NULL;
+}
+
+static void add_line(struct buf *out, const cJSON *message)
+{
+    char *text = cJSON_PrintUnformatted(message);
+    if (text && !buf_text(out, text))
+        buf_char(out, '\n');
+    cJSON_free(text);
+}
+
+/* What changed meanwhile was told to nobody: the client looks again. */
+static void tell_updated(const char *uri, struct buf *to_client)
+{
+    auto_json cJSON *message = cJSON_CreateObject();
+    cJSON_AddStringToObject(message, "jsonrpc", "2.0");
+    cJSON_AddStringToObject(message, "method", "notifications/resources/updated");
+    cJSON_AddStringToObject(cJSON_AddObjectToObject(message, "params"), "uri", uri);
+    add_line(to_client, message);
+}
+
+bool mcp_replay_answer(struct mcp_replay *replay, const char *line, size_t length,
+                       struct buf *to_client)
+{
+    auto_json cJSON *id = answered_id(line, length);
+    struct waiting *waiting = id ? find(replay, id) : NULL;
+    bool ours = waiting && waiting->ours;
+    if (ours && waiting->uri)
+        tell_updated(waiting->uri, to_client);
+    else if (waiting && waiting->uri && !memmem(line, length, ",\"error\":{", 10))
+        subscribe(replay, waiting->uri, true);
+    if (waiting)
+        waiting_free(replay, waiting);
+    return !ours;
+}
+
+/* The loss. */
+
+static void add_problem(const struct waiting *waiting, const struct hearth_failure *failure,
+                        cJSON *answer)
+{
+    auto_json cJSON *problem = cli_problem(failure);
+    if (!waiting->call) {
+        cJSON *error = cJSON_AddObjectToObject(answer, "error");
+        cJSON_AddNumberToObject(error, "code", CONNECTION_CLOSED);
+        cJSON_AddStringToObject(error, "message", failure->detail);
+        cJSON_AddItemToObject(error, "data", cJSON_Duplicate(problem, true));
+        return;
+    }
+    cJSON *result = cJSON_AddObjectToObject(answer, "result"), *block = cJSON_CreateObject();
+    char *text = cJSON_PrintUnformatted(problem);
+    if (waiting->modern)
+        cJSON_AddStringToObject(result, "resultType", "complete");
+    cJSON_AddStringToObject(block, "type", "text");
+    cJSON_AddStringToObject(block, "text", text ? text : "{}");
+    cJSON_AddItemToArray(cJSON_AddArrayToObject(result, "content"), block);
+    cJSON_AddBoolToObject(result, "isError", true);
+    cJSON_free(text);
+}
+
+static void refuse(struct mcp_replay *replay, struct waiting *waiting,
+                   const struct hearth_failure *failure, struct buf *to_client)
+{
+    auto_json cJSON *answer = cJSON_CreateObject();
+    cJSON_AddStringToObject(answer, "jsonrpc", "2.0");
+    cJSON_AddItemToObject(answer, "id", cJSON_Duplicate(waiting->id, true));
+    add_problem(waiting, failure, answer);
+    add_line(to_client, answer);
+    waiting_free(replay, waiting);
+}
+
+void mcp_replay_lost(struct mcp_replay *replay, struct buf *to_client)
+{
+    struct hearth_failure failure;
+    hearth_fail(&failure, HEARTH_EUNAVAILABLE, "connection_lost",
+                "the daemon ended while the call was under way: it may have been made");
+    hearth_failure_hint(&failure,
+                        "look at the workspace (workspace_list, workspace_logs) before "
+                        "calling again; a call with " META_KEY " in _meta is repeated by itself");
+    failure.retryable = false;
+    list_for_each(cursor, next, &replay->waiting)
+    {
+        struct waiting *waiting = container_of(cursor, struct waiting, link);
+        waiting->since_us = clock_monotonic_us();
+        if (waiting->ours)
+            waiting_free(replay, waiting);
+        else if (!waiting->line)
+            refuse(replay, waiting, &failure, to_client);
+    }
+}
+
+void mcp_replay_refuse(struct mcp_replay *replay, int64_t before_us,
+                       const struct hearth_failure *failure, struct buf *to_client)
+{
+    list_for_each(cursor, next, &replay->waiting)
+    {
+        struct waiting *waiting = container_of(cursor, struct waiting, link);
+        if (waiting->since_us <= before_us)
+            refuse(replay, waiting, failure, to_client);
+    }
+}
+
+/* The new connection. */
+
+/* A request of ours, whose answer is not for the client. */
+static struct waiting *say(struct mcp_replay *replay, cJSON *message, struct buf *to_daemon)
+{
+    char id[32];
+    snprintf(id, sizeof id, "hearth replay %u", ++replay->number);
+    cJSON_DeleteItemFromObjectCaseSensitive(message, "id");
+    cJSON_AddStringToObject(message, "id", id);
+    struct waiting *waiting = wait_for(replay, cJSON_CreateString(id), NULL, 0);
+    if (waiting)
+        waiting->ours = true;
+    add_line(to_daemon, message);
+    return waiting;
+}
+
+static void say_hello(struct mcp_replay *replay, struct buf *to_daemon)
+{
+    static const char initialized[] =
+        "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}\n";
+    list_for_each(cursor, next, &replay->waiting)
+    {
+        if (container_of(cursor, struct waiting, link)->initialize)
+            return; /* the client's own is still to be answered */
+    }
+    if (replay->initialize)
+        say(replay, replay->initialize, to_daemon);
+    if (replay->initialized)
+        buf_text(to_daemon, initialized);
+}
+
+static void say_subscribe(struct mcp_replay *replay, const char *uri, struct buf *to_daemon)
+{
+    auto_json cJSON *message = cJSON_CreateObject();
+    cJSON_AddStringToObject(message, "jsonrpc", "2.0");
+    cJSON_AddStringToObject(message, "method", "resources/subscribe");
+    cJSON_AddStringToObject(cJSON_AddObjectToObject(message, "params"), "uri", uri);
+    struct waiting *waiting = say(replay, message, to_daemon);
+    if (waiting)
+        waiting->uri = strdup(uri);
+}
+
+void mcp_replay_again(struct mcp_replay *replay, struct buf *to_daemon)
+{
+    const cJSON *each;
+    say_hello(replay, to_daemon);
+    cJSON_ArrayForEach(each, replay->subscriptions)
+    {
+        say_subscribe(replay, each->valuestring, to_daemon);
+    }
+    list_for_each(cursor, next, &replay->waiting)
+    {
+        struct waiting *waiting = container_of(cursor, struct waiting, link);
+        if (!waiting->line)
+            continue;
+        if (!buf_append(to_daemon, waiting->line, waiting->length))
+            buf_char(to_daemon, '\n');
+        if (waiting->once)
+            forget_line(replay, waiting);
+    }
+}
+
+bool mcp_replay_waits(const struct mcp_replay *replay)
+{
+    return !list_empty(&replay->waiting) || cJSON_GetArraySize(replay->subscriptions);
+}
+
+size_t mcp_replay_size(const struct mcp_replay *replay)
+{
+    return replay->size;
+}
