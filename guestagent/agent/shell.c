@@ -536,7 +536,10 @@ void shell_handle_open(struct agent *agent, struct link_call *call,
     struct shell *shell = shell_new(agent, request);
     int error = shell ? launch(shell, request, problem, sizeof problem) : -ENOMEM;
     if (!error) {
-        shell_reply_state(shell, call);
+        if (request->n_argv)
+            shell_reply_state(shell, call);
+        else
+            shell_wait_for_prompt(shell, call);
         return;
     }
     if (shell)

@@ -9,9 +9,10 @@
 #define READ_DEFAULT 65536
 #define READ_MAX ((uint64_t)1 << 20) /* characters; at most 4 MiB in a message */
 #define WAIT_DEFAULT_MS 30000        /* of a wait for idleness */
+#define PROMPT_WAIT_MS 2000
 #define MARKS_MAX TEXT_MARKS_MAX
 
-enum waits_for { FOR_OUTPUT, FOR_IDLENESS, FOR_THE_END };
+enum waits_for { FOR_OUTPUT, FOR_IDLENESS, FOR_THE_PROMPT, FOR_THE_END };
 
 struct waiter {
     struct list link; // shell::waiters
@@ -124,6 +125,15 @@ static void answer(struct waiter *waiter)
     free(marks.list);
 }
 
+/* A waiter that is told the state alone. */
+static void answer_state(struct waiter *waiter)
+{
+    const struct shell *shell = waiter->shell;
+    struct link_call *call = waiter->call;
+    waiter_free(waiter);
+    shell_reply_state(shell, call);
+}
+
 static bool satisfied(const struct waiter *waiter)
 {
     const struct shell *shell = waiter->shell;
@@ -203,12 +213,31 @@ void shell_wait_for_close(struct shell *shell, struct link_call *call)
     waiter_new(shell, call, FOR_THE_END);
 }
 
+static void prompt_is_late(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    answer_state(arg);
+}
+
+void shell_wait_for_prompt(struct shell *shell, struct link_call *call)
+{
+    struct waiter *waiter = waiter_new(shell, call, FOR_THE_PROMPT);
+    if (!waiter)
+        return;
+    waiter->timer = shell_timer(shell, PROMPT_WAIT_MS * US_PER_MS, prompt_is_late, waiter);
+    if (!waiter->timer)
+        answer_state(waiter);
+}
+
 void shell_answer_output(struct shell *shell)
 {
     list_for_each(cursor, next, &shell->waiters)
     {
         struct waiter *waiter = container_of(cursor, struct waiter, link);
-        if (waiter->what == FOR_OUTPUT && satisfied(waiter))
+        if (waiter->what == FOR_THE_PROMPT && shell->text.characters)
+            answer_state(waiter);
+        else if (waiter->what == FOR_OUTPUT && satisfied(waiter))
             answer(waiter);
     }
 }
@@ -218,13 +247,10 @@ bool shell_answer_ended(struct shell *shell)
     bool closed = shell->closing;
     while (!list_empty(&shell->waiters)) {
         struct waiter *waiter = container_of(shell->waiters.next, struct waiter, link);
-        struct link_call *call = waiter->call;
-        if (waiter->what != FOR_THE_END) {
+        if (waiter->what == FOR_THE_PROMPT || waiter->what == FOR_THE_END)
+            answer_state(waiter);
+        else
             answer(waiter);
-            continue;
-        }
-        waiter_free(waiter);
-        shell_reply_state(shell, call);
     }
     return closed;
 }

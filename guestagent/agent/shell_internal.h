@@ -43,6 +43,9 @@ void shell_reply_state(const struct shell *shell, struct link_call *call); /* wi
 void shell_answer_output(struct shell *shell);
 /* The end: answers all. Gives whether one of them asked to have it closed. */
 bool shell_answer_ended(struct shell *shell);
+/* Answers with the state at the first output, and after 2 s without any: what is written before a
+ * shell reads is echoed twice, by the terminal and by the shell's line editing. */
+void shell_wait_for_prompt(struct shell *shell, struct link_call *call);
 void shell_wait_for_close(struct shell *shell, struct link_call *call);
 /* Of call; of every call where it is NULL. */
 void shell_drop_waiters(struct shell *shell, const struct link_call *call);

@@ -84,6 +84,13 @@ def test_a_shell_has_the_contracts_fields(module_workspace):
     problem(module_workspace.client.request("GET", shell.path), 404, "shell_not_found", "/shell_id")
 
 
+def test_an_open_answers_once_the_shell_has_written(module_workspace):
+    for _ in range(5):  # what is typed before that would be echoed by the terminal and by the shell
+        shell = Shell(module_workspace)
+        assert shell.read()["next_cursor"] > 0
+        shell.close()
+
+
 def test_state_is_kept_between_commands_and_reads_consume_nothing(shell):
     written = shell.type("cd /; X=kept")
     assert written["input_length"] == len("cd /; X=kept\n") and written["append_newline"] is True
