@@ -189,6 +189,8 @@ bool file_stream_read(struct agent *agent, struct link_call *call,
 void file_accept_write(struct agent *agent, struct link_call *call);
 void tree_accept_apply(struct agent *agent, struct link_call *call);
 /* tree_scan.c, tree_read.c */
+/* Forgets what the latest scan saw. */
+void tree_scan_free(struct agent *agent);
 bool tree_stream_scan(struct agent *agent, struct link_call *call,
                       const Hearth__Agent__V1__TreeScanRequest *request);
 void tree_accept_read(struct agent *agent, struct link_call *call);

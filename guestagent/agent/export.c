@@ -332,7 +332,8 @@ static bool take_paths(struct exporting *exporting,
         const ProtobufCBinaryData *path = &request->paths[i];
         if (path->len >= WALK_PATH_MAX || (path->len && memchr(path->data, 0, path->len)))
             return false;
-        exporting->paths[i] = strndup((const char *)path->data, path->len);
+        /* An empty path has no bytes at all. */
+        exporting->paths[i] = path->len ? strndup((const char *)path->data, path->len) : strdup("");
         if (!exporting->paths[i])
             return false;
         exporting->count++;

@@ -454,6 +454,7 @@ void agent_end(struct agent *agent)
     stop_free(agent);
     service_free_all(agent);
     secrets_free(agent);
+    tree_scan_free(agent);
 }
 
 static int listen_and_dispatch(struct agent *agent)

@@ -368,6 +368,14 @@ static void scan_end(struct link_call *call, void *arg, enum link_status status,
 static const struct link_call_events scan_events = {
     .on_message = scan_message, .on_writable = scan_writable, .on_end = scan_end};
 
+void tree_scan_free(struct agent *agent)
+{
+    if (!agent->scan_memory)
+        return;
+    forget_all(agent->scan_memory);
+    free(steal_pointer(agent->scan_memory));
+}
+
 bool tree_stream_scan(struct agent *agent, struct link_call *call,
                       const Hearth__Agent__V1__TreeScanRequest *request)
 {

@@ -2,7 +2,7 @@
  * each its first byte picks the method, its second says what is done with it (1: no more messages,
  * 2: given up, 4: not a new call but a further message of the last one, 8: the loop turns before),
  * two bytes give a length, and so many bytes are one message. Files lie in a directory of their
- * own; commands are not run, the machine is not configured. */
+ * own; commands are not run, the machine is not configured, nothing is connected to. */
 #include "fuzz.h"
 
 #include "guestagent/agent/agent.h"
@@ -22,11 +22,16 @@
 
 #define CALLS_MAX 64
 #define TURNS_MAX 400
+#define NO_PROCESS 0x7ffffff0 /* above what the kernel gives */
 
+/* In the order of make_agent_corpus.py. */
 static const char *const methods[] = {
-    "Hello",      "Configure",  "ExecStart", "ExecRead",   "ExecInput", "ExecCancel",
-    "ExecList",   "ExecForget", "FileStat",  "FileList",   "FileRead",  "FileWrite",
-    "FileDelete", "TreeApply",  "Shutdown",  "NoSuchCall",
+    "Hello",        "Configure",   "ExecStart",    "ExecRead",    "ExecInput",     "ExecCancel",
+    "ExecList",     "ExecForget",  "FileStat",     "FileList",    "FileRead",      "FileWrite",
+    "FileDelete",   "TreeApply",   "Shutdown",     "NoSuchCall",  "DirectoryMake", "FileMove",
+    "FileSearch",   "FilesChange", "TreeExport",   "TreeScan",    "TreeRead",      "ShellOpen",
+    "ShellRead",    "ShellInput",  "ShellSignal",  "ShellResize", "ShellClose",    "ShellList",
+    "ServiceStart", "ServiceStop", "ServiceWatch", "ServiceLogs", "PortDial",
 };
 #define METHODS (sizeof methods / sizeof *methods)
 
@@ -54,6 +59,15 @@ void configure_handle(struct agent *agent, struct link_call *call,
     link_call_reply(call, &reply.base);
 }
 
+int connect(int fd, const struct sockaddr *address, socklen_t length)
+{
+    (void)fd;
+    (void)address;
+    (void)length;
+    errno = ECONNREFUSED;
+    return -1;
+}
+
 /* A command that says "output" and reads what its pipe holds; or cannot be started. */
 int spawn_command(const struct command *command, pid_t *ret_pid, struct command_pipes *ret_pipes,
                   char *problem, size_t problem_size, int *ret_exit_code)
@@ -69,7 +83,7 @@ int spawn_command(const struct command *command, pid_t *ret_pid, struct command_
     close(out[1]);
     close(err[1]);
     close(in[0]);
-    *ret_pid = 0;
+    *ret_pid = NO_PROCESS;
     *ret_pipes = (struct command_pipes){in[1], out[0], err[0]};
     return 0;
 refuse:
@@ -83,7 +97,7 @@ int spawn_on_terminal(const struct command *command, const char *terminal, pid_t
                       char *problem, size_t problem_size, int *ret_exit_code)
 {
     PROMISE(command->argument_count && *terminal == '/');
-    *ret_pid = 0;
+    *ret_pid = NO_PROCESS;
     if (command->arguments[0][0] != '!')
         return 0;
     snprintf(problem, problem_size, "it is not to be");

@@ -11,12 +11,13 @@ from harness.agent import message  # noqa: E402
 METHODS = ["Hello", "Configure", "ExecStart", "ExecRead", "ExecInput", "ExecCancel", "ExecList", "ExecForget",
            "FileStat", "FileList", "FileRead", "FileWrite", "FileDelete", "TreeApply", "Shutdown", "NoSuchCall",
            "DirectoryMake", "FileMove", "FileSearch", "FilesChange", "TreeExport", "TreeScan", "TreeRead",
-           "ShellOpen", "ShellRead", "ShellInput", "ShellSignal", "ShellResize", "ShellClose", "ShellList"]
+           "ShellOpen", "ShellRead", "ShellInput", "ShellSignal", "ShellResize", "ShellClose", "ShellList",
+           "ServiceStart", "ServiceStop", "ServiceWatch", "ServiceLogs", "PortDial"]
 FINISH, CANCEL, MORE, TURN = 1, 2, 4, 8
 FILE, DIRECTORY, SYMLINK = 1, 2, 3
 
 
-def call(method, name, what=FINISH | TURN, **fields):
+def call(method, name, what=FINISH | TURN, /, **fields):
     data = message(name, **fields).SerializeToString() if name else b""
     return struct.pack("<BBH", METHODS.index(method), what, len(data)) + data
 
@@ -89,6 +90,24 @@ INPUTS = {
     "shell_bad": call("ShellOpen", "ShellOpenRequest", shell_id="s", cols=0, rows=1001)
     + call("ShellOpen", "ShellOpenRequest", shell_id="s", cols=1, rows=1, argv=["!"])
     + call("ShellSignal", "ShellSignalRequest", shell_id="s", signal=2 ** 32 - 1),
+    "service": call("ServiceStart", "ServiceStartRequest", name="s", instance="i", argv=["x"], ready_file="f",
+                    ready_timeout_ms=1000, restart_on_failure=True, log_bytes=9)
+    + call("ServiceWatch", "ServiceWatchRequest") + call("ServiceWatch", "ServiceWatchRequest", revision=1)
+    + call("ServiceLogs", "ServiceLogsRequest", name="s", instance="i", max_bytes=3, wait_ms=1)
+    + call("ServiceLogs", "ServiceLogsRequest", name="s", instance="i", stdout_offset=2 ** 63, max_bytes=3)
+    + call("ServiceStop", "ServiceStopRequest", name="s", instance="i", grace_ms=1)
+    + call("ServiceStop", "ServiceStopRequest", name="s", instance="other"),
+    "service_probes": call("ServiceStart", "ServiceStartRequest", name="t", instance="t", argv=["x"],
+                           ready_tcp="127.0.0.1:80", ready_timeout_ms=5)
+    + call("ServiceStart", "ServiceStartRequest", name="h", instance="h", argv=["x"],
+           ready_http="http://localhost:80/x", ready_timeout_ms=5)
+    + call("ServiceStart", "ServiceStartRequest", name="c", instance="c", argv=["x"], ready_command="x",
+           ready_interval_ms=1, ready_timeout_ms=5)
+    + call("ServiceStart", "ServiceStartRequest", name="n", instance="n", argv=["!"], restart_on_failure=True)
+    + call("ServiceStart", "ServiceStartRequest", name="u", instance="u", argv=["x"], ready_http="gopher://[::1"),
+    "port": call("PortDial", "PortDialItem", TURN, port=80, data=b"x", credit=9)
+    + call("PortDial", "PortDialItem", MORE | FINISH | TURN, data=b"y", end=True)
+    + call("PortDial", "PortDialItem", TURN, port=70000) + call("PortDial", "PortDialItem", CANCEL, port=1),
     "nonsense": struct.pack("<BBH", 2, 9, 3) + b"\xff\xff\xff" + struct.pack("<BBH", 15, 9, 0)
     + struct.pack("<BBH", 8, 9, 0) + struct.pack("<BBH", 8, 12, 0),
     "unfinished": call("Hello", "HelloRequest", 0) + call("TreeApply", "TreeItem", 0) + call("FileWrite", None, 0),

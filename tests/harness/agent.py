@@ -28,7 +28,7 @@ def messages():
     return importlib.import_module("agent_pb2")
 
 
-def message(name, **fields):
+def message(name, /, **fields):
     return getattr(messages(), name)(**fields)
 
 
