@@ -110,8 +110,29 @@ static bool settle(struct forward *forward)
 }
 
 /* The other side of the socket is gone. What it wrote before has been told. */
+/* False: forward is gone. */
+static bool send_data(struct forward *forward, uint8_t *bytes, size_t length)
+{
+    Hearth__Agent__V1__PortDialItem item = HEARTH__AGENT__V1__PORT_DIAL_ITEM__INIT;
+    item.data.data = bytes;
+    item.data.len = length;
+    item.end = length == 0;
+    forward->may_send -= length;
+    forward->read_ended = item.end;
+    return send_item(forward, &item);
+}
+
+/* What the other side said before it broke off is passed on still. */
 static void socket_failed(struct forward *forward)
 {
+    uint8_t bytes[FORWARD_ITEM_MAX];
+    ssize_t length = 1;
+    while (length > 0 && forward->may_send && !forward->read_ended) {
+        size_t most = forward->may_send < sizeof bytes ? forward->may_send : sizeof bytes;
+        length = recv(forward->fd, bytes, most, MSG_DONTWAIT);
+        if (length > 0 && !send_data(forward, bytes, (size_t)length))
+            return;
+    }
     finish(forward, LINK_STATUS_ABORTED, "the connection was reset");
 }
 
@@ -131,15 +152,9 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
             socket_failed(forward);
         return;
     }
-    Hearth__Agent__V1__PortDialItem item = HEARTH__AGENT__V1__PORT_DIAL_ITEM__INIT;
-    item.data.data = bytes;
-    item.data.len = (size_t)length;
-    item.end = length == 0;
-    forward->may_send -= (size_t)length;
-    forward->read_ended = item.end;
-    if (item.end)
+    if (length == 0)
         event_del(forward->readable);
-    if (send_item(forward, &item))
+    if (send_data(forward, bytes, (size_t)length))
         settle(forward);
 }
 
