@@ -155,7 +155,9 @@ def lint(build):
 
 
 def integration(build):
-    return pytest(build, "tests/integration")
+    """Several files at a time: most tests wait for guests more than they compute."""
+    return pytest(build, "tests/integration", "--numprocesses", min(2 * (os.cpu_count() or 1), 8),
+                  "--dist", "loadfile")
 
 
 SUITES = {"format": format_, "lint": lint, "unit": unit, "sanitize": sanitize, "threads": threads,

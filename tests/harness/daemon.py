@@ -3,7 +3,6 @@
 import contextlib
 import os
 import pathlib
-import secrets
 import select
 import shutil
 import signal
@@ -11,14 +10,13 @@ import subprocess
 import tempfile
 import time
 
-from . import leaks
+from . import leaks, node_tags
 from .http import Client
 from .replies import Replies
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BIN = pathlib.Path(os.environ.get("HEARTH_BIN", ROOT / "build/bin")).resolve()
 DRIVER = os.environ.get("HEARTH_TEST_DRIVER", "auto")
-BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
 
 READY_S = 60
 STOP_S = 60
@@ -47,9 +45,8 @@ class Hearthd:
         self.base = pathlib.Path(tempfile.mkdtemp(prefix="hearth-"))
         self.state_dir, self.runtime_dir = self.base / "state", self.base / "run"
         self.image_dir = pathlib.Path(image_dir)
-        # IDs made here are told apart from those of any other daemon on this machine, also one
-        # that has the default tag.
-        self.node_tag = secrets.choice(BASE32[1:]) + secrets.choice(BASE32)
+        # IDs made here are told apart from those of any other daemon on this machine.
+        self.node_tag, self._tag_holder = node_tags.claim()
         self.flags = {"listen": "127.0.0.1:0", "driver": DRIVER, "node_tag": self.node_tag,
                       **flags}
         self.check_replies, self.observe = check_replies, None
@@ -198,6 +195,7 @@ class Hearthd:
                 self.process.kill()
                 self._ended()
             shutil.rmtree(self.base, ignore_errors=True)
+            self._tag_holder.close()
 
     def _delete_all(self):
         self.start(stop_guests=True, idle_exit_seconds=0)

@@ -1,5 +1,9 @@
 """Fixtures: real daemons, real guests. A test that needs no daemon of its own shares one."""
 
+import os
+import pathlib
+import tempfile
+
 import pytest
 
 from harness import daemon as harness_daemon
@@ -49,6 +53,14 @@ def client(daemon):
     """The admin over loopback TCP."""
     with daemon.client() as made:
         yield made
+
+
+@pytest.fixture
+def anyones_path():
+    """A directory that plain users reach: those above tmp_path are the tests' own user's alone."""
+    with tempfile.TemporaryDirectory(prefix="hearth-") as path:
+        os.chmod(path, 0o777)
+        yield pathlib.Path(path)
 
 
 class Workspace:

@@ -276,13 +276,9 @@ def test_a_reader_that_leaves_frees_the_disk(workspace_factory, daemon):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
-def test_a_plain_users_layers_are_the_guests_root(tmp_path):
+def test_a_plain_users_layers_are_the_guests_root(anyones_path):
     """Without a daemon: hearth-disk in the user's own namespaces."""
-    tmp_path.chmod(0o777)
-    for parent in tmp_path.parents:
-        if parent.name.startswith("pytest"):
-            parent.chmod(0o755)
-    program = tmp_path / "hearth-disk"
+    program = anyones_path / "hearth-disk"
     shutil.copy(BIN / "hearth-disk", program)
     disk = "--tree tree --disk disk"
     script = f"""
@@ -295,12 +291,12 @@ exec 3<>image
 {program} export {disk} --seed {"5a" * 32} | head -n 1
 """
     done = subprocess.run(["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups",
-                           "sh", "-c", script], cwd=tmp_path, capture_output=True, text=True)
+                           "sh", "-c", script], cwd=anyones_path, capture_output=True, text=True)
     if "namespace" in done.stderr:
         pytest.skip("plain users may make no namespaces here")
-    size = (tmp_path / "image").stat().st_size
+    size = (anyones_path / "image").stat().st_size
     assert done.stdout.split("\n") == ["/etc", "/etc/below", "/etc/both", "/workspace", "good 6 6",
                                        "above", f"good {size}", ""], done.stderr
-    fsck(tmp_path / "image")
-    assert debugfs(tmp_path / "image", "cat /etc/both") == "above\n"
-    assert "User:     0   Group:     0" in debugfs(tmp_path / "image", "stat /etc/both")
+    fsck(anyones_path / "image")
+    assert debugfs(anyones_path / "image", "cat /etc/both") == "above\n"
+    assert "User:     0   Group:     0" in debugfs(anyones_path / "image", "stat /etc/both")

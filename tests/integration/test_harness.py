@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from harness import leaks
+from harness import leaks, node_tags
 from harness.http import Reply
 from harness.replies import Replies
 
@@ -71,3 +71,14 @@ def test_a_left_over_directory_socket_or_process_is_found(tmp_path):
         finally:
             process.kill()
     assert kinds == ["directory:", "process", "socket:"]
+
+
+def test_a_node_tag_is_nobody_elses_and_has_no_guests(monkeypatch):
+    letters = iter("bbbbccdd")
+    monkeypatch.setattr(node_tags.secrets, "choice", lambda _: next(letters))
+    monkeypatch.setattr(node_tags.leaks, "cgroups", lambda tag: ["cgroup"] if tag == "cc" else [])
+    first, holder = node_tags.claim()
+    with holder:
+        second, other = node_tags.claim()
+        other.close()
+    assert (first, second) == ("bb", "dd")
