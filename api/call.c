@@ -179,6 +179,11 @@ void call_about(struct call *call, const struct workspace *workspace)
     call->blind = error != 0;
 }
 
+void call_tells_ids_alone(struct call *call)
+{
+    call->blind = false;
+}
+
 /* False where it could not be looked through: then nothing of it may be shown. */
 static bool redact_answer(struct call *call, struct buf *body)
 {
@@ -190,6 +195,8 @@ static void unreadable(struct hearth_failure *failure)
 {
     hearth_fail(failure, HEARTH_EUNAVAILABLE, "secret_unreadable",
                 "the workspace's secrets cannot be opened, so nothing of it is shown");
+    hearth_failure_hint(failure, "Give the daemon the key that they were sealed with again, or "
+                                 "delete the workspace.");
 }
 
 void call_reply(struct call *call, struct buf *result)

@@ -20,6 +20,9 @@ const char *call_request_id(const struct call *call);
 /* The call is about this workspace: none of its secrets is shown in the answer. */
 struct workspace;
 void call_about(struct call *call, const struct workspace *workspace);
+/* … which has nothing in it but IDs and words of our own, and is given even where the secrets
+ * cannot be opened, and so not be looked for. */
+void call_tells_ids_alone(struct call *call);
 /* Takes the JSON text in result (one object). */
 void call_reply(struct call *call, struct buf *result);
 void call_fail(struct call *call, const struct hearth_failure *failure);

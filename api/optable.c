@@ -14,7 +14,7 @@ const struct operation_entry *const *optable(size_t *ret_count)
         export_operations,  disk_operations,    upload_operations,    environment_operations,
         admin_operations,   event_operations,   snapshot_operations,  fork_operations,
         summary_operations, diff_operations,    shell_operations,     shell_stream_operations,
-        service_operations, port_operations,    network_operations,
+        service_operations, port_operations,    network_operations,   secret_operations,
     };
     static const struct operation_entry *table[ENTRIES_MAX];
     static size_t count;

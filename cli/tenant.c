@@ -1,7 +1,9 @@
-/* hearth tenant create|update|list|token|tokens|revoke: for administrators. */
+/* hearth tenant create|update|list|token|tokens|revoke, hearth secret rotate: for administrators.
+ */
 
 #include "cli/command.h"
 #include "cli/output.h"
+#include "cli/plain.h"
 
 #include <stdio.h>
 
@@ -208,6 +210,13 @@ static int tenant_revoke(struct cli *cli, int argc, char **argv)
     return status ? status : show(cli, "tenant-revoke", &body, result);
 }
 
+static const struct plain secret_rotate = {
+    .line = "secret rotate",
+    .summary = "Seals all secrets with a new key and forgets the old one.",
+    .path = "/v1/secrets/key/rotate",
+};
+PLAIN_COMMAND(secret_rotate)
+
 const struct command tenant_commands[] = {
     {"tenant", "create", "make a tenant", tenant_create},
     {"tenant", "update", "change what of the host a tenant may name", tenant_update},
@@ -215,4 +224,5 @@ const struct command tenant_commands[] = {
     {"tenant", "token", "make a token for a tenant", tenant_token},
     {"tenant", "tokens", "list a tenant's tokens", tenant_tokens},
     {"tenant", "revoke", "end a token", tenant_revoke},
+    {"secret", "rotate", "change the key that secrets are sealed with", run_secret_rotate},
     {0}};

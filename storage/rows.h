@@ -213,6 +213,9 @@ int rows_each_upload(struct db *db, row_upload_visit visit, void *arg,
                      struct hearth_failure *failure) must_check;
 int rows_each_secret(struct db *db, row_secret_visit visit, void *arg,
                      struct hearth_failure *failure) must_check;
+/* Those whose sealed form begins with these bytes (in hex), of workspaces that stay. */
+int rows_count_secrets(struct db *db, const char *beginning, size_t *ret_count,
+                       struct hearth_failure *failure) must_check;
 int rows_each_snapshot(struct db *db, row_snapshot_visit visit, void *arg,
                        struct hearth_failure *failure) must_check;
 

@@ -45,3 +45,22 @@ int rows_each_secret(struct db *db, row_secret_visit visit, void *arg,
         return db->error;
     return db_each(db, statement, visit_secret, &visitor, failure);
 }
+
+static int take_count(void *arg, sqlite3_stmt *columns)
+{
+    *(size_t *)arg = (size_t)sqlite3_column_int64(columns, 0);
+    return 0;
+}
+
+int rows_count_secrets(struct db *db, const char *beginning, size_t *ret_count,
+                       struct hearth_failure *failure)
+{
+    static const char sql[] = "SELECT count(*) FROM secret JOIN workspace USING (workspace_id) "
+                              "WHERE hex(substr(sealed, 1, length(?1) / 2)) = upper(?1) "
+                              "AND state <> 'deleting'";
+    sqlite3_stmt *statement = db_prepare(db, sql, failure);
+    if (!statement)
+        return db->error;
+    bind_text(statement, 1, beginning);
+    return db_each(db, statement, take_count, ret_count, failure);
+}

@@ -8,6 +8,7 @@
 #include "supervisord/guest_network.h"
 #include "supervisord/lifecycle.h"
 #include "supervisord/secret_internal.h"
+#include "supervisord/secret_rotation.h"
 #include "supervisord/snapshot_internal.h"
 #include "supervisord/supervisor_internal.h"
 
@@ -403,7 +404,7 @@ static void maybe_recovered(struct supervisor *supervisor)
     settle(supervisor, loading_now.rebooted);
     free_operations(&loading_now);
     uploads_loaded(supervisor->uploads);
-    secrets_settle(supervisor);
+    secret_rotation_settle(supervisor);
     expiry_start(supervisor);
     stores_tidy(supervisor->stores, snapshots_known_wanted, supervisor);
     when_quiet(supervisor, SETTLE_US, supervisor->ready, supervisor->ready_arg);

@@ -120,7 +120,7 @@ int secret_variables_check(const struct workspace *workspace,
 
 /* Keeping. */
 
-static struct secret_owner owner_of(const struct workspace *workspace, const char *name)
+struct secret_owner secret_owner_of(const struct workspace *workspace, const char *name)
 {
     return (struct secret_owner){workspace->tenant->tenant_id, workspace->workspace_id, name};
 }
@@ -146,7 +146,7 @@ static void append(struct workspace *workspace, const char *name, bool from_file
 static int keep_one(struct workspace *workspace, const char *name, bool from_file,
                     const char *value, size_t length)
 {
-    struct secret_owner owner = owner_of(workspace, name);
+    struct secret_owner owner = secret_owner_of(workspace, name);
     unsigned char *sealed = malloc(length + SECRET_SEAL_OVERHEAD);
     if (!sealed)
         return HEARTH_ENOMEMORY;
@@ -231,7 +231,7 @@ int secrets_open(const struct workspace *workspace, struct secrets_open *ret_ope
     char *at = open.memory;
     for (size_t i = 0; at && i < workspace->secret_count; i++) {
         const struct secret *secret = &workspace->secrets[i];
-        struct secret_owner owner = owner_of(workspace, secret->name);
+        struct secret_owner owner = secret_owner_of(workspace, secret->name);
         int error = secret_open(workspace->supervisor->secret_keys, &owner, secret->sealed,
                                 secret->length, at, failure);
         if (error) {
@@ -315,80 +315,6 @@ Hearth__Agent__V1__SecretVariable **secret_variables_make(const struct secret_va
         list[i] = &messages[i];
     }
     return list;
-}
-
-/* Another key. */
-
-static int reseal(struct workspace *workspace)
-{
-    struct secrets_open open;
-    struct hearth_failure failure;
-    int error = secrets_open(workspace, &open, &failure);
-    if (error) {
-        log_error("secrets_not_opened", "workspace=%s detail=\"%s\"", workspace->workspace_id,
-                  failure.detail);
-        return error;
-    }
-    for (size_t i = 0; i < open.count; i++) {
-        struct secret_owner owner = owner_of(workspace, workspace->secrets[i].name);
-        secret_seal(workspace->supervisor->secret_keys, &owner, open.messages[i].value.data,
-                    open.messages[i].value.len, workspace->secrets[i].sealed);
-    }
-    secrets_close(&open);
-    return 0;
-}
-
-static bool sealed_before(const struct workspace *workspace)
-{
-    for (size_t i = 0; i < workspace->secret_count; i++)
-        if (!secret_sealed_now(workspace->supervisor->secret_keys, workspace->secrets[i].sealed,
-                               workspace->secrets[i].length))
-            return true;
-    return false;
-}
-
-/* All that an older key has sealed, into change. Gives how many; what cannot be opened stays as it
- * is. */
-static size_t reseal_all(struct supervisor *supervisor, struct change *change)
-{
-    size_t resealed = 0;
-    for (size_t i = 0; i < supervisor->workspaces.bucket_count; i++)
-        for (struct map_entry *entry = supervisor->workspaces.buckets[i]; entry;
-             entry = entry->next) {
-            struct workspace *workspace = container_of(entry, struct workspace, entry);
-            if (!sealed_before(workspace) || reseal(workspace))
-                continue;
-            secrets_put(workspace, change);
-            resealed += workspace->secret_count;
-        }
-    return resealed;
-}
-
-struct resealing {
-    struct supervisor *supervisor;
-    size_t count;
-};
-
-static void resealed(void *arg, int error, const struct hearth_failure *failure)
-{
-    auto_free struct resealing *resealing = arg;
-    if (error)
-        log_error("secrets_not_resealed", "detail=\"%s\"", failure->detail);
-    else
-        log_info("secrets_resealed", "key=%s count=%zu",
-                 secret_keys_id(resealing->supervisor->secret_keys), resealing->count);
-}
-
-void secrets_settle(struct supervisor *supervisor)
-{
-    if (!secret_keys_any_old(supervisor->secret_keys))
-        return;
-    struct change *change = change_new();
-    struct resealing *resealing = malloc(sizeof *resealing);
-    if (!resealing)
-        abort();
-    *resealing = (struct resealing){supervisor, reseal_all(supervisor, change)};
-    change_commit(change, supervisor->writer, resealed, resealing);
 }
 
 const unsigned char *supervisor_hash_key(const struct supervisor *supervisor)

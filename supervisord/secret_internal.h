@@ -23,8 +23,7 @@ void secrets_drop(struct workspace *workspace);
 /* Their rows, after the workspace's own. */
 void secrets_put(const struct workspace *workspace, struct change *change);
 int secrets_load(struct supervisor *supervisor, const struct row_secret *row);
-/* After all rows are loaded: what an older key has sealed is sealed again. */
-void secrets_settle(struct supervisor *supervisor);
+struct secret_owner secret_owner_of(const struct workspace *workspace, const char *name);
 
 /* In clear, for one message to an agent. */
 struct secrets_open {

@@ -17,7 +17,7 @@
 #define TAG_SIZE crypto_aead_xchacha20poly1305_ietf_ABYTES
 #define ID_BYTES 8
 #define KEYS_MAX 2 /* the one that seals, and the one before */
-#define KEY_TEXT_SIZE (2 * KEY_SIZE + 2)
+#define KEY_LINE (2 * KEY_SIZE + 1)
 #define KEY_FILE "secret.keys"
 #define HASH_KEY_FILE "request.key"
 #define CREDENTIAL "hearth-secret-key"
@@ -37,19 +37,30 @@ struct secret_keys {
     bool credential;
     unsigned count; /* the first one seals */
     struct key keys[KEYS_MAX];
-    char active_id[SECRET_KEY_ID_SIZE];
+    struct key next; /* of a rotation, until it seals */
     unsigned char hash_key[SECRET_HASH_KEY_SIZE];
 };
 
-static void add(struct secret_keys *keys, const unsigned char bytes[KEY_SIZE])
+static void set(struct key *key, const unsigned char bytes[KEY_SIZE])
 {
     static const unsigned char purpose[] = "hearth secret key id";
-    struct key *key = &keys->keys[keys->count++];
     memcpy(key->bytes, bytes, KEY_SIZE);
     unsigned char hash[crypto_generichash_BYTES];
     crypto_generichash(hash, sizeof hash, purpose, sizeof purpose, bytes, KEY_SIZE);
     memcpy(key->id, hash, ID_BYTES);
-    sodium_bin2hex(keys->active_id, sizeof keys->active_id, keys->keys[0].id, ID_BYTES);
+}
+
+static void add(struct secret_keys *keys, const unsigned char bytes[KEY_SIZE])
+{
+    set(&keys->keys[keys->count++], bytes);
+}
+
+static void set_random(struct key *key)
+{
+    unsigned char bytes[KEY_SIZE];
+    randombytes_buf(bytes, sizeof bytes);
+    set(key, bytes);
+    sodium_memzero(bytes, sizeof bytes);
 }
 
 /* Files that only we may read. */
@@ -69,6 +80,13 @@ static int check_private(int fd, const char *name, struct hearth_failure *failur
     return HEARTH_EFORBIDDEN;
 }
 
+static int key_broken(const char *name, struct hearth_failure *failure)
+{
+    hearth_fail(failure, HEARTH_EINVALID, "key_unusable", "%s does not hold what it should", name);
+    hearth_failure_hint(failure, "Put it back from a backup: without it secrets cannot be opened.");
+    return HEARTH_EINVALID;
+}
+
 /* Gives the length, 0 where it is not there, or a negative error. */
 static ssize_t read_private(int directory, const char *name, char *out, size_t size,
                             struct hearth_failure *failure)
@@ -85,53 +103,60 @@ static ssize_t read_private(int directory, const char *name, char *out, size_t s
     if (length < 0)
         return hearth_fail_errno(failure, errno, "key_unusable", "cannot read %s", name);
     out[length] = '\0';
-    return length;
+    return length ? length : key_broken(name, failure);
 }
 
-static int key_broken(const char *name, struct hearth_failure *failure)
+/* In hex, each on a line. */
+int secret_keys_write(const struct secret_keys *keys, enum secret_key_file which,
+                      struct hearth_failure *failure)
 {
-    hearth_fail(failure, HEARTH_EINVALID, "key_unusable", "%s does not hold what it should", name);
-    hearth_failure_hint(failure, "Put it back from a backup: without it secrets cannot be opened.");
-    return HEARTH_EINVALID;
-}
-
-/* In hex, on a line. */
-static int write_key(const struct secret_keys *keys, struct hearth_failure *failure)
-{
-    char text[KEY_TEXT_SIZE];
-    sodium_bin2hex(text, sizeof text, keys->keys[0].bytes, KEY_SIZE);
-    text[2 * KEY_SIZE] = '\n';
-    int error = path_write_durable(keys->state_fd, KEY_FILE, text, 2 * KEY_SIZE + 1, 0600);
+    const struct key *written[] = {&keys->next, &keys->keys[0]};
+    char text[KEYS_MAX * KEY_LINE + 1];
+    size_t length = 0;
+    for (size_t i = which == SECRET_KEY_FILE_BOTH ? 0 : 1; i < KEYS_MAX; i++) {
+        sodium_bin2hex(text + length, KEY_LINE, written[i]->bytes, KEY_SIZE);
+        text[length + KEY_LINE - 1] = '\n';
+        length += KEY_LINE;
+    }
+    int error = path_write_durable(keys->state_fd, KEY_FILE, text, length, 0600);
     sodium_memzero(text, sizeof text);
     return error ? hearth_fail_errno(failure, -error, "key_unusable", "cannot write " KEY_FILE) : 0;
 }
 
-static int parse_key(struct secret_keys *keys, const char *text, struct hearth_failure *failure)
+static bool parse_key(struct secret_keys *keys, const char *line)
 {
     unsigned char bytes[KEY_SIZE];
-    size_t length = strcspn(text, "\n"), got = 0;
-    bool good = length == 2 * KEY_SIZE && (!text[length] || !text[length + 1]) &&
-                sodium_hex2bin(bytes, sizeof bytes, text, length, NULL, &got, NULL) == 0 &&
+    size_t got = 0;
+    bool good = keys->count < KEYS_MAX &&
+                sodium_hex2bin(bytes, sizeof bytes, line, 2 * KEY_SIZE, NULL, &got, NULL) == 0 &&
                 got == KEY_SIZE;
     if (good)
         add(keys, bytes);
     sodium_memzero(bytes, sizeof bytes);
-    return good ? 0 : key_broken(KEY_FILE, failure);
+    return good;
+}
+
+static int parse_keys(struct secret_keys *keys, const char *text, struct hearth_failure *failure)
+{
+    while (*text) {
+        size_t length = strcspn(text, "\n");
+        if (length != 2 * KEY_SIZE || !parse_key(keys, text))
+            return key_broken(KEY_FILE, failure);
+        text += length + (text[length] == '\n');
+    }
+    return 0;
 }
 
 static int load_file(struct secret_keys *keys, struct hearth_failure *failure)
 {
-    char text[KEY_TEXT_SIZE + 1];
-    unsigned char bytes[KEY_SIZE];
+    char text[KEYS_MAX * KEY_LINE + 2]; /* one byte more than there may be still shows */
     ssize_t length = read_private(keys->state_fd, KEY_FILE, text, sizeof text, failure);
-    int error = length < 0 ? (int)length : length ? parse_key(keys, text, failure) : 0;
+    int error = length < 0 ? (int)length : length ? parse_keys(keys, text, failure) : 0;
     sodium_memzero(text, sizeof text);
     if (error || keys->count)
         return error;
-    randombytes_buf(bytes, sizeof bytes);
-    add(keys, bytes);
-    sodium_memzero(bytes, sizeof bytes);
-    return write_key(keys, failure);
+    set_random(&keys->keys[keys->count++]);
+    return secret_keys_write(keys, SECRET_KEY_FILE_NOW, failure);
 }
 
 /* Whatever bytes the operator has chosen; systemd has seen to who may read it. */
@@ -197,7 +222,11 @@ int secret_keys_load(struct secret_keys **ret_keys, int state_fd, struct hearth_
         secret_keys_free(keys);
         return error;
     }
-    log_info("secret_key", "id=%s from=%s", keys->active_id,
+    if (keys->count > 1 && !memcmp(keys->keys[0].id, keys->keys[1].id, ID_BYTES))
+        secret_keys_forget_old(keys); /* the same one twice */
+    char id[SECRET_KEY_ID_SIZE], old[SECRET_KEY_ID_SIZE];
+    secret_keys_ids(keys, id, old);
+    log_info("secret_key", "id=%s old=%s from=%s", id, old,
              keys->credential ? "credential" : "file");
     *ret_keys = keys;
     return 0;
@@ -210,14 +239,42 @@ void secret_keys_free(struct secret_keys *keys)
     sodium_free(keys);
 }
 
-const char *secret_keys_id(const struct secret_keys *keys)
+void secret_keys_ids(const struct secret_keys *keys, char ret_id[SECRET_KEY_ID_SIZE],
+                     char ret_old_id[SECRET_KEY_ID_SIZE])
 {
-    return keys->active_id;
+    sodium_bin2hex(ret_id, SECRET_KEY_ID_SIZE, keys->keys[0].id, ID_BYTES);
+    ret_old_id[0] = '\0';
+    if (secret_keys_any_old(keys))
+        sodium_bin2hex(ret_old_id, SECRET_KEY_ID_SIZE, keys->keys[1].id, ID_BYTES);
 }
 
 bool secret_keys_any_old(const struct secret_keys *keys)
 {
     return keys->count > 1;
+}
+
+bool secret_keys_credential(const struct secret_keys *keys)
+{
+    return keys->credential;
+}
+
+void secret_keys_next(struct secret_keys *keys)
+{
+    set_random(&keys->next);
+}
+
+void secret_keys_turn(struct secret_keys *keys)
+{
+    keys->keys[1] = keys->keys[0];
+    keys->keys[0] = keys->next;
+    keys->count = 2;
+    sodium_memzero(&keys->next, sizeof keys->next);
+}
+
+void secret_keys_forget_old(struct secret_keys *keys)
+{
+    sodium_memzero(&keys->keys[1], sizeof keys->keys[1]);
+    keys->count = 1;
 }
 
 const unsigned char *secret_hash_key(const struct secret_keys *keys)
@@ -273,7 +330,8 @@ int secret_open(const struct secret_keys *keys, const struct secret_owner *owner
     return HEARTH_EINTERNAL;
 }
 
-bool secret_sealed_now(const struct secret_keys *keys, const unsigned char *sealed, size_t length)
+bool secret_sealed_before(const struct secret_keys *keys, const unsigned char *sealed,
+                          size_t length)
 {
-    return length >= ID_BYTES && memcmp(keys->keys[0].id, sealed, ID_BYTES) == 0;
+    return keys->count > 1 && length >= ID_BYTES && memcmp(keys->keys[1].id, sealed, ID_BYTES) == 0;
 }

@@ -51,6 +51,7 @@ struct supervisor {
     struct writer *writer, *history;
     struct db *state_reader, *history_reader;
     struct secret_keys *secret_keys;
+    bool rotating; /* secret_rotation.c */
     struct environments *environments;
     struct uploads *uploads;
     struct driver_slot drivers[DRIVER_COUNT];

@@ -8,4 +8,5 @@ extern const struct operation_entry vm_operations[], workspace_operations[], exe
     admin_operations[], event_operations[], sync_operations[], export_operations[],
     snapshot_operations[], fork_operations[], summary_operations[], shell_stream_operations[],
     diff_operations[], machine_operations[], shell_operations[], patch_operations[],
-    file_change_operations[], service_operations[], port_operations[], network_operations[];
+    file_change_operations[], service_operations[], port_operations[], network_operations[],
+    secret_operations[];

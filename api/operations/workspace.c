@@ -357,6 +357,8 @@ static void delete_(struct call *call, const void *arg)
     const struct id_input *input = arg;
     struct workspace *workspace = workspace_or_fail(call, input->workspace_id);
     if (workspace)
+        call_tells_ids_alone(call);
+    if (workspace)
         workspace_delete(workspace, call_principal(call), call_request_id(call), deleted, call);
 }
 
