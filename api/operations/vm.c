@@ -8,6 +8,10 @@
 /* vm_run: one command in a sandbox of its own, that is gone afterwards whatever happened. vm_exec:
  * the same in a machine that was made before. */
 
+/* A command that its machine's ttl cuts is ended like one that its own limit cuts; the machine
+ * outlives it by what that and the answer take. */
+#define TTL_GRACE_US (10 * US_PER_S)
+
 struct run_input {
     const char *environment, *command, *isolation;
     int64_t vcpu_count, mem_mib, timeout_seconds, ttl_seconds;
@@ -35,7 +39,8 @@ static const struct field run_input[] = {
      .minimum = 1,
      .maximum = 31536000,
      .default_json = "600",
-     .description = "Longest life of the machine.",
+     .description = "Longest life of the machine; a command that still runs then is ended as by "
+                    "timeout_seconds.",
      .offset = offsetof(struct run_input, ttl_seconds)},
     {.name = "network",
      .type = FIELD_BOOLEAN,
@@ -138,10 +143,13 @@ static void ran(void *arg, int error, const struct hearth_failure *failure,
     struct workspace *workspace = machine(run);
     run->wait = NULL;
     if (error || !workspace) {
-        if (error)
-            run->failure = *failure;
-        else
-            hearth_fail(&run->failure, HEARTH_ENOTFOUND, "vm_not_found", "the machine is gone");
+        run->failure = error ? *failure : HEARTH_FAILURE_NONE;
+        if (!error || error == HEARTH_ENOTFOUND) {
+            hearth_fail(&run->failure, HEARTH_ENOTFOUND, "vm_not_found",
+                        "the machine was deleted while the command ran in it");
+            hearth_failure_hint(&run->failure, "Somebody deleted it, or its ttl_seconds were over: "
+                                               "make another one that lives longer.");
+        }
         clean_up(run);
         return;
     }
@@ -249,13 +257,14 @@ static void run_(struct call *call, const void *arg)
         return;
     run->call = call;
     run->command = input->command;
-    run->timeout_seconds = input->timeout_seconds;
+    run->timeout_seconds =
+        input->timeout_seconds < input->ttl_seconds ? input->timeout_seconds : input->ttl_seconds;
     struct workspace_spec spec = {
         .environment = input->environment,
         .vcpu_count = (uint32_t)input->vcpu_count,
         .mem_mib = (uint32_t)input->mem_mib,
         .disk_mib = 4096,
-        .ttl_us = input->ttl_seconds * US_PER_S,
+        .ttl_us = input->ttl_seconds * US_PER_S + TTL_GRACE_US,
         .network = input->network ? NETWORK_EGRESS : NETWORK_OFF,
         .isolation = input->isolation,
         .allow_host_compat = input->allow_host_compat,

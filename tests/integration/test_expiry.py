@@ -92,13 +92,23 @@ def test_activity_and_running_commands_keep_it(hearthd):
     assert event(client, "workspace.stopped", path)["data"]["reason"] == "expired"
 
 
-def test_a_one_shot_machine_is_deleted_at_its_ttl(hearthd):
+def test_a_one_shot_command_is_ended_by_its_machines_ttl(hearthd):
     client = hearthd.client()
-    reply = client.request("POST", "/v1/vm-runs", {"environment": ENVIRONMENT, "command": "sleep 60",
-                                                   "timeout_seconds": 60, "ttl_seconds": 1})
-    assert reply.status == 404
+    ran = client.post("/v1/vm-runs", {"environment": ENVIRONMENT, "command": "echo so far; sleep 600",
+                                      "timeout_seconds": 600, "ttl_seconds": 1})
+    assert (ran["exit_code"], ran["timed_out"], ran["stdout"]) == (124, True, "so far\n")
+    assert ran["cleanup"] == {"vm_id": ran["vm_id"], "deleted": True, "reason": "post_exec_cleanup"}
+
+
+def test_a_machine_that_is_deleted_at_its_ttl_ends_the_command_in_it(hearthd):
+    client = hearthd.client()
+    made = client.post("/v1/vms", {"environment": ENVIRONMENT, "ttl_seconds": 2})
+    client.post(f"/v1/vms/{made['vm_id']}/start")
+    reply = client.request("POST", f"/v1/vms/{made['vm_id']}/exec",
+                           {"command": "sleep 600", "timeout_seconds": 600})
+    assert reply.status == 404 and reply.json()["code"] == "vm_not_found" and reply.json()["hint"]
     page = client.get("/v1/events", kind="vm.deleted", wait_ms=60000)
-    assert page["events"][0]["data"]["reason"] == "expired"
+    assert "expired" in [event["data"]["reason"] for event in page["events"]]
 
 
 def test_what_came_due_while_the_daemon_was_away_is_done_at_its_start(hearthd):
