@@ -22,10 +22,13 @@ def client_module(daemon):
         yield made
 
 
+PREPARE = ("find . -mindepth 1 -delete; printf '1\\n2\\n3\\n4\\n5\\n6\\n7\\n8\\n9\\n' > file; "
+           "mkdir dir; printf 'int main(void)\\n{\\n\\treturn 0;\\n}\\n' > dir/main.c; chmod 755 dir/main.c")
+
+
 @pytest.fixture
 def workspace(shared):
-    shared.exec("find . -mindepth 1 -delete; printf '1\\n2\\n3\\n4\\n5\\n6\\n7\\n8\\n9\\n' > file; "
-                "mkdir dir; printf 'int main(void)\\n{\\n\\treturn 0;\\n}\\n' > dir/main.c; chmod 755 dir/main.c")
+    shared.exec(PREPARE)
     return shared
 
 
@@ -196,8 +199,7 @@ def test_what_is_refused_is_told_and_changes_nothing(workspace, name):
     refused(workspace, patch, code, said)
 
 
-def test_a_full_disk_changes_nothing(workspace):
-    """What is staged does not fit: /workspace's own file system is not filled, a limit stands for it."""
+def test_a_large_patch_leaves_nothing_beside_the_tree(workspace):
     big = "".join(f"+{'x' * 1000}\n" for _ in range(6000))
     applied(workspace, f"--- /dev/null\n+++ b/big\n@@ -0,0 +1,6000 @@\n{big}")
     assert workspace.exec("stat -c %s big; ls -a / | grep -c hearth-stage")["stdout"].split() == ["6006000", "0"]
