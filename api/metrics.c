@@ -105,6 +105,13 @@ void metrics_reply(struct api *api, struct http_request *request)
                  health.workspaces[state]);
     line(&metrics, "guests", "gauge", "Guests that run.", health.guests);
     line(&metrics, "guests_pooled", "gauge", "Guests that wait in the pool.", health.pooled_guests);
+    line(&metrics, "guests_pool_making", "gauge", "Guests that are being made for the pool.",
+         health.pool_making);
+    line(&metrics, "pool_claims_total", "counter", "Creates that took a guest from the pool.",
+         (double)health.pool_claims_total);
+    line(&metrics, "pool_evictions_total", "counter",
+         "Guests of the pool that were ended because memory was short.",
+         (double)health.pool_evictions_total);
     line(&metrics, "links_up", "gauge", "Links to agents that are up.", health.links_up);
     line(&metrics, "links_lost_total", "counter", "Links to agents that broke.",
          (double)health.links_lost_total);

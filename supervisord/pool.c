@@ -1,44 +1,118 @@
-/* Started, empty sandboxes kept ready for creates. The pool holds the environment that was asked
- * for last, without network, of the daemon's driver; it is refilled after each create, one at a
- * time, so that it never competes with more than one boot. */
+/* What waits for creates: started, empty containers, and QEMU processes that need only load their
+ * template's state. It holds the kinds of guest that were asked for last; it is refilled after each
+ * create and once a second, one at a time, so that it never competes with more than one boot, and
+ * while the host has memory for it; where memory is short it goes first. */
 #include "base/clock.h"
 #include "base/log.h"
+#include "supervisord/memory.h"
 #include "supervisord/supervisor_internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define POOL_TENANT "pool"
+#define POOL_TENANT "pool" /* of containers, which are anybody's */
 #define POOL_VCPU_COUNT 1
 #define POOL_MEM_MIB 1024
 #define POOL_DISK_MIB 4096
+#define MACHINE_KINDS_MAX 4
+#define QEMU_MIB 32     /* of a process that waits */
+#define PRESSURE_MAX 20 /* percent of the time in which somebody waits for memory */
+#define TICK_US US_PER_S
 #define RETRY_US (30 * US_PER_S)
 
-static unsigned pool_size(const struct supervisor *supervisor)
+/* A kind of guest that is kept. Containers are made to measure when they are taken, machines must
+ * have been made so, and for their tenant. */
+struct pool_kind {
+    struct list link; // supervisor::pool_kinds, the last asked for first
+    struct driver *driver;
+    char tenant_id[64];
+    char environment_version[72];
+    uint32_t vcpu_count, mem_mib, disk_mib;
+};
+
+static bool of_machines(const struct driver *driver)
 {
-    unsigned count = 0;
-    list_for_each(cursor, next, &supervisor->pool) count++;
-    return count;
+    return driver->operations->standby != NULL;
+}
+
+static bool equal(const struct pool_kind *kind, const struct pool_kind *other)
+{
+    return kind->driver == other->driver && strcmp(kind->tenant_id, other->tenant_id) == 0 &&
+           strcmp(kind->environment_version, other->environment_version) == 0 &&
+           kind->vcpu_count == other->vcpu_count && kind->mem_mib == other->mem_mib &&
+           kind->disk_mib == other->disk_mib;
+}
+
+static struct pool_kind kind_of(const struct sandbox *sandbox)
+{
+    struct pool_kind kind = {.driver = sandbox->guest.driver,
+                             .vcpu_count = sandbox->vcpu_count,
+                             .mem_mib = sandbox->mem_mib,
+                             .disk_mib = sandbox->disk_mib};
+    snprintf(kind.tenant_id, sizeof kind.tenant_id, "%s", sandbox->tenant_id);
+    snprintf(kind.environment_version, sizeof kind.environment_version, "%s",
+             sandbox->environment_version);
+    return kind;
+}
+
+static struct pool_kind kind_wanted(const struct supervisor *supervisor, struct driver *driver,
+                                    const struct workspace *workspace)
+{
+    bool machine = of_machines(driver);
+    struct pool_kind kind = {
+        .driver = driver,
+        .vcpu_count = machine ? workspace->vcpu_count : POOL_VCPU_COUNT,
+        .mem_mib = machine ? workspace->mem_mib : POOL_MEM_MIB,
+        .disk_mib = machine ? workspace->disk_mib : POOL_DISK_MIB,
+    };
+    snprintf(kind.tenant_id, sizeof kind.tenant_id, "%s",
+             machine && !supervisor->config->template_shared ? workspace->tenant->tenant_id
+                                                             : POOL_TENANT);
+    snprintf(kind.environment_version, sizeof kind.environment_version, "%s",
+             workspace->environment_version);
+    return kind;
+}
+
+/* Puts it first; those that it drives out are left to drop_unwanted. */
+static void want(struct supervisor *supervisor, const struct pool_kind *wanted)
+{
+    unsigned kept = 1, most = of_machines(wanted->driver) ? MACHINE_KINDS_MAX : 1;
+    struct pool_kind *found = NULL;
+    list_for_each(cursor, next, &supervisor->pool_kinds)
+    {
+        struct pool_kind *kind = container_of(cursor, struct pool_kind, link);
+        if (equal(kind, wanted)) {
+            found = kind;
+            list_remove(&kind->link);
+        } else if (kind->driver == wanted->driver && ++kept > most) {
+            list_remove(&kind->link);
+            free(kind);
+        }
+    }
+    if (!found && (found = malloc(sizeof *found))) {
+        *found = *wanted;
+        list_init(&found->link);
+    }
+    if (found)
+        list_prepend(&supervisor->pool_kinds, &found->link);
 }
 
 struct sandbox *pool_claim(struct supervisor *supervisor, struct driver *driver,
-                           const char *environment_version, enum network_policy network)
+                           const struct workspace *workspace)
 {
-    if (!supervisor->config->pool || !driver->operations->resize)
+    if (!supervisor->config->pool || network_has_device(workspace->network))
         return NULL;
-    if (strcmp(supervisor->pool_environment, environment_version) != 0)
-        snprintf(supervisor->pool_environment, sizeof supervisor->pool_environment, "%s",
-                 environment_version);
+    struct pool_kind wanted = kind_wanted(supervisor, driver, workspace);
+    want(supervisor, &wanted);
     list_for_each(cursor, next, &supervisor->pool)
     {
         struct sandbox *sandbox = container_of(cursor, struct sandbox, pool_link);
-        if (sandbox->guest.driver != driver ||
-            strcmp(sandbox->environment_version, environment_version) != 0 ||
-            network_has_device(sandbox->network) != network_has_device(network) ||
-            sandbox->link.state != AGENTLINK_UP)
+        struct pool_kind kind = kind_of(sandbox);
+        if (!equal(&kind, &wanted) || (!of_machines(driver) && sandbox->link.state != AGENTLINK_UP))
             continue;
         list_remove(&sandbox->pool_link);
+        supervisor->totals.pool_claims_total++;
         return sandbox;
     }
     return NULL;
@@ -85,6 +159,8 @@ static void intended(void *arg, int error, const struct hearth_failure *failure)
     struct sandbox *sandbox = arg;
     if (error)
         booted(sandbox, error, failure);
+    else if (of_machines(sandbox->guest.driver))
+        sandbox_standby(sandbox, booted, sandbox);
     else
         sandbox_boot(sandbox, true, booted, sandbox);
 }
@@ -95,39 +171,143 @@ void pool_empty(struct supervisor *supervisor)
         discard(container_of(cursor, struct sandbox, pool_link));
 }
 
-static void drop_other_environments(struct supervisor *supervisor)
+void pool_free(struct supervisor *supervisor)
+{
+    timer_free(&supervisor->pool_tick);
+    list_for_each(cursor, next, &supervisor->pool_kinds)
+        free(container_of(cursor, struct pool_kind, link));
+    list_init(&supervisor->pool_kinds);
+}
+
+size_t pool_versions(const struct supervisor *supervisor, const char **ret_versions)
+{
+    size_t count = 0;
+    list_for_each(cursor, next, &supervisor->pool_kinds)
+    {
+        if (count < POOL_KINDS_MAX)
+            ret_versions[count++] =
+                container_of(cursor, struct pool_kind, link)->environment_version;
+    }
+    return count;
+}
+
+static unsigned count_of(const struct supervisor *supervisor, const struct pool_kind *kind)
+{
+    unsigned count = 0;
+    list_for_each(cursor, next, &supervisor->pool)
+    {
+        struct pool_kind other = kind_of(container_of(cursor, struct sandbox, pool_link));
+        count += equal(&other, kind);
+    }
+    return count;
+}
+
+static void drop_unwanted(struct supervisor *supervisor)
 {
     list_for_each(cursor, next, &supervisor->pool)
     {
         struct sandbox *sandbox = container_of(cursor, struct sandbox, pool_link);
-        if (strcmp(sandbox->environment_version, supervisor->pool_environment) != 0)
+        struct pool_kind kind = kind_of(sandbox);
+        bool wanted = false;
+        list_for_each(place, following, &supervisor->pool_kinds)
+        {
+            wanted = wanted || equal(container_of(place, struct pool_kind, link), &kind);
+        }
+        if (!wanted)
             discard(sandbox);
     }
 }
 
-void pool_refill(struct supervisor *supervisor)
+/* Memory. What waits is counted as what it will have when it is taken. */
+
+static uint64_t promised_mib(const struct supervisor *supervisor)
 {
-    if (!supervisor->config->pool || supervisor->draining || !supervisor->chosen ||
-        !*supervisor->pool_environment || supervisor->pool_making ||
-        clock_monotonic_us() < supervisor->pool_retry_at)
-        return;
-    drop_other_environments(supervisor);
-    if (pool_size(supervisor) >= supervisor->config->pool)
-        return;
+    uint64_t sum = 0;
+    list_for_each(cursor, next, &supervisor->pool)
+    {
+        const struct sandbox *sandbox = container_of(cursor, struct sandbox, pool_link);
+        sum += of_machines(sandbox->guest.driver) ? sandbox->mem_mib + QEMU_MIB : 0;
+    }
+    return sum;
+}
+
+static bool has_room(const struct supervisor *supervisor, const struct pool_kind *kind)
+{
+    uint64_t more = of_machines(kind->driver) ? kind->mem_mib + QEMU_MIB : 0;
+    return memory_look().available_mib >=
+           supervisor->config->pool_reserve_mib + promised_mib(supervisor) + more;
+}
+
+/* True where the pool has been given up for it. */
+static bool give_way(struct supervisor *supervisor)
+{
+    struct memory_now now = memory_look();
+    if (now.available_mib >= supervisor->config->pool_reserve_mib && now.pressure < PRESSURE_MAX)
+        return false;
+    unsigned count = 0;
+    list_for_each(cursor, next, &supervisor->pool) count++;
+    if (count)
+        log_warning("pool_gives_way", "guests=%u available_mib=%llu pressure=%u%%", count,
+                    (unsigned long long)now.available_mib, now.pressure);
+    supervisor->totals.pool_evictions_total += count;
+    pool_empty(supervisor);
+    return true;
+}
+
+/* Making. */
+
+static void make(struct supervisor *supervisor, const struct pool_kind *kind)
+{
     struct hearth_failure failure;
-    struct sandbox *sandbox = sandbox_new(supervisor, supervisor->chosen->driver, &failure);
+    struct sandbox *sandbox = sandbox_new(supervisor, kind->driver, &failure);
     if (!sandbox)
         return;
-    snprintf(sandbox->tenant_id, sizeof sandbox->tenant_id, "%s", POOL_TENANT);
+    snprintf(sandbox->tenant_id, sizeof sandbox->tenant_id, "%s", kind->tenant_id);
     snprintf(sandbox->environment_version, sizeof sandbox->environment_version, "%s",
-             supervisor->pool_environment);
-    sandbox->vcpu_count = POOL_VCPU_COUNT;
-    sandbox->mem_mib = POOL_MEM_MIB;
-    sandbox->disk_mib = POOL_DISK_MIB;
+             kind->environment_version);
+    sandbox->vcpu_count = kind->vcpu_count;
+    sandbox->mem_mib = kind->mem_mib;
+    sandbox->disk_mib = kind->disk_mib;
+    struct guest_spec spec;
+    char hostname[64];
+    sandbox_spec(sandbox, &spec, hostname);
+    if (of_machines(kind->driver) && !kind->driver->operations->may_standby(kind->driver, &spec)) {
+        sandbox_free(sandbox);
+        return;
+    }
     supervisor->pool_making++;
     struct row_guest row;
     struct change *change = change_new();
     sandbox_row(sandbox, &row);
     change_put_guest(change, &row);
     change_commit(change, supervisor->writer, intended, sandbox);
+}
+
+static void tick(void *arg)
+{
+    struct supervisor *supervisor = arg;
+    if (!give_way(supervisor))
+        pool_refill(supervisor);
+    if (!list_empty(&supervisor->pool_kinds) && !supervisor->draining)
+        timer_set(&supervisor->pool_tick, clock_monotonic_us() + TICK_US);
+}
+
+void pool_refill(struct supervisor *supervisor)
+{
+    if (!supervisor->config->pool || supervisor->draining || list_empty(&supervisor->pool_kinds))
+        return;
+    if (!supervisor->pool_tick.fn) {
+        timer_init(&supervisor->pool_tick, supervisor->loop, tick, supervisor);
+        timer_set(&supervisor->pool_tick, clock_monotonic_us() + TICK_US);
+    }
+    drop_unwanted(supervisor);
+    if (supervisor->pool_making || clock_monotonic_us() < supervisor->pool_retry_at)
+        return;
+    list_for_each(cursor, next, &supervisor->pool_kinds)
+    {
+        const struct pool_kind *kind = container_of(cursor, struct pool_kind, link);
+        if (!supervisor->pool_making && count_of(supervisor, kind) < supervisor->config->pool &&
+            has_room(supervisor, kind))
+            make(supervisor, kind);
+    }
 }

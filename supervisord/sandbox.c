@@ -21,6 +21,7 @@ struct sandbox_work {
     struct supervisor *supervisor;
     struct sandbox *sandbox;
     bool prepare;                  /* a boot of what is not there yet */
+    bool standby;                  /* nobody wants it yet */
     struct hearth_failure failure; /* before it could begin */
     guest_done done;
     void *arg;
@@ -212,6 +213,11 @@ static void boot_started(void *arg, int error, const struct hearth_failure *fail
                       work);
 }
 
+static void waits(void *arg, int error, const struct hearth_failure *failure)
+{
+    work_end(arg, error, failure);
+}
+
 static void boot_prepared(void *arg, int error, const struct hearth_failure *failure)
 {
     struct sandbox_work *work = arg;
@@ -229,7 +235,10 @@ static void boot_prepared(void *arg, int error, const struct hearth_failure *fai
         return;
     }
     sandbox_spec(work->sandbox, &spec, hostname);
-    guest->driver->operations->start(guest->driver, guest, &spec, boot_started, work);
+    if (work->standby)
+        guest->driver->operations->standby(guest->driver, guest, &spec, waits, work);
+    else
+        guest->driver->operations->start(guest->driver, guest, &spec, boot_started, work);
 }
 
 static void boot_supplied(void *arg, int error, const struct hearth_failure *failure)
@@ -246,14 +255,26 @@ static void boot_supplied(void *arg, int error, const struct hearth_failure *fai
     guest->driver->operations->prepare(guest->driver, guest, &spec, boot_prepared, work);
 }
 
-void sandbox_boot(struct sandbox *sandbox, bool prepare, guest_done done, void *arg)
+static void supply_and_boot(struct sandbox *sandbox, struct sandbox_work *work)
 {
-    struct sandbox_work *work = work_new(sandbox, done, arg);
-    work->prepare = prepare;
     if (sandbox->guest.driver->operations->wants_image)
         materials_ensure(sandbox->supervisor, sandbox->environment_version, boot_supplied, work);
     else
         boot_supplied(work, 0, NULL);
+}
+
+void sandbox_boot(struct sandbox *sandbox, bool prepare, guest_done done, void *arg)
+{
+    struct sandbox_work *work = work_new(sandbox, done, arg);
+    work->prepare = prepare;
+    supply_and_boot(sandbox, work);
+}
+
+void sandbox_standby(struct sandbox *sandbox, guest_done done, void *arg)
+{
+    struct sandbox_work *work = work_new(sandbox, done, arg);
+    work->prepare = work->standby = true;
+    supply_and_boot(sandbox, work);
 }
 
 static void prepared(void *arg, int error, const struct hearth_failure *failure)

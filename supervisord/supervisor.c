@@ -167,6 +167,7 @@ void supervisor_get_health(struct supervisor *supervisor, struct supervisor_heal
                                                          .failures = stats.failures,
                                                          .queued = stats.queued};
     }
+    ret_health->pool_making = supervisor->pool_making;
     ret_health->recovered = supervisor->recovered;
     ret_health->draining = supervisor->draining;
     ret_health->driver = supervisor->chosen ? supervisor->chosen->name : "none";
@@ -201,7 +202,8 @@ const char *const *supervisor_versions_in_use(struct supervisor *supervisor, siz
 {
     size_t count = 0;
     const char **versions =
-        realloc(supervisor->versions, (supervisor->workspaces.count + 2) * sizeof *versions);
+        realloc(supervisor->versions,
+                (supervisor->workspaces.count + POOL_KINDS_MAX + 1) * sizeof *versions);
     if (!versions)
         abort();
     supervisor->versions = versions;
@@ -209,8 +211,7 @@ const char *const *supervisor_versions_in_use(struct supervisor *supervisor, siz
         for (struct map_entry *entry = supervisor->workspaces.buckets[i]; entry;
              entry = entry->next)
             versions[count++] = container_of(entry, struct workspace, entry)->environment_version;
-    if (*supervisor->pool_environment)
-        versions[count++] = supervisor->pool_environment;
+    count += pool_versions(supervisor, versions + count);
     *ret_count = count;
     return versions;
 }
@@ -404,6 +405,7 @@ int supervisor_new(struct supervisor **ret_supervisor, struct loop *loop,
     list_init(&supervisor->tenants);
     list_init(&supervisor->sandboxes);
     list_init(&supervisor->pool);
+    list_init(&supervisor->pool_kinds);
     list_init(&supervisor->dirty);
     list_init(&supervisor->snapshots);
     list_init(&supervisor->seed_trees);
@@ -453,6 +455,7 @@ void supervisor_free(struct supervisor *supervisor)
     timer_free(&supervisor->audits_due);
     timer_free(&supervisor->event_prune);
     timer_free(&supervisor->drain);
+    pool_free(supervisor);
     if (supervisor->uploads)
         uploads_free(supervisor->uploads);
     stores_free(supervisor->stores);

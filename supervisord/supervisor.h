@@ -47,9 +47,9 @@ struct supervisor_health {
     bool draining;
     const char *driver; /* the chosen one, "none" */
     uint32_t workspaces[WORKSPACE_STATE_MAX];
-    uint32_t guests, pooled_guests, running_execs, links_up;
+    uint32_t guests, pooled_guests, pool_making, running_execs, links_up;
     uint64_t execs_total, execs_failed, creates_total, creates_failed, deletes_total, adopted_total,
-        links_lost_total;
+        links_lost_total, pool_claims_total, pool_evictions_total;
     struct driver_counters drivers;
 };
 void supervisor_get_health(struct supervisor *supervisor, struct supervisor_health *ret_health);

@@ -70,7 +70,8 @@ struct supervisor {
     struct list pool;
     unsigned pool_making;
     int64_t pool_retry_at;
-    char pool_environment[72]; /* version that the pool holds: the last one asked for */
+    struct list pool_kinds; // of pool.c
+    struct timer pool_tick;
     unsigned char ranges[GUEST_RANGES_MAX / 8];
     struct list snapshots; // list_snapshot::link, oldest first
     unsigned snapshot_count;
@@ -194,6 +195,8 @@ void sandbox_free(struct sandbox *sandbox); /* forgets it; what runs goes on */
 void sandbox_row(const struct sandbox *sandbox, struct row_guest *ret_row);
 /* prepare, start, link up, configured: the whole way; done once. */
 void sandbox_boot(struct sandbox *sandbox, bool prepare, guest_done done, void *arg);
+/* Prepares it and has it wait for a sandbox_boot without prepare: driver_operations::standby. */
+void sandbox_standby(struct sandbox *sandbox, guest_done done, void *arg);
 /* Makes its disk and no more; sandbox_boot without prepare follows some time. */
 void sandbox_prepare(struct sandbox *sandbox, guest_done done, void *arg);
 /* Tells the agent who it is; done once. */
@@ -206,10 +209,16 @@ void sandbox_stop(struct sandbox *sandbox, guest_done done, void *arg);
 void sandbox_spec(const struct sandbox *sandbox, struct guest_spec *ret_spec, char hostname[64]);
 
 /* pool.c */
+/* One for this workspace, which is to be driver's; NULL: there is none, but will be for the next.
+ * What is given waits in standby or runs, as the driver does it. */
 struct sandbox *pool_claim(struct supervisor *supervisor, struct driver *driver,
-                           const char *environment_version, enum network_policy network);
-/* Refills in the background towards config.pool of the environment that was asked for last. */
+                           const struct workspace *workspace);
+/* Refills in the background towards config.pool of each kind that was asked for last. */
 void pool_refill(struct supervisor *supervisor);
+/* Environments that it holds. */
+#define POOL_KINDS_MAX 8
+size_t pool_versions(const struct supervisor *supervisor, const char **ret_versions);
+void pool_free(struct supervisor *supervisor);
 /* Ends what waits: at a drain. */
 void pool_empty(struct supervisor *supervisor);
 

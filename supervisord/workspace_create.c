@@ -339,6 +339,10 @@ static void claim(struct creation *creation)
     struct sandbox *sandbox = creation->workspace->sandbox;
     struct guest_spec spec;
     char hostname[64];
+    if (!sandbox->running) { /* it waits in standby */
+        sandbox_boot(sandbox, false, claimed, creation);
+        return;
+    }
     sandbox_spec(sandbox, &spec, hostname);
     sandbox->guest.driver->operations->resize(sandbox->guest.driver, &sandbox->guest, &spec,
                                               resized, creation);
@@ -566,8 +570,7 @@ void workspace_create(struct supervisor *supervisor, const struct principal *pri
         workspace = make(supervisor, principal->tenant, spec, environment, &failure);
     if (workspace) {
         if (!spec->unstarted && !spec->transport)
-            sandbox = pool_claim(supervisor, slot->driver, workspace->environment_version,
-                                 workspace->network);
+            sandbox = pool_claim(supervisor, slot->driver, workspace);
         bool pooled = sandbox != NULL;
         if (!sandbox)
             sandbox = sandbox_new(supervisor, slot->driver, &failure);

@@ -71,8 +71,8 @@ static void run_boot(struct steps *steps, void *subject)
     struct guest_spec spec;
     char hostname[64];
     (void)steps;
-    if (!reset->pooled) {
-        sandbox_boot(reset->fresh, true, booted, reset);
+    if (!reset->fresh->running) { /* a new one, or one that waits in standby */
+        sandbox_boot(reset->fresh, !reset->pooled, booted, reset);
         return;
     }
     sandbox_spec(reset->fresh, &spec, hostname);
@@ -327,7 +327,7 @@ static struct sandbox *make_sandbox(struct reset *reset)
         return NULL;
     }
     struct sandbox *sandbox =
-        pool_claim(supervisor, driver, workspace->environment_version, workspace->network);
+        workspace->transport ? NULL : pool_claim(supervisor, driver, workspace);
     reset->pooled = sandbox != NULL;
     if (!sandbox)
         sandbox = sandbox_new(supervisor, driver, &reset->failure);

@@ -156,6 +156,13 @@ struct driver_operations {
      * are not pooled. */
     void (*resize)(struct driver *driver, struct guest *guest, const struct guest_spec *spec,
                    guest_done done, void *arg);
+    /* Is there something from which a guest would start by standby? NULL where guests of the pool
+     * wait started. */
+    bool (*may_standby)(struct driver *driver, const struct guest_spec *spec);
+    /* Does of a prepared guest's start what needs nobody to want it yet, behind all starts that
+     * somebody waits for; start goes on from there. HEARTH_ENOTFOUND `no_template`. */
+    void (*standby)(struct driver *driver, struct guest *guest, const struct guest_spec *spec,
+                    guest_done done, void *arg);
     /* Tells where a guest's disk is. */
     int (*disk)(struct driver *driver, struct guest *guest, const struct guest_spec *spec,
                 struct guest_disk *ret_disk, struct hearth_failure *failure);

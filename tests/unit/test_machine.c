@@ -6,6 +6,7 @@
 #include "supervisord/drivers/qemu/overlay.h"
 #include "supervisord/drivers/qemu/qemu.h"
 #include "supervisord/drivers/qemu/tail.h"
+#include "supervisord/memory.h"
 
 #include <check.h>
 #include <fcntl.h>
@@ -372,6 +373,21 @@ START_TEST(machines_come_up_a_few_at_a_time_and_the_background_last)
 }
 END_TEST
 
+/* --- what the kernel says of memory --- */
+
+START_TEST(memory_is_as_the_kernel_tells)
+{
+    ck_assert_uint_eq(memory_parse_available("MemTotal: 9 kB\nMemAvailable:    2097152 kB\n"),
+                      2048);
+    ck_assert_uint_eq(memory_parse_available("MemTotal: 9 kB\n"), UINT64_MAX);
+    ck_assert_uint_eq(memory_parse_pressure("some avg10=31.40 avg60=0.00 avg300=0.00 total=1\n"
+                                            "full avg10=7.00 avg60=0.00 avg300=0.00 total=1\n"),
+                      31);
+    ck_assert_uint_eq(memory_parse_pressure(""), 0);
+    ck_assert_uint_gt(memory_look().available_mib, 0);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("machine");
@@ -386,6 +402,7 @@ int main(void)
     tcase_add_test(cases, a_tail_keeps_the_last_and_makes_it_printable);
     tcase_add_test(cases, an_overlay_is_what_qemu_takes_for_one);
     tcase_add_test(cases, vsock_is_taken_where_its_device_opens);
+    tcase_add_test(cases, memory_is_as_the_kernel_tells);
     tcase_add_test(cases, machines_come_up_a_few_at_a_time_and_the_background_last);
     suite_add_tcase(suite, cases);
     SRunner *runner = srunner_create(suite);

@@ -75,7 +75,7 @@ static void give_up(struct qemu_guest *guest, bool again)
     pidref_close(&guest->guest->process);
     guest->phase.error = (int)guest->phase.failure.error;
     struct template *template = steal_pointer(guest->template);
-    again = (template || (again && !guest->trial && guest->boots < BOOTS_MAX)) &&
+    again = (template || (again && !guest->trial && guest->boots < BOOTS_MAX)) && !guest->standby &&
             !phase_unwanted(&guest->phase);
     if (template) { /* what was no boot is not counted as one */
         if (!phase_unwanted(&guest->phase))
@@ -205,6 +205,20 @@ static void on_linked(void *arg, int fd, const struct hearth_failure *failure)
         finish_boot(guest);
 }
 
+/* It waits from now on; its end is watched as that of one that runs. */
+static void on_monitor(struct qemu_guest *guest, int error)
+{
+    qemu_unwatch(guest);
+    if (!error && !qemu_state_save(guest) && !qemu_watch_process(guest, &guest->phase.failure)) {
+        guest->waiting = true;
+        end(guest, 0);
+        return;
+    }
+    if (!error)
+        hearth_fail(&guest->phase.failure, HEARTH_ENOMEMORY, NULL, "out of memory");
+    give_up(guest, false);
+}
+
 static int take_process(struct qemu_guest *guest, const struct child_result *result)
 {
     int pid = atoi(result->output);
@@ -226,6 +240,8 @@ static void on_launched(void *arg, const struct child_result *result)
     /* A crash from here on finds the process by what is stored after this. */
     guest->timer.fn = on_deadline;
     timer_set(&guest->timer, clock_monotonic_us() + deadline_of(guest));
+    if (guest->standby)
+        qemu_await_monitor(guest, on_monitor);
 }
 
 /* --- the beginning --- */
@@ -297,27 +313,15 @@ static void boot_work(void *arg)
     guest->phase.error = error;
 }
 
-static void on_loading(void *arg, int error, const struct hearth_failure *failure)
+static void reach_agent(struct qemu_guest *guest)
 {
-    struct qemu_guest *guest = arg;
-    guest->qmp = NULL;
-    if (error) /* QEMU's end, or the deadline, is what is told */
-        log_debug("state_not_loaded", "guest=%s detail=\"%s\"", guest->guest_id, failure->detail);
-}
-
-static void load_state(struct qemu_guest *guest)
-{
-    static const struct qmp_command commands[] = {
-        {"{\"execute\": \"migrate-set-capabilities\", \"arguments\": {\"capabilities\": ["
-         "{\"capability\": \"x-ignore-shared\", \"state\": true}]}}",
-         -1},
-        {"{\"execute\": \"migrate-incoming\", \"arguments\": {\"uri\": \"fd:7\"}}", -1},
-    };
-    _Static_assert(QEMU_FD_STATE == 7, "the descriptor that is named above");
-    int fd = qemu_files_connect(guest, "qmp");
-    if (fd >= 0)
-        guest->qmp = qmp_run(qemu_loop(guest), fd, commands, 2, false,
-                             clock_monotonic_us() + CLONE_DEADLINE_US, on_loading, guest);
+    if (guest->template)
+        qemu_load_state(guest);
+    guest->connecting =
+        guest->transport->connect(guest,
+                                  clock_monotonic_us() + LAUNCH_TIMEOUT_MS * US_PER_MS +
+                                      guest->driver->config.boot_timeout_us,
+                                  on_linked, guest);
 }
 
 /* The streams are there before QEMU is: nothing it says first is missed. */
@@ -337,13 +341,8 @@ static void go(void *arg)
         give_up(guest, false);
         return;
     }
-    if (guest->template)
-        load_state(guest);
-    guest->connecting =
-        guest->transport->connect(guest,
-                                  clock_monotonic_us() + LAUNCH_TIMEOUT_MS * US_PER_MS +
-                                      guest->driver->config.boot_timeout_us,
-                                  on_linked, guest);
+    if (!guest->standby)
+        reach_agent(guest);
 }
 
 static void template_work(void *arg)
@@ -358,6 +357,9 @@ static void on_boot_work(void *arg)
     bool may = !guest->phase.error && guest->fresh && !guest->disk_used && !guest->trial;
     guest->template = may && guest->transport->restorable ? template_find(guest) : NULL;
     if (!guest->template) {
+        if (guest->standby && !guest->phase.error)
+            hearth_fail(&guest->phase.failure, HEARTH_ENOTFOUND, "no_template",
+                        "there is no template of such a machine");
         go(guest);
         return;
     }
@@ -378,11 +380,34 @@ static void boot(struct qemu_guest *guest)
     worker_submit(guest->driver->starters, boot_work, on_boot_work, guest);
 }
 
+/* One that has waited; for nothing, where its template has been given up meanwhile. */
+static void go_on(struct qemu_guest *guest)
+{
+    struct template *template = guest->template;
+    bool usable = template_usable(template);
+    guest->waiting = false;
+    qemu_unwatch(guest);
+    if (usable && !watch_init(&guest->exit_watch, qemu_loop(guest), guest->guest->process.fd,
+                              on_ended_early, guest)) {
+        guest->timer.fn = on_deadline;
+        timer_set(&guest->timer, clock_monotonic_us() + deadline_of(guest));
+        reach_agent(guest);
+        return;
+    }
+    guest->template = NULL;
+    template_release(template);
+    qemu_kill(guest);
+    pidref_close(&guest->guest->process);
+    worker_submit(guest->driver->config.workers, qemu_clear_runtime, on_cleared_for_retry, guest);
+}
+
 static void on_turn(void *arg)
 {
     struct qemu_guest *guest = arg;
     if (phase_unwanted(&guest->phase))
         end(guest, cancel(guest));
+    else if (guest->waiting)
+        go_on(guest);
     else
         boot(guest);
 }
@@ -391,7 +416,7 @@ static void on_accelerator(void *arg)
 {
     struct qemu_guest *guest = arg;
     guest->accelerator = guest->driver->accelerator;
-    gate_enter(guest, false, on_turn);
+    gate_enter(guest, guest->standby, on_turn);
 }
 
 static bool begin(struct qemu_guest *data, guest_done done, void *arg)
@@ -404,20 +429,21 @@ static bool begin(struct qemu_guest *data, guest_done done, void *arg)
     return true;
 }
 
-void qemu_start(struct driver *base, struct guest *guest, const struct guest_spec *spec,
-                guest_done done, void *arg)
+static void start(struct driver *base, struct guest *guest, const struct guest_spec *spec,
+                  bool standby, guest_done done, void *arg)
 {
     struct qemu_guest *data = qemu_guest_data(base, guest);
     struct qemu_driver *driver = data->driver;
     if (!begin(data, done, arg))
         return;
+    data->standby = standby;
     struct hearth_failure *failure = &data->phase.failure;
     int error = qemu_take_spec(data, spec);
     if (!error && !*driver->program) {
         error = hearth_fail(failure, HEARTH_EUNAVAILABLE, "no_qemu", "QEMU is not installed");
         hearth_failure_hint(failure, "apt-get install qemu-system-x86");
     }
-    if (!error && pidref_alive(&guest->process))
+    if (!error && !data->waiting && pidref_alive(&guest->process))
         error = hearth_fail(failure, HEARTH_ECONFLICT, "guest_running",
                             "the machine is running already");
     if (!error)
@@ -426,6 +452,18 @@ void qemu_start(struct driver *base, struct guest *guest, const struct guest_spe
         phase_finish_later(&data->phase, error);
     else
         qemu_accelerator_when_known(driver, on_accelerator, data);
+}
+
+void qemu_start(struct driver *base, struct guest *guest, const struct guest_spec *spec,
+                guest_done done, void *arg)
+{
+    start(base, guest, spec, false, done, arg);
+}
+
+void qemu_standby(struct driver *base, struct guest *guest, const struct guest_spec *spec,
+                  guest_done done, void *arg)
+{
+    start(base, guest, spec, true, done, arg);
 }
 
 void qemu_boot_trial(struct driver *base, struct guest *guest, uint32_t mem_mib, guest_done done,

@@ -102,6 +102,7 @@ static void on_process_end(void *arg)
     char detail[512];
     qemu_unwatch(guest);
     qemu_disconnect(guest);
+    qemu_standby_over(guest);
     pidref_close(&guest->guest->process);
     qemu_describe_end(guest, detail, sizeof detail);
     if (guest->guest->on_died)
@@ -239,6 +240,7 @@ void qemu_destroy_begin(void *arg)
     struct qemu_guest *guest = arg;
     qemu_unwatch(guest);
     qemu_disconnect(guest);
+    qemu_standby_over(guest);
     /* After a restart the process is not held yet. */
     if (guest->guest->process.fd < 0)
         (void)qemu_state_load(guest, NULL);

@@ -26,6 +26,7 @@ static void guest_free(void *arg)
 {
     struct qemu_guest *guest = arg;
     qemu_disconnect(guest);
+    qemu_standby_over(guest);
     watch_free(&guest->exit_watch);
     timer_free(&guest->timer);
     tail_free(&guest->console);
@@ -215,6 +216,8 @@ static const struct driver_operations operations = {
     .check_transport = check_transport,
     .prepare = qemu_prepare,
     .start = qemu_start,
+    .may_standby = qemu_may_standby,
+    .standby = qemu_standby,
     .connect = connect_guest,
     .stop = qemu_stop,
     .disk = qemu_disk,

@@ -82,6 +82,8 @@ struct qemu_guest {
     bool fresh;               /* prepared and never started: may be a clone */
     bool disk_used;           /* by a start from a template */
     bool making;              /* a template of it */
+    bool standby;             /* what is under way is no more than that */
+    bool waiting;             /* QEMU is there, and waits for its template's state */
     bool linked;              /* the agent has answered since QEMU was started */
     unsigned boots;           /* of this start */
     struct {
@@ -89,11 +91,12 @@ struct qemu_guest {
         void (*go)(void *guest);
         bool inside;
     } gate;
-    const char *end_reason;    /* why we ended it ourselves; NULL: we have not */
-    struct qmp *qmp;           /* loads a template's state, grows the disk; NULL */
+    const char *end_reason; /* why we ended it ourselves; NULL: we have not */
+    struct qmp *qmp;        /* loads a template's state, grows the disk; NULL */
+    void (*monitor_answered)(struct qemu_guest *guest, int error);
     struct qmp_command grow;   /* by this … */
     char grow_text[128];       /* … text */
-    struct template *template; /* held: what is being started is its clone; NULL */
+    struct template *template; /* held: what is started or waits is its clone; NULL */
     char template_owner[64];   /* tenant, "" for all */
     /* In and out of the work on a worker. */
     uint32_t vcpu_count, mem_mib, disk_mib, pids_max;
@@ -135,6 +138,19 @@ void qemu_describe_end(struct qemu_guest *guest, char *out, size_t size);
 /* boot.c */
 void qemu_start(struct driver *driver, struct guest *guest, const struct guest_spec *spec,
                 guest_done done, void *arg);
+void qemu_standby(struct driver *driver, struct guest *guest, const struct guest_spec *spec,
+                  guest_done done, void *arg);
+
+/* standby.c */
+bool qemu_may_standby(struct driver *driver, const struct guest_spec *spec);
+/* QEMU has been started, as a clone: waits until its monitor answers, then done(guest, error). The
+ * failure is phase.failure. */
+void qemu_await_monitor(struct qemu_guest *guest,
+                        void (*done)(struct qemu_guest *guest, int error));
+/* Has QEMU load the template's state; what becomes of it is seen by the agent's answer. */
+void qemu_load_state(struct qemu_guest *guest);
+/* One that waited does no more. */
+void qemu_standby_over(struct qemu_guest *guest);
 
 /* A machine without a disk under KVM. Ended by destroy. */
 void qemu_boot_trial(struct driver *driver, struct guest *guest, uint32_t mem_mib, guest_done done,

@@ -53,16 +53,30 @@ static bool is_making(const struct qemu_driver *driver)
     return false;
 }
 
+static uint32_t disk_mib_for(uint32_t disk_mib)
+{
+    return disk_mib < DISK_MIB ? disk_mib : DISK_MIB;
+}
+
 uint32_t template_disk_mib(const struct qemu_guest *guest)
 {
-    return guest->disk_mib < DISK_MIB ? guest->disk_mib : DISK_MIB;
+    return disk_mib_for(guest->disk_mib);
+}
+
+/* What is asked for, then what it is made of. */
+static int begin_key(char out[KEY_SIZE], const char *owner, const char *image, uint32_t vcpu_count,
+                     uint32_t mem_mib, uint32_t disk_mib)
+{
+    return snprintf(out, KEY_SIZE, "%s %.200s %u %u %u ", owner, image, vcpu_count, mem_mib,
+                    disk_mib_for(disk_mib));
 }
 
 static void make_key(const struct qemu_guest *guest, char out[KEY_SIZE])
 {
-    snprintf(out, KEY_SIZE, "%s %.200s %u %u %u %.120s %s %s", guest->template_owner,
-             guest->image_path, guest->vcpu_count, guest->mem_mib, template_disk_mib(guest),
-             guest->initrd, guest->version, guest->accelerator);
+    int length = begin_key(out, guest->template_owner, guest->image_path, guest->vcpu_count,
+                           guest->mem_mib, guest->disk_mib);
+    snprintf(out + length, KEY_SIZE - (size_t)length, "%.120s %s %s", guest->initrd, guest->version,
+             guest->accelerator);
 }
 
 static struct template *find(const struct qemu_guest *guest)
@@ -102,7 +116,27 @@ void template_release(struct template *template)
 struct template *template_find(const struct qemu_guest *guest)
 {
     struct template *template = guest->driver->config.template_on ? find(guest) : NULL;
-    return template && template->state == TEMPLATE_READY ? template : NULL;
+    return template && template_usable(template) ? template : NULL;
+}
+
+bool template_usable(const struct template *template)
+{
+    return template->state == TEMPLATE_READY;
+}
+
+bool template_likely(const struct qemu_driver *driver, const struct guest_spec *spec)
+{
+    char key[KEY_SIZE];
+    begin_key(key, spec->template_owner ? spec->template_owner : "",
+              spec->image_path ? spec->image_path : "", spec->vcpu_count, spec->mem_mib,
+              spec->disk_mib);
+    list_for_each(cursor, following, &driver->templates)
+    {
+        const struct template *template = container_of(cursor, struct template, link);
+        if (template_usable(template) && text_starts_with(template->key, key))
+            return driver->config.template_on;
+    }
+    return false;
 }
 
 void template_worked(struct template *template)
@@ -123,7 +157,7 @@ void template_did_not_work(struct template *template, const char *why)
 {
     template->driver->config.counters->clone_failures++;
     log_warning("clone_failed", "in_a_row=%u detail=\"%s\"", ++template->failures, why);
-    if (template->failures >= FAILURES_MAX && template->state == TEMPLATE_READY)
+    if (template->failures >= FAILURES_MAX && template_usable(template))
         template_failed(template, "several of its clones in a row did not come up");
 }
 

@@ -12,6 +12,10 @@ struct template;
 /* One that this guest may start from, now; NULL. Borrowed until the loop's next turn, save by
  * template_take. */
 struct template *template_find(const struct qemu_guest *guest);
+/* Is there one for the likes of this guest? Its kernel may yet turn out to be another's. */
+bool template_likely(const struct qemu_driver *driver, const struct guest_spec *spec);
+/* One that is held may have been given up. */
+bool template_usable(const struct template *template);
 /* The disk of the template that such a guest starts from; its own may be larger, and is grown as it
  * comes up. */
 uint32_t template_disk_mib(const struct qemu_guest *guest);
