@@ -5,7 +5,6 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/text.h"
-#include "supervisord/drivers/qemu/qmp.h"
 #include "supervisord/drivers/qemu/template.h"
 #include "supervisord/drivers/remains.h"
 
@@ -152,38 +151,12 @@ static void finish_boot(struct qemu_guest *guest)
     end(guest, 0);
 }
 
-static void on_grown(void *arg, int error, const struct hearth_failure *failure)
+static void on_grown(struct qemu_guest *guest, int error)
 {
-    struct qemu_guest *guest = arg;
-    guest->qmp = NULL;
-    if (!error) {
-        finish_boot(guest);
-        return;
-    }
-    guest->phase.failure = *failure;
-    give_up(guest, true);
-}
-
-/* The clone has its template's disk; the agent is told how large it is to be, and grows the rest.
- */
-static void grow_disk(struct qemu_guest *guest)
-{
-    snprintf(guest->grow_text, sizeof guest->grow_text,
-             "{\"execute\": \"block_resize\", \"arguments\": {\"node-name\": \"root\", "
-             "\"size\": %" PRIu64 "}}",
-             (uint64_t)guest->disk_mib << 20);
-    guest->grow = (struct qmp_command){guest->grow_text, -1};
-    if (guest->qmp)
-        qmp_cancel(steal_pointer(guest->qmp));
-    int fd = qemu_files_connect(guest, "qmp");
-    if (fd >= 0)
-        guest->qmp = qmp_run(qemu_loop(guest), fd, &guest->grow, 1, false,
-                             clock_monotonic_us() + CLONE_DEADLINE_US, on_grown, guest);
-    if (!guest->qmp) {
-        hearth_fail(&guest->phase.failure, HEARTH_EUNAVAILABLE, "monitor_failed",
-                    "QEMU's monitor cannot be reached");
+    if (error)
         give_up(guest, true);
-    }
+    else
+        finish_boot(guest);
 }
 
 static void on_linked(void *arg, int fd, const struct hearth_failure *failure)
@@ -200,7 +173,7 @@ static void on_linked(void *arg, int fd, const struct hearth_failure *failure)
     else
         guest->ready_fd = fd;
     if (guest->template && guest->disk_mib > template_disk_mib(guest))
-        grow_disk(guest);
+        qemu_grow_disk(guest, on_grown);
     else
         finish_boot(guest);
 }

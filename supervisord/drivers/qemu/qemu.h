@@ -147,6 +147,8 @@ bool qemu_may_standby(struct driver *driver, const struct guest_spec *spec);
  * failure is phase.failure. */
 void qemu_await_monitor(struct qemu_guest *guest,
                         void (*done)(struct qemu_guest *guest, int error));
+/* A clone has its template's disk; the agent is told how large it is to be, and grows the rest. */
+void qemu_grow_disk(struct qemu_guest *guest, void (*done)(struct qemu_guest *guest, int error));
 /* Has QEMU load the template's state; what becomes of it is seen by the agent's answer. */
 void qemu_load_state(struct qemu_guest *guest);
 /* One that waited does no more. */

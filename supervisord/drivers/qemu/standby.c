@@ -6,6 +6,9 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 
+#include <inttypes.h>
+#include <stdio.h>
+
 #define MONITOR_US (20 * US_PER_S)
 
 /* The memory is mapped: what is loaded is the devices alone. */
@@ -34,14 +37,32 @@ static void on_answer(void *arg, int error, const struct hearth_failure *failure
     guest->monitor_answered(guest, error);
 }
 
-void qemu_await_monitor(struct qemu_guest *guest, void (*done)(struct qemu_guest *guest, int error))
+static void ask(struct qemu_guest *guest, const struct qmp_command *command,
+                void (*done)(struct qemu_guest *guest, int error))
 {
-    static const struct qmp_command command = LEAVE_MEMORY_OUT;
+    if (guest->qmp)
+        qmp_cancel(steal_pointer(guest->qmp));
     guest->monitor_answered = done;
-    guest->qmp = run(guest, &command, 1, on_answer);
+    guest->qmp = run(guest, command, 1, on_answer);
     if (!guest->qmp)
         done(guest, hearth_fail(&guest->phase.failure, HEARTH_EUNAVAILABLE, "monitor_failed",
                                 "QEMU's monitor cannot be reached"));
+}
+
+void qemu_await_monitor(struct qemu_guest *guest, void (*done)(struct qemu_guest *guest, int error))
+{
+    static const struct qmp_command command = LEAVE_MEMORY_OUT;
+    ask(guest, &command, done);
+}
+
+void qemu_grow_disk(struct qemu_guest *guest, void (*done)(struct qemu_guest *guest, int error))
+{
+    snprintf(guest->grow_text, sizeof guest->grow_text,
+             "{\"execute\": \"block_resize\", \"arguments\": {\"node-name\": \"root\", "
+             "\"size\": %" PRIu64 "}}",
+             (uint64_t)guest->disk_mib << 20);
+    guest->grow = (struct qmp_command){guest->grow_text, -1};
+    ask(guest, &guest->grow, done);
 }
 
 static void on_loading(void *arg, int error, const struct hearth_failure *failure)
