@@ -187,7 +187,10 @@ static enum MHD_Result take_head(struct http_request *request, const char *metho
     } else {
         error = admit(request, &failure);
     }
-    if (error) {
+    bool too_large = error == HEARTH_ETOOLARGE && !request->close && !request->head.expect;
+    if (too_large) { /* its client writes still, and would not see a reply before a reset */
+        http_reply_raw_problem(connection, request, &failure);
+    } else if (error) {
         http_reply_own_problem(request, &failure);
     } else {
         request->stage = HTTP_STAGE_BODY;
@@ -199,7 +202,7 @@ static enum MHD_Result take_head(struct http_request *request, const char *metho
     }
     request->in_head_callback = false;
     if (request->stage == HTTP_STAGE_DEAD)
-        return MHD_NO;
+        return too_large ? MHD_YES : MHD_NO;
     return error || (request->response && request->handler_done && !request->stream.started)
                ? reply_at_head(request)
                : MHD_YES;

@@ -178,7 +178,8 @@ def relay(daemon):
     made.listener.close()
 
 
-# The others want a server with the suite's own tools, resources and prompts.
+# What of the suite runs against any server, as docs/mcp.md lists; the others want one with the suite's own
+# tools, resources and prompts.
 @pytest.mark.parametrize("scenario", ["server-initialize", "ping", "tools-list", "resources-list",
                                       "prompts-list", "server-sse-multiple-streams",
                                       "dns-rebinding-protection"])
