@@ -284,11 +284,6 @@ def test_a_runtime_directory_that_is_full_fails_the_start_alone(hearthd_factory)
 
 # Templates
 
-def state_files(hearthd):
-    return [entry for entry in pathlib.Path(f"/proc/{hearthd.pid}/fd").iterdir()
-            if "hearth-template-state" in os.readlink(entry)]
-
-
 def make_several(hearthd, count):
     def one(_):
         with hearthd.client(timeout=300) as client:
@@ -306,30 +301,97 @@ def counts(client):
             for name in ("template_clones", "clone_failures", "template_failures", "boots_retried")]
 
 
-def test_a_clone_that_fails_is_booted_and_a_template_is_given_up_after_three_in_a_row(hearthd_factory):
-    hearthd = hearthd_factory(driver="qemu")
+def wait_for_template(hearthd, client):
+    Workspace(client, mem_mib=256).delete()
+    deadline = time.monotonic() + PATIENCE_S
+    while "template_kept" not in hearthd.log():
+        assert time.monotonic() < deadline and "template_failed" not in hearthd.log(), hearthd.log()
+        time.sleep(0.05)
+
+
+def test_a_clone_that_fails_is_booted_and_a_template_is_given_up_after_three_in_a_row(hearthd_factory, tmp_path):
+    whole, broken = f'exec {QEMU} "$@"', f'for word; do [ "$word" = -incoming ] && exit 9; done; exec {QEMU} "$@"'
+    assert len(broken) > len(whole)
+    script = qemu_script(tmp_path / "qemu", broken)
+
+    def write(body):
+        with open(script, "r+b") as file:  # in place: each jail has this file in it
+            file.write(f"#!/bin/sh\n{body.ljust(len(broken))}\n".encode())
+
+    write(whole)
+    hearthd = hearthd_factory(driver="qemu", qemu=script, transport="serial")
     with hearthd.client(timeout=300) as client:
-        Workspace(client, mem_mib=256).delete()
-        deadline = time.monotonic() + PATIENCE_S
-        while "template_made" not in hearthd.log():
-            assert time.monotonic() < deadline and "template_failed" not in hearthd.log(), hearthd.log()
-            time.sleep(0.05)
-        whole = {entry: entry.read_bytes() for entry in state_files(hearthd)}
-        assert whole
-
-        def write(spoilt):
-            for entry, state in whole.items():
-                with open(entry, "r+b") as file:
-                    file.write((b"not a machine's state" * len(state))[:len(state)] if spoilt else state)
-
-        write(spoilt=True)
+        wait_for_template(hearthd, client)
+        write(broken)
         make_several(hearthd, 2)
         assert counts(client) == [0, 2, 0, 0]
-        write(spoilt=False)
+        write(whole)
         make_several(hearthd, 1)
         assert counts(client) == [1, 2, 0, 0]
-        write(spoilt=True)
+        write(broken)
         make_several(hearthd, 3)
         assert counts(client) == [1, 5, 1, 0]
         make_several(hearthd, 1)  # is not tried again
         assert counts(client) == [1, 5, 1, 0]
+
+
+# Templates that an earlier daemon has left
+
+def kept(hearthd):
+    return list(hearthd.state_dir.glob("machines/templates/*"))
+
+
+def test_a_template_outlives_its_daemon_and_is_not_taken_where_it_is_not_what_it_was(hearthd_factory):
+    hearthd = hearthd_factory(driver="qemu")
+    with hearthd.client(timeout=300) as client:
+        wait_for_template(hearthd, client)
+    (directory,) = kept(hearthd)
+    assert directory.stat().st_mode & 0o777 == 0o700
+    for end in (hearthd.kill9, hearthd.stop):
+        end()
+        hearthd.start()
+        make_several(hearthd, 1)
+        with hearthd.client() as client:
+            assert counts(client) == [1, 0, 0, 0]
+        assert "template_loaded" in hearthd.log()
+
+    hearthd.kill9()  # one byte of it is another
+    with open(directory / "memory", "r+b") as file:
+        file.seek(os.lseek(file.fileno(), 0, os.SEEK_DATA))
+        byte = file.read(1)
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte[0] ^ 1]))
+    hearthd.start()
+    make_several(hearthd, 1)
+    with hearthd.client() as client:
+        assert counts(client) == [0, 1, 1, 0]
+    deadline = time.monotonic() + PATIENCE_S
+    while directory in kept(hearthd):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_template_of_another_kernel_or_another_boot_is_removed(hearthd_factory, tmp_path):
+    hearthd = hearthd_factory(driver="qemu")
+    with hearthd.client(timeout=300) as client:
+        wait_for_template(hearthd, client)
+    (first,) = kept(hearthd)
+    hearthd.stop()
+    digest = (hearthd.image_dir / "kernels/current").read_text().split()[0]
+    tree = hearthd.image_dir / "kernels" / digest / "tree"
+    kernel = shutil.copy(tree / "vmlinuz", tmp_path / "vmlinuz")
+    hearthd.start(kernel=kernel, kernel_modules=tree / "modules")
+    make_several(hearthd, 1)
+    with hearthd.client() as client:
+        assert counts(client)[:2] == [0, 0]
+    deadline = time.monotonic() + PATIENCE_S
+    while first in kept(hearthd) or not kept(hearthd) or any(path.suffix for path in kept(hearthd)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    (second,) = kept(hearthd)
+    hearthd.stop()
+    about = (second / "about").read_text()
+    (second / "about").write_text(re.sub(r"boot \S+", "boot 01234567-89ab-cdef-0123-456789abcdef", about))
+    (second.parent / "half.new").mkdir()
+    hearthd.start()
+    assert kept(hearthd) == []

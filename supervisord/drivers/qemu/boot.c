@@ -324,6 +324,12 @@ static void template_work(void *arg)
     guest->phase.error = template_use(guest, &guest->phase.failure);
 }
 
+static void use_template(void *arg)
+{
+    struct qemu_guest *guest = arg;
+    worker_submit(guest->driver->starters, template_work, go, guest);
+}
+
 static void on_boot_work(void *arg)
 {
     struct qemu_guest *guest = arg;
@@ -338,7 +344,7 @@ static void on_boot_work(void *arg)
     }
     guest->disk_used = true;
     template_hold(guest->template);
-    worker_submit(guest->driver->starters, template_work, go, guest);
+    template_when_loaded(guest->template, use_template, guest);
 }
 
 static void boot(struct qemu_guest *guest)

@@ -264,6 +264,7 @@ int qemu_driver_new(struct driver **ret_driver, const struct driver_config *conf
         return error;
     }
     guests_find_cgroups(&driver->cgroups, driver->state_fd);
+    templates_begin(driver);
     *ret_driver = &driver->driver;
     return 0;
 }

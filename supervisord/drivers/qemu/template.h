@@ -1,15 +1,17 @@
 /* Templates: a machine that was booted, warmed and saved once, and from which others start in a
- * fraction of a boot. One for each tenant, environment, size, kernel, agent and QEMU; it lives as
- * long as the daemon, in memory that only clones map, privately (sealed: no QEMU can change it).
- * What cannot be made or used costs a cold boot, a count and a line in the log. Loop thread, save
- * where "blocking" stands. */
+ * fraction of a boot. One for each tenant, environment, size, kernel, agent and QEMU, in
+ * memory that only clones map, privately (sealed: no QEMU can change it), and on the disk, from
+ * where the next daemon takes it (template_store.h). What cannot be made or used costs a cold boot,
+ * a count and a line in the log. Loop thread, save where "blocking" stands. */
 #pragma once
 
 #include "supervisord/drivers/qemu/qemu.h"
 
 struct template;
 
-/* One that this guest may start from, now; NULL. Borrowed until the loop's next turn, save by
+/* Those that an earlier daemon has left. Reads small files. */
+void templates_begin(struct qemu_driver *driver);
+/* One that this guest may start from; NULL. Borrowed until the loop's next turn, save by
  * template_take. */
 struct template *template_find(const struct qemu_guest *guest);
 /* Is there one for the likes of this guest? Its kernel may yet turn out to be another's. */
@@ -21,6 +23,9 @@ bool template_usable(const struct template *template);
 uint32_t template_disk_mib(const struct qemu_guest *guest);
 /* Has one made in the background for the likes of this guest, which has just been booted. */
 void template_want(const struct qemu_guest *guest);
+/* Calls done once it is in memory, or has turned out not to be had: at once where it is. The
+ * template is held until then. */
+void template_when_loaded(struct template *template, void (*done)(void *arg), void *arg);
 /* Blocking, on a starter: gives the guest what it starts with: template_ram_fd, template_state_fd
  * and the template's disk in place of its own. */
 int template_use(struct qemu_guest *guest, struct hearth_failure *failure);
