@@ -30,10 +30,12 @@ static int env_list(struct cli *cli, int argc, char **argv)
     status = cli_call_json(cli, "GET", "/v1/environments", NULL, &body, &result);
     if (status)
         return status;
-    if (cli->json)
+    if (cli->json) {
         output_json(body.data);
-    else
-        output_table(json_member(result, "environments"), columns);
+        return 0;
+    }
+    output_table(json_member(result, "environments"), columns);
+    output_count("env-list", json_member(result, "environments"));
     return 0;
 }
 
@@ -65,9 +67,11 @@ static int env_inspect(struct cli *cli, int argc, char **argv)
         return 0;
     }
     auto_json cJSON *packages = cJSON_DetachItemFromObjectCaseSensitive(result, "packages");
+    static const char *const names[] = {"name", "version", "built", NULL};
     output_fields(result);
     if (cJSON_GetArraySize(packages))
         output_table(packages, columns);
+    output_summary("env-inspect", result, names);
     return 0;
 }
 

@@ -8,6 +8,7 @@
 #include <time.h>
 
 #define COLUMNS_MAX 8
+#define DEPTH_MAX 4
 
 const cJSON *json_member(const cJSON *object, const char *name)
 {
@@ -93,15 +94,63 @@ static const char *text_of(const struct buf *buf)
     return buf->data ? buf->data : "";
 }
 
-void output_fields(const cJSON *object)
+/* "name=value" of each member that says something, in one line. */
+static void append_pairs(struct buf *out, const cJSON *object, const char *between)
 {
     const cJSON *member;
     cJSON_ArrayForEach(member, object)
     {
-        auto_buf struct buf value = {0};
-        append_value(&value, member->string, member);
-        printf("%s: %s\n", member->string, text_of(&value));
+        if (cJSON_IsNull(member))
+            continue;
+        buf_printf(out, "%s%s=", out->length ? between : "", member->string);
+        append_value(out, member->string, member);
     }
+}
+
+static void print_list(const char *name, const cJSON *list, int depth)
+{
+    bool rows = cJSON_IsObject(list->child);
+    const cJSON *each;
+    printf("%*s%s:", depth * 2, "", name);
+    cJSON_ArrayForEach(each, list)
+    {
+        auto_buf struct buf line = {0};
+        if (rows)
+            append_pairs(&line, each, "  ");
+        else
+            append_value(&line, name, each);
+        if (rows)
+            printf("\n%*s- %s", depth * 2 + 2, "", text_of(&line));
+        else
+            printf("%s %s", each == list->child ? "" : ",", text_of(&line));
+    }
+    putchar('\n');
+}
+
+static void print_fields(const cJSON *object, int depth)
+{
+    const cJSON *member;
+    cJSON_ArrayForEach(member, object)
+    {
+        bool nested = cJSON_IsObject(member) || cJSON_IsArray(member);
+        auto_buf struct buf value = {0};
+        if (nested && !member->child) {
+            printf("%*s%s: -\n", depth * 2, "", member->string);
+        } else if (cJSON_IsArray(member)) {
+            print_list(member->string, member, depth);
+        } else if (nested && depth < DEPTH_MAX) {
+            printf("%*s%s:\n", depth * 2, "", member->string);
+            print_fields(member, depth + 1);
+        } else {
+            append_value(&value, member->string, member);
+            printf("%*s%s: %s\n", depth * 2, "", member->string, text_of(&value));
+        }
+    }
+}
+
+void output_fields(const cJSON *object)
+{
+    print_fields(object, 0);
 }
 
 void output_table(const cJSON *array, const struct column *columns)
@@ -141,8 +190,17 @@ void output_summary(const char *verb, const cJSON *object, const char *const *na
         const cJSON *value = json_member(object, names[i]);
         if (!value || cJSON_IsNull(value))
             continue;
-        buf_printf(&line, " %s=", names[i]);
+        if (cJSON_IsObject(value)) { /* its members stand for themselves */
+            append_pairs(&line, value, " ");
+            continue;
+        }
+        buf_printf(&line, "%s%s=", line.length ? " " : "", names[i]);
         append_value(&line, names[i], value);
     }
-    fprintf(stderr, "[%s]%s\n", verb, text_of(&line));
+    fprintf(stderr, "[%s]%s%s\n", verb, line.length ? " " : "", text_of(&line));
+}
+
+void output_count(const char *verb, const cJSON *array)
+{
+    fprintf(stderr, "[%s] count=%d\n", verb, cJSON_GetArraySize(array));
 }

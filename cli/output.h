@@ -11,7 +11,8 @@ void output_json(const char *text);
 /* Text of a tenant or guest, without its control characters. */
 void output_text(const char *text);
 
-/* Every member on a line, "name: value"; objects and lists as compact JSON. */
+/* Every member on a line, "name: value"; those of objects indented below it, and a line each for
+ * the objects of a list. */
 void output_fields(const cJSON *object);
 
 struct column {
@@ -20,8 +21,12 @@ struct column {
 /* A row an element, columns as wide as they need be; columns ends with a NULL title. */
 void output_table(const cJSON *array, const struct column *columns);
 
-/* "[verb] name=value …" on stderr, of the named members that are there; names ends with NULL. */
+/* "[verb] name=value …" on stderr, of the named members that are there; of one that is
+ * an object its members. names ends with NULL. */
 void output_summary(const char *verb, const cJSON *object, const char *const *names);
+
+/* "[verb] count=N" on stderr: of a list that was shown whole. */
+void output_count(const char *verb, const cJSON *array);
 
 /* Members, or what stands for them. */
 const char *json_text(const cJSON *object, const char *name, const char *otherwise);

@@ -106,20 +106,24 @@ static void show(const struct cli *cli, const struct plain *plain, const char *v
         show_ids(plain, result);
         return;
     }
-    if (plain->text)
+    if (plain->text) {
         output_text(json_text(result, plain->text, ""));
-    else if (plain->list)
+        output_text(plain->line_of_text ? "\n" : "");
+    } else if (plain->list) {
         output_table(json_member(result, plain->list), plain->columns);
-    else if (!plain->told)
+    } else if (!plain->told || plain->fields) {
         output_fields(result);
+    }
     if (plain->told)
         output_summary(verb, result, plain->told);
+    else if (plain->list)
+        output_count(verb, json_member(result, plain->list));
 }
 
 /* "workspace-snapshot-list" of "workspace snapshot list WORKSPACE_ID". */
 static bool name_of(struct buf *name, const struct plain *plain)
 {
-    size_t length = strcspn(plain->line, "ABCDEFGHIJKLMNOPQRSTUVWXYZ[-");
+    size_t length = strcspn(plain->line, "ABCDEFGHIJKLMNOPQRSTUVWXYZ[");
     while (length && plain->line[length - 1] == ' ')
         length--;
     if (buf_append(name, plain->line, length))

@@ -26,10 +26,12 @@ struct plain {
     struct plain_option options[PLAIN_OPTIONS_MAX + 1];
     const char *input;            /* the argument that standard input is */
     const char *text;             /* the member of the result that is printed as it is, or: */
+    bool line_of_text;            /* … and is a line without its end */
     const char *list;             /* the member that is a table of */
     const struct column *columns; /* these columns; without either, all members are shown */
     const char *id;          /* of a row of the table: with --id-only it is all that is shown */
     const char *const *told; /* members for the summary line; NULL ends them */
+    bool fields;             /* all members are shown beside it */
 };
 
 int plain_run(struct cli *cli, const struct plain *plain, int argc, char **argv);

@@ -139,6 +139,8 @@ static const struct plain one = {
     .summary = "Shows a service.",
     .tool = "service_status",
     .words = {"workspace_id", "service_name"},
+    .fields = true,
+    .told = (const char *const[]){"service_name", "state", NULL},
 };
 PLAIN_COMMAND(one)
 

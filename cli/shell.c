@@ -17,6 +17,7 @@ static const struct plain shell_open = {
                  "set a variable to a secret's value; may be given again",
                  .add = cli_add_secret_env}},
     .text = "shell_id",
+    .line_of_text = true,
     .told = (const char *const[]){"workspace_id", "shell_id", "state", NULL},
 };
 PLAIN_COMMAND(shell_open)

@@ -100,17 +100,20 @@ static int tenant_update(struct cli *cli, int argc, char **argv)
     return status ? status : show(cli, "tenant-update", &body, result);
 }
 
-static int list(struct cli *cli, const char *path, const char *member, const struct column *columns)
+static int list(struct cli *cli, const char *verb, const char *path, const char *member,
+                const struct column *columns)
 {
     auto_buf struct buf body = {0};
     auto_json cJSON *result = NULL;
     int status = cli_call_json(cli, "GET", path, NULL, &body, &result);
     if (status)
         return status;
-    if (cli->json)
+    if (cli->json) {
         output_json(body.data);
-    else
-        output_table(json_member(result, member), columns);
+        return 0;
+    }
+    output_table(json_member(result, member), columns);
+    output_count(verb, json_member(result, member));
     return 0;
 }
 
@@ -122,7 +125,8 @@ static int tenant_list(struct cli *cli, int argc, char **argv)
     const struct usage usage = {.line = "tenant list", .summary = "Lists tenants."};
     struct words words;
     int status = options_parse(&usage, argc, argv, &cli->json, &words);
-    return status != OPTIONS_PARSED ? status : list(cli, "/v1/tenants", "tenants", columns);
+    return status != OPTIONS_PARSED ? status
+                                    : list(cli, "tenant-list", "/v1/tenants", "tenants", columns);
 }
 
 static int tenant_tokens(struct cli *cli, int argc, char **argv)
@@ -145,7 +149,7 @@ static int tenant_tokens(struct cli *cli, int argc, char **argv)
     auto_buf struct buf path = {0};
     if (!cli_path(&path, "/v1/tenants/", words.items[0], "/tokens", NULL))
         return cli_out_of_memory(cli);
-    return list(cli, path.data, "tokens", columns);
+    return list(cli, "tenant-tokens", path.data, "tokens", columns);
 }
 
 static int tenant_token(struct cli *cli, int argc, char **argv)

@@ -73,6 +73,8 @@ static const struct plain summary = {
                 {"changes", OPTION_INTEGER, "changes", "N", "list at most so many (20)"},
                 {"exports", OPTION_INTEGER, "exports", "N", "list at most so many (20)"},
                 {"denials", OPTION_INTEGER, "denials", "N", "list at most so many (20)"}},
+    .fields = true,
+    .told = (const char *const[]){"workspace_id", "name", "state", NULL},
 };
 PLAIN_COMMAND(summary)
 
@@ -81,7 +83,7 @@ static const struct plain snapshot_create = {
     .summary = "Keeps the workspace's files as they are now.",
     .tool = "snapshot_create",
     .words = {"workspace_id", "snapshot_name"},
-    .told = (const char *const[]){"workspace_id", "snapshot", NULL},
+    .told = (const char *const[]){"snapshot", NULL},
 };
 PLAIN_COMMAND(snapshot_create)
 

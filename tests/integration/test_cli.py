@@ -462,3 +462,45 @@ def test_progress_is_drawn_only_for_a_terminal(hearth, tree):
     finally:
         for workspace_id in filter(None, created):
             hearth("workspace", "delete", workspace_id)
+
+
+# What every command prints
+
+def told(done, verb):
+    """The one line on stderr."""
+    assert re.fullmatch(rf"\[{verb}\]( \S+=.*|  ?\d+ workspaces?)?\n", done.stderr), done.stderr
+    return done.stdout
+
+
+def test_every_list_and_every_status_is_plain_lines_and_one_summary(hearth, workspace):
+    workspace = workspace.id
+    hearth.ok("workspace", "exec", workspace, "--", "echo hi >f")
+    hearth.ok("workspace", "snapshot", "create", workspace, "one")
+    shell = told(hearth.ok("workspace", "shell", "open", workspace), "workspace-shell-open")
+    assert re.fullmatch(r"sh_[a-z2-7]{16}\n", shell)
+    hearth.ok("workspace", "service", "start", workspace, "web", "--", "sleep 600")
+    rows = {"workspace list": "ID", "workspace file list": "TYPE", "workspace changes": "STATUS",
+            "workspace snapshot list": "NAME", "workspace shell list": "ID",
+            "workspace service list": "NAME", "workspace network-log": "DECISION",
+            "env list": "NAME", "tenant list": "NAME", "tenant tokens": "ID"}
+    fields = {"workspace status": "workspace_id: ", "workspace summary": "workspace_id: ",
+              "workspace service status": "workspace_id: ", "env inspect": "name: "}
+    for command, begins in {**rows, **fields}.items():
+        words = {"workspace service status": [workspace, "web"], "env inspect": [ENVIRONMENT],
+                 "tenant tokens": ["admin"]}.get(
+            command, [workspace] if command.startswith("workspace ") and command != "workspace list"
+            else [])
+        printed = told(hearth.ok(*command.split(), *words), command.replace(" ", "-"))
+        assert printed.startswith(begins) and "{" not in printed, printed
+        assert isinstance(hearth.json(*command.split(), *words), dict)
+
+
+def test_a_summary_s_members_are_indented_lines(hearth, workspace):
+    workspace = workspace.id
+    hearth.ok("workspace", "exec", workspace, "--", "echo hi >f")
+    printed = hearth.ok("workspace", "summary", workspace).stdout
+    assert re.search(r"^commands:\n  entries:\n    - sequence=1  exec_id=ex_\w+  command=echo hi >f  "
+                     r"exit_code=0", printed, re.M)
+    assert re.search(r"^changes:\n  total: 1\n  added: 1\n", printed, re.M)
+    assert re.search(r"^  entries:\n    - path=f  status=added$", printed, re.M)
+    assert re.search(r"^exports: -$", printed, re.M)
