@@ -1,6 +1,7 @@
 #include "supervisord/file_change.h"
 
 #include "agent.pb-c.h"
+#include "base/text.h"
 #include "supervisord/supervisor_internal.h"
 
 #include <stdio.h>
@@ -72,8 +73,11 @@ static void made(void *arg, enum link_status status, const struct hearth_failure
     struct changing *changing = arg;
     const Hearth__Agent__V1__FileEntry *entry = (const Hearth__Agent__V1__FileEntry *)message;
     size_t type = status == LINK_STATUS_OK ? (size_t)entry->type : 0;
-    if (status != LINK_STATUS_OK)
+    if (status != LINK_STATUS_OK) {
         file_failure(status, failure->detail, &changing->failure);
+        if (text_starts_with(failure->detail, "move to: ")) /* the agent's word for it */
+            hearth_failure_field(&changing->failure, "/to");
+    }
     finish(changing, *changing->to ? changing->to : changing->path,
            type < sizeof types / sizeof *types ? types[type] : FILE_OTHER);
 }

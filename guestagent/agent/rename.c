@@ -62,17 +62,23 @@ void file_handle_move(struct agent *agent, struct link_call *call,
                       const Hearth__Agent__V1__FileMoveRequest *request)
 {
     const char *name, *to_name;
+    struct stat status;
+    auto_close int parent = path_open_parent(agent->root_fd, request->path, &name);
+    /* Before directories are made for what is not there. */
+    if (parent < 0 || fstatat(parent, name, &status, AT_SYMLINK_NOFOLLOW) < 0) {
+        call_refuse_errno(call, parent < 0 ? -parent : errno, "move");
+        return;
+    }
     int error = request->create_parents ? make_above(agent, request->to) : 0;
-    auto_close int parent = error ? error : path_open_parent(agent->root_fd, request->path, &name);
     auto_close int to_parent =
-        parent < 0 ? parent : path_open_parent(agent->root_fd, request->to, &to_name);
+        error ? error : path_open_parent(agent->root_fd, request->to, &to_name);
     if (to_parent < 0) {
-        call_refuse_errno(call, -to_parent, "move");
+        call_refuse_errno(call, -to_parent, "move to"); /* by which the daemon knows */
         return;
     }
     /* Into itself is EINVAL to the kernel; over a directory that is not empty ENOTEMPTY. */
     if (renameat2(parent, name, to_parent, to_name, request->replace ? 0 : RENAME_NOREPLACE) < 0)
-        call_refuse_errno(call, errno, "move");
+        call_refuse_errno(call, errno, errno == EINVAL ? "move" : "move to");
     else
         reply_entry(call, to_parent, to_name, request->to);
 }
