@@ -2,24 +2,26 @@
 nothing but what it says of itself?"""
 
 import json
+import urllib.request
 
 from . import projects
 
 REPORT = "/workspace/validation-report.json"
-USE_IT = """\
-import json, socket, time, urllib.request as r
-while socket.socket().connect_ex(("127.0.0.1", 8080)):
-    time.sleep(0.05)
-base = "http://127.0.0.1:8080"
-r.urlopen(r.Request(base + "/items/screws", b"12", method="PUT"))
-assert json.load(r.urlopen(base + "/health")) == {"status": "ok", "total": 12}
-"""
+
+
+def use(address):
+    """What a client of the service does, from the host."""
+    request = urllib.request.Request(f"http://{address}/items/screws", b"12", method="PUT")
+    urllib.request.urlopen(request).close()
+    with urllib.request.urlopen(f"http://{address}/health") as reply:
+        return json.load(reply)
 
 
 def tell(story):
     hearth = story.hearth
     repository = projects.inventory(story.directory)
     with story.workspace(seed_path=str(repository), name="cold-start",
+                         network_policy="published-ports",
                          labels={"story": "cold-start-repo-validation"}) as workspace_id:
         entries = story.files(workspace_id)
         assert {"README.md", "Makefile", "inventory/serve.py", ".git/HEAD"} <= entries.keys()
@@ -36,13 +38,17 @@ def tell(story):
         assert "Ran 4 tests" in checked["stdout"], checked["stdout"]
         story.step(f"its checks pass in {checked['duration_ms']} ms")
 
-        server = hearth.exec_workspace(workspace_id, detach=True, timeout_seconds=600,
-                                       command="exec python3 -m inventory.serve 8080")
-        story.run(workspace_id, f"python3 - <<'END'\n{USE_IT}END")
-        hearth.cancel_exec(workspace_id, server["exec_id"])
-        log = hearth.read_exec(workspace_id, server["exec_id"], wait_ms=30000)
-        assert log["cancelled"] and "PUT /items/screws" in log["stdout"], log
-        story.step("its server becomes ready, answers, and ends when asked")
+        service = hearth.start_service(workspace_id, "inventory", published_ports=[{"guest_port": 8080}],
+                                       command="exec python3 -m inventory.serve 8080",
+                                       readiness={"type": "http", "url": "http://127.0.0.1:8080/health"},
+                                       ready_timeout_seconds=120)
+        assert service["state"] == "running" and service["ready_at"], service
+        [port] = service["published_ports"]
+        assert use(f"{port['host']}:{port['host_port']}") == {"status": "ok", "total": 12}
+        stopped = hearth.stop_service(workspace_id, "inventory")
+        log = hearth.logs_service(workspace_id, "inventory")
+        assert stopped["state"] == "stopped" and "PUT /items/screws" in log["stdout"], (stopped, log)
+        story.step("its server becomes ready, answers on a port of the host, and ends when asked")
 
         report = {"checks": "pass", "served": True,
                   "commit": story.run(workspace_id, "git log -1 --format=%H")["stdout"].strip()}
