@@ -184,10 +184,50 @@ void call_tells_ids_alone(struct call *call)
     call->blind = false;
 }
 
+size_t call_redact_reach(const struct call *call)
+{
+    size_t longest = call->redact ? redact_longest(call->redact) : 0;
+    return longest ? longest - 1 : 0;
+}
+
+int call_redact_part(const struct call *call, struct buf *text, size_t from, size_t length)
+{
+    struct buf part = {.limit = SIZE_MAX};
+    from = from < text->length ? from : text->length;
+    length = length < text->length - from ? length : text->length - from;
+    if (!call->redact) {
+        if (buf_append(&part, text->data ? text->data + from : "", length))
+            return HEARTH_ENOMEMORY;
+    } else if (text->length) {
+        part.data = redact_part(call->redact, text->data, text->length, from, length, &part.length);
+        part.capacity = part.length + 1;
+        if (!part.data)
+            return HEARTH_ENOMEMORY;
+        explicit_bzero(text->data, text->length);
+    }
+    buf_free(text);
+    *text = part;
+    return 0;
+}
+
+int call_redact_mask(const struct call *call, char *text, size_t length)
+{
+    if (call->blind)
+        return HEARTH_EUNAVAILABLE;
+    return !call->redact || redact_mask(call->redact, text, length) ? 0 : HEARTH_ENOMEMORY;
+}
+
+int call_redact_json(const struct call *call, struct buf *body)
+{
+    if (call->blind)
+        return HEARTH_EUNAVAILABLE;
+    return call->redact ? json_redact(call->redact, body) : 0;
+}
+
 /* False where it could not be looked through: then nothing of it may be shown. */
 static bool redact_answer(struct call *call, struct buf *body)
 {
-    return !call->blind && (!call->redact || json_redact(call->redact, body) == 0);
+    return call_redact_json(call, body) == 0;
 }
 
 /* In the place of an answer that cannot be looked through. It says nothing of the workspace. */

@@ -23,6 +23,17 @@ void call_about(struct call *call, const struct workspace *workspace);
 /* … which has nothing in it but IDs and words of our own, and is given even where the secrets
  * cannot be opened, and so not be looked for. */
 void call_tells_ids_alone(struct call *call);
+/* Bytes that have to be seen on either side of a range of text so that a secret that lies over its
+ * border is found; 0 where there is nothing to find. */
+size_t call_redact_reach(const struct call *call);
+/* Makes of text its part from `from` on, of at most length bytes, without what is secret in it or
+ * over its borders. 0 or HEARTH_ENOMEMORY. */
+int call_redact_part(const struct call *call, struct buf *text, size_t from, size_t length);
+/* In place, each find as long as it was. 0, HEARTH_ENOMEMORY, or HEARTH_EUNAVAILABLE where the
+ * secrets cannot be opened. */
+int call_redact_mask(const struct call *call, char *text, size_t length);
+/* The same for a JSON text of an answer that is streamed. */
+int call_redact_json(const struct call *call, struct buf *body);
 /* Takes the JSON text in result (one object). */
 void call_reply(struct call *call, struct buf *result);
 void call_fail(struct call *call, const struct hearth_failure *failure);

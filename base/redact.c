@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#define LINES_MAX 64
 #define FORMS_OF_ONE 23 /* the value itself and what redact_forms visits */
 #define IDLE_SHOWN_MAX 3
 #define IDLE_SHOWN_PART 4
@@ -94,11 +95,11 @@ static void add_form(void *arg, const char *form, size_t length)
         add(arg, form, length);
 }
 
-/* Of all forms of one value together: itself and as a terminal shows it, quoted, ten of base64, ten
- * percent-encoded or in hex. */
+/* Of all forms of one value together: itself and as a terminal shows it, quoted, its lines, ten of
+ * base64, ten percent-encoded or in hex. */
 static size_t bytes_bound(size_t length)
 {
-    return 3 * length + redact_form_room(length) + 10 * (4 * length / 3 + 8) + 10 * 3 * length;
+    return 4 * length + redact_form_room(length) + 10 * (4 * length / 3 + 8) + 10 * 3 * length;
 }
 
 /* The ends of lines that a value ends with are often lost on its way: $(…) drops them. */
@@ -109,6 +110,21 @@ static size_t without_ends(const char *value, size_t length)
     return length;
 }
 
+/* A key of several lines is shown a line at a time by a diff, a search, `sed -n 2p`. */
+static void add_lines(struct redact_values *values, const char *value, size_t length)
+{
+    const char *end = value + length, *newline = memchr(value, '\n', length);
+    for (size_t i = 0; newline && i < LINES_MAX && value < end; i++) {
+        newline = memchr(value, '\n', (size_t)(end - value));
+        const char *line = value;
+        size_t size = without_ends(line, (size_t)((newline ? newline : end) - line));
+        value = newline ? newline + 1 : end;
+        if (size >= REDACT_LINE_MIN)
+            add(values, line, size);
+        newline = value;
+    }
+}
+
 struct redact_values *redact_values_new(const struct redact_secret *secrets, size_t count)
 {
     size_t bytes = 0, scratch_size = 1;
@@ -117,7 +133,7 @@ struct redact_values *redact_values_new(const struct redact_secret *secrets, siz
         bytes += bytes_bound(secrets[i].length);
         scratch_size = room > scratch_size ? room : scratch_size;
     }
-    size_t forms = count * FORMS_OF_ONE, header = sizeof(struct redact_values);
+    size_t forms = count * (FORMS_OF_ONE + LINES_MAX), header = sizeof(struct redact_values);
     size_t size = header + forms * sizeof(struct form) + bytes * (1 + sizeof(uint32_t));
     struct redact_values *values = secret_memory_new(size);
     char *scratch = secret_memory_new(scratch_size);
@@ -132,6 +148,7 @@ struct redact_values *redact_values_new(const struct redact_secret *secrets, siz
             if (length < REDACT_VALUE_MIN)
                 continue;
             add(values, secrets[i].value, length);
+            add_lines(values, secrets[i].value, length);
             redact_forms(secrets[i].value, length, scratch, add_form, values);
         }
     } else {

@@ -5,7 +5,9 @@
  * what could still become a value is kept back until it is known. Overlapping finds are one
  * [REDACTED].
  *
- * The ends of lines that a value ends with are not looked for: what is before them is enough.
+ * The ends of lines that a value ends with are not looked for: what is before them is enough. Of a
+ * value with several lines the first 64 are looked for by themselves too, where they have
+ * REDACT_LINE_MIN bytes.
  *
  * Limits: values under REDACT_VALUE_MIN bytes are not looked for, and their encoded forms not under
  * REDACT_FORM_MIN characters; up to one character of base64 on either side of a find is left where
@@ -18,6 +20,7 @@
 
 #define REDACT_VALUE_MIN 4
 #define REDACT_FORM_MIN 5
+#define REDACT_LINE_MIN 16
 #define REDACT_MARK "[REDACTED]"
 
 /* What is looked for; its memory is locked where that is allowed, left out of core dumps, and wiped

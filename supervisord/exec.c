@@ -352,10 +352,22 @@ void exec_environment_free(struct exec_environment *environment)
     *environment = (struct exec_environment){0};
 }
 
+static char *absolute_cwd(const char *cwd)
+{
+    struct buf text = {0};
+    if (!cwd || !*cwd)
+        return text_copy("/workspace");
+    if (buf_printf(&text, "%s%s", cwd[0] == '/' ? "" : "/workspace/", cwd)) {
+        buf_free(&text);
+        return NULL;
+    }
+    return buf_steal(&text);
+}
+
 struct start_buffers {
     struct exec_environment environment;
     Hearth__Agent__V1__SecretVariable **secrets;
-    char **argv;
+    char **argv, *cwd;
 };
 
 static int fill_start(Hearth__Agent__V1__ExecStartRequest *request, struct exec *exec,
@@ -363,7 +375,8 @@ static int fill_start(Hearth__Agent__V1__ExecStartRequest *request, struct exec 
 {
     buffers->argv = calloc(spec->argv_count + 3, sizeof(char *));
     buffers->secrets = secret_variables_make(spec->secrets, spec->secret_count);
-    if (!buffers->argv || !buffers->secrets ||
+    buffers->cwd = absolute_cwd(spec->cwd);
+    if (!buffers->argv || !buffers->secrets || !buffers->cwd ||
         exec_environment_make(&buffers->environment, spec->environment, spec->environment_count))
         return HEARTH_ENOMEMORY;
     static char shell[] = "/bin/sh", flags[] = "-lc";
@@ -379,7 +392,7 @@ static int fill_start(Hearth__Agent__V1__ExecStartRequest *request, struct exec 
     }
     request->exec_id = exec->exec_id;
     request->argv = buffers->argv;
-    request->cwd = exec->cwd;
+    request->cwd = buffers->cwd;
     request->n_environment = buffers->environment.count;
     request->environment = buffers->environment.list;
     request->secret_environment = buffers->secrets;
@@ -408,20 +421,9 @@ static int send_start(struct exec *exec, const struct exec_spec *spec)
                                    &hearth__agent__v1__exec_state__descriptor, 0, watched, exec);
     exec_environment_free(&buffers.environment);
     free(buffers.argv);
+    free(buffers.cwd);
     free(buffers.secrets);
     return error;
-}
-
-static char *absolute_cwd(const char *cwd)
-{
-    struct buf text = {0};
-    if (!cwd || !*cwd)
-        return text_copy("/workspace");
-    if (buf_printf(&text, "%s%s", cwd[0] == '/' ? "" : "/workspace/", cwd)) {
-        buf_free(&text);
-        return NULL;
-    }
-    return buf_steal(&text);
 }
 
 static struct exec *admit(struct workspace *workspace, const struct exec_spec *spec,
@@ -442,7 +444,7 @@ static struct exec *admit(struct workspace *workspace, const struct exec_spec *s
     struct exec *exec = exec_new(workspace, exec_id);
     if (exec) {
         exec->command = workspace_redact_text(workspace, exec_command_text(spec));
-        exec->cwd = absolute_cwd(spec->cwd);
+        exec->cwd = workspace_redact_text(workspace, absolute_cwd(spec->cwd));
         exec->max_output_bytes = spec->max_output_bytes;
         exec->started_at = clock_wall_us();
     }

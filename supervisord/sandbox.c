@@ -66,6 +66,7 @@ struct sandbox *sandbox_new(struct supervisor *supervisor, struct driver *driver
     sandbox->guest.driver = driver;
     sandbox->guest.process = PIDREF_NONE;
     sandbox->guest.on_died = workspace_guest_died;
+    sandbox->guest.hide = workspace_guest_hide;
     sandbox->created_at = clock_wall_us();
     id_make(sandbox->guest.guest_id, "gu", supervisor->config->node_tag);
     list_init(&sandbox->all_link);

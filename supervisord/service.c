@@ -124,13 +124,14 @@ void service_put(const struct service *service, struct change *change)
     /* Who writes a secret into a command has it in no database. */
     auto_free char *command =
         workspace_redact_text(service->workspace, text_copy(service->command));
+    auto_free char *cwd = workspace_redact_text(service->workspace, text_copy(service->cwd));
     auto_free char *target = workspace_redact_text(service->workspace, text_copy(service->target));
     const struct row_service row = {
         .workspace_id = service->workspace->workspace_id,
         .name = service->name,
         .instance = service->instance,
         .command = command ? command : "",
-        .cwd = service->cwd,
+        .cwd = cwd ? cwd : "",
         .execution_mode = service->execution_mode,
         .readiness = service->readiness,
         .target = target ? target : "",

@@ -286,6 +286,7 @@ void workspace_forget(struct workspace *workspace, struct steps *steps,
                       const char *operation, const char *outcome, writer_done done, void *arg);
 /* A guest ended by itself. */
 void workspace_guest_died(struct guest *guest, const char *detail);
+void workspace_guest_hide(struct guest *guest, char *text, size_t length);
 /* Takes the unfinished operation up again after a restart; the guest has been adopted if it runs.
  */
 void workspace_resume_operation(struct workspace *workspace, const struct row_operation *row);

@@ -430,7 +430,7 @@ void workspace_fail(struct workspace *workspace, const char *code, const char *d
     free(workspace->failure_code);
     free(workspace->failure_detail);
     workspace->failure_code = text_copy(code);
-    workspace->failure_detail = text_copy(detail);
+    workspace->failure_detail = workspace_redact_text(workspace, text_copy(detail));
 }
 
 int workspace_ready(struct workspace *workspace, struct hearth_failure *failure)

@@ -2,6 +2,7 @@
  * unfinished of these. */
 #include "base/clock.h"
 #include "base/log.h"
+#include "supervisord/secret.h"
 #include "supervisord/snapshot_internal.h"
 #include "supervisord/supervisor_internal.h"
 
@@ -427,6 +428,16 @@ static void record_state(struct workspace *workspace, const char *happened)
                     workspace->failure_code ? workspace->failure_code : "ok");
     change_commit(change, workspace->supervisor->writer, NULL, NULL);
     workspace_event(workspace, happened, NULL);
+}
+
+void workspace_guest_hide(struct guest *guest, char *text, size_t length)
+{
+    const struct workspace *workspace = container_of(guest, struct sandbox, guest)->workspace;
+    int error = 0;
+    struct redact_values *values = workspace ? workspace_redact_values(workspace, &error) : NULL;
+    if (error || (values && !redact_mask(values, text, length)))
+        memset(text, '*', length);
+    redact_values_free(values);
 }
 
 void workspace_guest_died(struct guest *guest, const char *detail)

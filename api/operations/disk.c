@@ -311,19 +311,38 @@ static const struct field read_output[] = {
     {0},
 };
 
+/* What is read before the offset, so that a secret is seen whole that lies over it. */
+static size_t reach_before(const struct call *call, const struct read_input *input)
+{
+    size_t reach = call_redact_reach(call);
+    return (uint64_t)input->offset < reach ? (size_t)input->offset : reach;
+}
+
 static void read_done(void *arg, int error, const struct hearth_failure *failure, const char *path,
                       uint64_t size, const char *content, size_t length)
 {
     struct disk_call *disk = arg;
     const struct read_input *input = disk->input;
     struct buf body = {0};
+    auto_buf struct buf shown = {.limit = SIZE_MAX};
     struct json_writer json = JSON_WRITER(&body);
+    struct hearth_failure own;
     bool cut = false;
+    size_t before = reach_before(disk->call, input), most = (size_t)input->max_bytes;
+    size_t got = length > before ? length - before : 0;
+    uint64_t end = (uint64_t)input->offset + (got < most ? got : most);
     disk->job = NULL;
+    if (!error && (buf_append(&shown, content, length) ||
+                   call_redact_part(disk->call, &shown, before, most))) {
+        error = hearth_fail(&own, HEARTH_ENOMEMORY, NULL, "out of memory");
+        failure = &own;
+    }
     if (error) {
         call_fail(disk->call, failure);
         return;
     }
+    content = shown.data ? shown.data : "";
+    length = shown.length;
     json_object_begin(&json, NULL);
     json_string(&json, "workspace_id", disk->workspace_id);
     json_string(&json, "path", path);
@@ -334,7 +353,7 @@ static void read_done(void *arg, int error, const struct hearth_failure *failure
         json_base64(&json, "content", content, length);
     else
         cut = write_output(&json, "content", content, length, length, 0, ENCODING_UTF8);
-    json_boolean(&json, "truncated", cut || (uint64_t)input->offset + length < size);
+    json_boolean(&json, "truncated", cut || end < size);
     json_object_end(&json);
     reply_with(disk->call, &body, &json);
 }
@@ -344,9 +363,12 @@ static void read_(struct call *call, const void *arg)
     const struct read_input *input = arg;
     struct workspace *workspace;
     struct disk_call *disk = disk_call_new(call, input, input->workspace_id, &workspace);
-    if (disk)
-        disk_read(workspace, input->path, (uint64_t)input->offset, (size_t)input->max_bytes,
-                  read_done, disk, &disk->job);
+    if (!disk)
+        return;
+    size_t before = reach_before(call, input);
+    disk_read(workspace, input->path, (uint64_t)input->offset - before,
+              before + (size_t)input->max_bytes + call_redact_reach(call), read_done, disk,
+              &disk->job);
 }
 
 static const char *const export_errors[] = {"workspace_not_found",

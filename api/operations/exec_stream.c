@@ -73,7 +73,8 @@ static void send_problem(struct streaming *streaming, const struct hearth_failur
     problem_write(&json, NULL, failure, call_request_id(streaming->call));
     /* The problem's members, but for its own type: that is the event's here. */
     const char *rest = json.error ? NULL : strchr(problem.data, ',');
-    if (!rest || buf_printf(&body, "{\"type\":\"error\"%s", rest))
+    if (!rest || buf_printf(&body, "{\"type\":\"error\"%s", rest) ||
+        call_redact_json(streaming->call, &body))
         return;
     send_event(streaming, "error", &body);
 }
@@ -87,7 +88,7 @@ static void send_status(struct streaming *streaming, const char *type, struct wo
     json_string(&json, "type", type);
     write_exec(&json, workspace, status, ENCODING_UTF8, false);
     json_object_end(&json);
-    if (!json.error)
+    if (!json.error && !call_redact_json(streaming->call, &body))
         send_event(streaming, type, &body);
 }
 

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #define MAX_BYTES (1 << 20)
+#define MASKED_PIECE ((size_t)1 << 20) /* of a download with secrets to be looked for */
 
 static const char *const encodings[] = {"utf-8", "base64", NULL};
 
@@ -68,20 +69,38 @@ struct reading {
     struct file_transfer *transfer; /* NULL once ended */
     const struct file_read_input *input;
     const char *execution_mode;
-    struct buf content;
+    struct buf content; /* with what is around it, until it is told */
+    size_t before;      /* bytes of content before what was asked for */
     uint64_t size;
     char path[4200];
     int error; /* of ours */
     /* As bytes. */
     bool raw, begun, ranged;
-    uint64_t first, length;
+    uint64_t first, length; /* length 0: to the end */
+    uint64_t left;          /* to be sent */
+    size_t seen;            /* bytes of content that are there only to be looked through */
 };
+
+static void out_of_memory(struct reading *reading)
+{
+    struct hearth_failure failure;
+    buf_free(&reading->content);
+    hearth_fail(&failure, HEARTH_ENOMEMORY, NULL, "out of memory");
+    call_fail(reading->call, &failure);
+}
 
 static void as_text(struct reading *reading)
 {
     struct buf body = {0};
     struct json_writer json = JSON_WRITER(&body);
-    uint64_t end = (uint64_t)reading->input->offset + reading->content.length;
+    uint64_t got =
+        reading->content.length > reading->before ? reading->content.length - reading->before : 0;
+    uint64_t most = (uint64_t)reading->input->max_bytes;
+    uint64_t end = (uint64_t)reading->input->offset + (got < most ? got : most);
+    if (call_redact_part(reading->call, &reading->content, reading->before, most)) {
+        out_of_memory(reading);
+        return;
+    }
     json_object_begin(&json, NULL);
     json_string(&json, "path", reading->path);
     json_unsigned(&json, "size_bytes", reading->size);
@@ -135,20 +154,55 @@ static void on_entry(void *arg, const struct file_entry *entry)
     uint64_t left = entry->size - reading->first;
     if (!reading->ranged || reading->length == 0 || reading->length > left)
         reading->length = left;
+    reading->left = reading->length;
     begin_raw(reading);
     call_stream_begin(reading->call, reading->ranged ? 206 : 200, "application/octet-stream",
                       (int64_t)reading->length, on_room, reading);
 }
 
+static bool send_bytes(struct reading *reading, const char *data, size_t length)
+{
+    size_t size = length < reading->left ? length : (size_t)reading->left;
+    reading->left -= size;
+    return !size || call_stream_send(reading->call, data, size);
+}
+
+/* Sends what is known of the content, secrets masked: at the end all of it, else what lies so far
+ * from where the rest will come that no secret reaches there. What was sent is kept as long as one
+ * may begin in it. */
+static int send_masked(struct reading *reading, bool end, bool *ret_room)
+{
+    size_t reach = call_redact_reach(reading->call), length = reading->content.length;
+    size_t until = end ? length : length > reach ? length - reach : 0;
+    if (until <= reading->seen)
+        return 0;
+    auto_buf struct buf copy = {.limit = SIZE_MAX};
+    int error = buf_append(&copy, reading->content.data, length);
+    if (!error)
+        error = call_redact_mask(reading->call, copy.data, length);
+    if (error)
+        return error;
+    *ret_room = send_bytes(reading, copy.data + reading->seen, until - reading->seen);
+    size_t gone = until > reach ? until - reach : 0;
+    buf_consume(&reading->content, gone);
+    reading->seen = until - gone;
+    return 0;
+}
+
 static void on_data(void *arg, const void *data, size_t length)
 {
     struct reading *reading = arg;
-    if (!reading->raw) {
+    bool room = true;
+    if (!reading->raw || call_redact_reach(reading->call)) {
         if (!reading->error)
             reading->error = buf_append(&reading->content, data, length);
-        return;
+        if (!reading->raw || reading->error || reading->content.length < MASKED_PIECE)
+            return;
+        reading->error = send_masked(reading, false, &room);
+    } else if (reading->begun) {
+        room = send_bytes(reading, data, length);
     }
-    if (reading->begun && !call_stream_send(reading->call, data, length))
+    if (!room)
         file_transfer_pause(reading->transfer, true);
 }
 
@@ -158,7 +212,11 @@ static void on_end(void *arg, int error, const struct hearth_failure *failure)
     struct hearth_failure own;
     reading->transfer = NULL;
     if (reading->begun) {
-        call_stream_end(reading->call, error == 0);
+        bool room;
+        if (!error && !reading->error)
+            reading->error = send_masked(reading, true, &room);
+        buf_free(&reading->content);
+        call_stream_end(reading->call, error == 0 && !reading->error);
         return;
     }
     if (!error && reading->error) {
@@ -247,6 +305,13 @@ void file_read(struct call *call, const void *arg)
         offset = reading->first;
         length = reading->length;
     }
+    size_t reach = call_redact_reach(call);
+    reading->before = offset < reach ? (size_t)offset : reach;
+    reading->seen = reading->before;
+    if (length)
+        length += reading->before + reach;
+    reading->content.limit = SIZE_MAX;
     call_on_gone(call, gone, reading);
-    files_read(workspace, input->path, offset, length, &events, reading, &reading->transfer);
+    files_read(workspace, input->path, offset - reading->before, length, &events, reading,
+               &reading->transfer);
 }

@@ -4,6 +4,7 @@
 #include "base/path_at.h"
 #include "guestagent/agent/agent.h"
 #include "guestagent/agent/matcher.h"
+#include "guestagent/agent/secrets.h"
 #include "guestagent/agent/walk.h"
 
 #include <errno.h>
@@ -97,26 +98,34 @@ static void window(const struct searching *searching, size_t length, size_t colu
     *ret_size = length - from < most ? length - from : most;
 }
 
+/* As it may be shown. */
+static char *shown_text(const struct searching *searching, const char *text, size_t size,
+                        size_t *ret_size)
+{
+    const struct buf *content = &searching->content;
+    return secrets_clean_part(searching->agent, content->data, content->length,
+                              (size_t)(text - content->data), size, ret_size);
+}
+
 static int add_match(struct searching *searching, const char *line, size_t length, size_t offset)
 {
-    size_t from, size;
+    size_t from, size, shown;
     struct found *found = &searching->found[searching->reply.n_matches];
     window(searching, length, offset, &from, &size);
     hearth__agent__v1__file_match__init(&found->match);
     found->path = strdup(searching->path);
-    found->text = malloc(size + 1);
+    found->text = shown_text(searching, line + from, size, &shown);
     if (!found->path || !found->text) {
         free(found->path);
         free(found->text);
         return -ENOMEM;
     }
-    memcpy(found->text, line + from, size);
     found->match.path.data = (uint8_t *)found->path;
     found->match.path.len = strlen(found->path);
     found->match.line = searching->line;
     found->match.column = offset + 1;
     found->match.text.data = (uint8_t *)found->text;
-    found->match.text.len = size;
+    found->match.text.len = shown;
     found->match.text_column = from + 1;
     searching->reply.n_matches++;
     return 0;

@@ -176,3 +176,20 @@ void secrets_clean(struct agent *agent, char *text, size_t size)
     snprintf(text, size, "%.*s", clean ? (int)length : 0, clean ? clean : "");
     free(clean);
 }
+
+char *secrets_clean_part(struct agent *agent, const char *text, size_t text_length, size_t from,
+                         size_t length, size_t *ret_length)
+{
+    struct redact_values *values = agent->secrets ? agent->secrets->values : NULL;
+    if (values && redact_longest(values)) {
+        /* As far as a secret reaches over the borders of the part. */
+        size_t reach = redact_longest(values) - 1, begin = from > reach ? from - reach : 0;
+        size_t end = text_length - from - length > reach ? from + length + reach : text_length;
+        return redact_part(values, text + begin, end - begin, from - begin, length, ret_length);
+    }
+    char *copy = malloc(length + 1);
+    if (copy)
+        memcpy(copy, text + from, length);
+    *ret_length = length;
+    return copy;
+}

@@ -22,3 +22,7 @@ bool secrets_known_or_refuse(struct agent *agent, struct link_call *call,
 struct redact_stream *secrets_stream(struct agent *agent);
 /* Redacts a short text in place; it may be cut to size. */
 void secrets_clean(struct agent *agent, char *text, size_t size);
+/* A copy of a part of a text, without secrets that are in it or lie over its borders. NULL without
+ * memory. */
+char *secrets_clean_part(struct agent *agent, const char *text, size_t text_length, size_t from,
+                         size_t length, size_t *ret_length);

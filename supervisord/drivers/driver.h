@@ -101,6 +101,8 @@ struct guest {
     /* Set by the supervisor: the guest's process has ended without being asked to. detail is
      * bounded text (serial log's tail, runtime's error), borrowed for the call. */
     void (*on_died)(struct guest *guest, const char *detail);
+    /* … (or NULL): masks, in place, what of the guest's own words nobody may see. */
+    void (*hide)(struct guest *guest, char *text, size_t length);
 };
 
 typedef void (*guest_done)(void *arg, int error, const struct hearth_failure *failure);

@@ -117,11 +117,13 @@ static int64_t deadline_of(const struct qemu_guest *guest)
 static void on_deadline(void *arg)
 {
     struct qemu_guest *guest = arg;
-    char console[300];
-    tail_text(&guest->console, console, sizeof console);
+    char console[TAIL_SIZE];
+    qemu_console(guest, console, sizeof console);
+    size_t length = strlen(console), told = length < CONSOLE_TOLD ? length : CONSOLE_TOLD;
     hearth_fail(&guest->phase.failure, HEARTH_EUNAVAILABLE, "boot_timed_out",
                 "the machine's agent did not answer within %d s%s%s",
-                (int)(deadline_of(guest) / US_PER_S), *console ? "; console: " : "", console);
+                (int)(deadline_of(guest) / US_PER_S), *console ? "; console: " : "",
+                console + length - told);
     give_up(guest, true);
 }
 

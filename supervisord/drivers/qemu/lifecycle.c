@@ -10,7 +10,6 @@
 #include <string.h>
 
 #define KILL_WAIT_US (10 * US_PER_S)
-#define CONSOLE_TOLD 300 /* characters of it in a failure */
 
 static struct qemu_guest *begin(struct driver *driver, struct guest *guest, enum phase_kind kind,
                                 guest_done done, void *arg)
@@ -76,12 +75,19 @@ void qemu_unwatch(struct qemu_guest *guest)
     timer_unset(&guest->timer);
 }
 
+void qemu_console(const struct qemu_guest *guest, char *out, size_t size)
+{
+    tail_text(&guest->console, out, size);
+    if (guest->guest->hide)
+        guest->guest->hide(guest->guest, out, strlen(out));
+}
+
 void qemu_describe_end(struct qemu_guest *guest, char *out, size_t size)
 {
     char console[TAIL_SIZE], errors[160];
     tail_end(&guest->console);
     tail_end(&guest->errors);
-    tail_text(&guest->console, console, sizeof console);
+    qemu_console(guest, console, sizeof console);
     tail_text(&guest->errors, errors, sizeof errors);
     bool memory = cgroup_was_out_of_memory(&guest->driver->cgroups, guest->guest_id);
     size_t length = strlen(console);

@@ -132,6 +132,9 @@ void qemu_disconnect(struct qemu_guest *guest);
 void qemu_clear_runtime(void *guest);
 /* Blocking, when the daemon ends: one of the driver's own that nobody will wait for. */
 void qemu_end_now(struct qemu_guest *guest);
+#define CONSOLE_TOLD 300 /* characters of a console in a failure */
+/* The last of the machine's console that fits, without what nobody may see. */
+void qemu_console(const struct qemu_guest *guest, char *out, size_t size);
 /* Why the machine ended, as far as its console and QEMU tell, bounded. */
 void qemu_describe_end(struct qemu_guest *guest, char *out, size_t size);
 
