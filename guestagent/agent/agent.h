@@ -37,8 +37,9 @@ struct agent_options {
     int connected_fd;      /* -1: none */
     int serial_fd;         /* a virtio-serial port; -1: none */
     bool pid1, no_new_privs, seccomp;
-    bool machine;       /* the first process of a virtual machine */
-    bool no_disk, warm; /* a machine's: it has none; it is to be saved */
+    bool machine;        /* the first process of a virtual machine */
+    bool no_disk, warm;  /* a machine's: it has none; it is to be saved */
+    const char *network; /* a machine's: as machine_network takes it; NULL: it has none */
 };
 
 /* A call that something else than its handler answers, until then or until it is gone. */

@@ -15,6 +15,9 @@ void machine_name(const char *hostname);
  * host has already said to the device, it is waited for a moment until the kernel has taken note.
  */
 void machine_grow_root(uint64_t bytes);
+/* eth0 is up: "ADDRESS,ROUTER,NAMESERVER" in its network of 24 bits, IPv4 alone. What cannot be had
+ * is said in the log: a machine without a network is still one. */
+void machine_network(const char *text);
 /* Runs what people run first once, so that a machine that is saved now has it in memory. */
 void machine_warm(void);
 /* Kills what runs, writes everything to the disk, powers off. Does not return. */

@@ -22,11 +22,12 @@
 
 static int usage(void)
 {
-    fputs("usage: hearth-agent (--listen-fd N | --listen PATH | --connect-fd N) [--workspace DIR]\n"
-          "                    [--pid1] [--no-new-privs] [--seccomp]\n"
-          "       hearth-agent --machine [--no-disk | --warm]    as the first process of a virtual "
-          "machine\n",
-          stderr);
+    fputs(
+        "usage: hearth-agent (--listen-fd N | --listen PATH | --connect-fd N) [--workspace DIR]\n"
+        "                    [--pid1] [--no-new-privs] [--seccomp]\n"
+        "       hearth-agent --machine [--no-disk | --warm] [--network ADDRESS,ROUTER,NAMESERVER]\n"
+        "                    as the first process of a virtual machine\n",
+        stderr);
     return 2;
 }
 
@@ -70,6 +71,8 @@ static int parse(struct agent_options *options, int argc, char **argv)
             options->listen_fd = listen_on(argv[++i]);
         else if (strcmp(argv[i], "--connect-fd") == 0)
             options->connected_fd = atoi(argv[++i]);
+        else if (strcmp(argv[i], "--network") == 0)
+            options->network = argv[++i];
         else if (strcmp(argv[i], "--workspace") == 0)
             options->workspace = argv[++i];
         else
@@ -84,6 +87,8 @@ static int boot(struct agent_options *options)
     int error = machine_boot(!options->no_disk);
     if (error)
         return error;
+    if (options->network)
+        machine_network(options->network);
     if (options->warm)
         machine_warm();
     options->serial_fd = machine_open_port(AGENT_PORT_NAME);

@@ -51,8 +51,9 @@ static void on_connected(void *arg, const struct child_result *result)
     hearth_fail(&failure, HEARTH_EUNSUPPORTED, "network_unavailable",
                 "the guest's network cannot be set up: %s",
                 result->timed_out ? "it took too long" : said);
-    hearth_failure_hint(&failure, "It needs pasta and ip (apt-get install passt iproute2), a tun "
-                                  "device, and a host that has an IPv4 network itself.");
+    hearth_failure_hint(&failure,
+                        "It needs passt, pasta and ip (apt-get install passt iproute2), a tun "
+                        "device, and a host that has an IPv4 network itself.");
     connecting->done(connecting->arg, (int)failure.error, &failure);
 }
 
@@ -72,7 +73,12 @@ int network_connect(struct child **ret_child, struct loop *loop, const struct ne
         arguments_add(&arguments, "--cgroup=%s", spec->cgroup_files[i]);
     arguments_add(&arguments, "--policy=%s", spec->policy);
     arguments_add(&arguments, "--log=%s", spec->log);
-    arguments_add(&arguments, "--pid=%d", (int)spec->guest);
+    if (spec->guest)
+        arguments_add(&arguments, "--pid=%d", (int)spec->guest);
+    else if (spec->as_root)
+        arguments_add(&arguments, "--machine=%u", (unsigned)spec->owner);
+    else
+        arguments_add(&arguments, "--machine");
     if (arguments.failed)
         return hearth_fail(failure, HEARTH_ENOMEMORY, NULL, "out of memory");
     *connecting = (struct connecting){done, arg};
@@ -81,6 +87,8 @@ int network_connect(struct child **ret_child, struct loop *loop, const struct ne
                                      .stdin_fd = -1,
                                      .stdout_fd = -1,
                                      .stderr_fd = -1,
+                                     .pass_fds = &spec->stream_fd,
+                                     .pass_count = spec->stream_fd >= 0,
                                      .capture_limit = 1024,
                                      .timeout_ms = CONNECT_TIMEOUT_MS};
     int error = spawn(ret_child, loop, &child, on_connected, connecting, failure);

@@ -6,7 +6,10 @@
 #include "supervisord/spawn.h"
 
 struct network_spec {
-    pid_t guest;              /* whose user and network namespaces they are */
+    pid_t guest;              /* a container's: whose user and network namespaces they are; or 0 */
+    int stream_fd;            /* a machine's: of its device, each packet after its length; or -1 */
+    bool as_root;             /* a machine's: owner is the first of the IDs … */
+    uid_t owner;              /* … in whose user namespace the rest runs */
     const char *policy, *log; /* its files, as network_paths tells */
     const char *environment;  /* NAME=VALUE that the guest's processes are known by; or NULL */
     const char *const *cgroup_files; /* to join first */

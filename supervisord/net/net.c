@@ -1,6 +1,6 @@
 /* hearth-net: outbound network for one guest, with no privilege outside the guest's user namespace.
  *
- *   hearth-net [--cgroup FILE]… --policy FILE --log FILE --pid PID
+ *   hearth-net [--cgroup FILE]… --policy FILE --log FILE --pid PID | --machine[=UID]
  *
  * Between the guest and the host is a network namespace of its own, the gate. One pasta carries
  * connections from the guest's namespace into the gate, where they become sockets; another carries
@@ -9,6 +9,11 @@
  * process in the gate, and no capability over it.
  *
  *   guest ── eth0 ── pasta ──▶ gate (routes, names) ── tap ── pasta ──▶ host ──▶ internet
+ *
+ * A machine (--machine, its device's stream is descriptor 3) has passt in the gate instead, which
+ * takes its packets from the stream; the user namespace is one of its own, of the IDs from UID on.
+ *
+ *   machine ── stream ── passt ──▶ gate …
  *
  * The policy (policy.h) is read again whenever its file is written. Nothing is forwarded inwards.
  * With the line "ready" on descriptor 1 the guest has its network and the first process ends; what
@@ -43,20 +48,23 @@
 /* In pasta: where it writes its PID once it is up, and the guest's network namespace. */
 #define READY_FD 3
 #define NET_FD 4
-#define NET_PATH "/proc/self/fd/4"
+#define NET_FD_NAME "4"
+#define NET_PATH "/proc/self/fd/" NET_FD_NAME
+#define STREAM_FD 3 /* ours, of a machine */
 
 struct order {
-    pid_t guest;
+    pid_t guest; /* 0: it is a machine, and the rest counts */
+    bool machine, as_root;
+    uid_t uid_base;
     const char *policy, *log;
 };
 
 static void parse(int argc, char **argv, struct order *order)
 {
-    static const struct option options[] = {{"cgroup", required_argument, NULL, 'c'},
-                                            {"policy", required_argument, NULL, 'o'},
-                                            {"log", required_argument, NULL, 'l'},
-                                            {"pid", required_argument, NULL, 'p'},
-                                            {0}};
+    static const struct option options[] = {
+        {"cgroup", required_argument, NULL, 'c'}, {"policy", required_argument, NULL, 'o'},
+        {"log", required_argument, NULL, 'l'},    {"machine", optional_argument, NULL, 'm'},
+        {"pid", required_argument, NULL, 'p'},    {0}};
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         if (option == 'c')
             launch_join_cgroup(optarg); /* before there is anything that could stay outside */
@@ -66,10 +74,15 @@ static void parse(int argc, char **argv, struct order *order)
             order->policy = optarg;
         else if (option == 'l')
             order->log = optarg;
-        else
+        else if (option == 'm') {
+            order->machine = true;
+            order->as_root = optarg != NULL;
+            order->uid_base = optarg ? (uid_t)strtoul(optarg, NULL, 10) : 0;
+        } else
             exit(2);
     }
-    if (order->guest < 2 || !order->policy || !order->log || optind != argc)
+    if ((order->guest >= 2) == order->machine || (order->as_root && !order->uid_base) ||
+        !order->policy || !order->log || optind != argc)
         exit(2);
 }
 
@@ -267,6 +280,40 @@ static struct pasta connect_guest(int net_fd)
     return inner;
 }
 
+static struct pasta connect_machine(int stream_fd)
+{
+    const char *const argv[] = {"passt",
+                                "-f",
+                                "-4",
+                                "-P",
+                                "/proc/self/fd/3",
+                                "--fd",
+                                NET_FD_NAME,
+                                "-i",
+                                GATE_OUT,
+                                "-a",
+                                NET_GUEST_ADDRESS,
+                                "-n",
+                                "24",
+                                "-g",
+                                NET_GUEST_ROUTER,
+                                "-M",
+                                NET_ROUTER_MAC,
+                                "-D",
+                                "none",
+                                "--no-dhcp",
+                                "-t",
+                                "none",
+                                "-u",
+                                "none",
+                                "--no-map-gw",
+                                NULL};
+    struct pasta inner = start_pasta(argv, stream_fd);
+    close(stream_fd); /* passt alone has it: its end is the machine's device's */
+    wait_for_pasta(&inner);
+    return inner;
+}
+
 /* --- staying --- */
 
 static void close_stdio(void)
@@ -345,12 +392,8 @@ static void refuse_ipv6(void)
         close(fd);
 }
 
-/* In the background process; ready_fd is told when all is there. */
-_Noreturn static void serve(struct gate *gate, int guest_fd, int net_fd, int ready_fd)
+static struct pasta connect_container(struct gate *gate, int namespace, int net_fd)
 {
-    static struct resolver resolver;
-    int namespace = make_namespace();
-    struct pasta outer = make_gate(gate, &resolver, namespace);
     enter(net_fd);
     refuse_ipv6();
     enter(namespace); /* in which the inner pasta has its sockets */
@@ -360,6 +403,18 @@ _Noreturn static void serve(struct gate *gate, int guest_fd, int net_fd, int rea
     if (error)
         launch_die(-error, "cannot set the guest's routes");
     enter(namespace);
+    return inner;
+}
+
+/* In the background process; ready_fd is told when all is there. guest_fd is -1 and net_fd the
+ * stream for a machine, whose end is the stream's and so passt's. */
+_Noreturn static void serve(struct gate *gate, int guest_fd, int net_fd, int ready_fd)
+{
+    static struct resolver resolver;
+    int namespace = make_namespace();
+    struct pasta outer = make_gate(gate, &resolver, namespace);
+    struct pasta inner =
+        guest_fd < 0 ? connect_machine(net_fd) : connect_container(gate, namespace, net_fd);
     close(namespace);
     const int ends[ENDS] = {guest_fd, watch_process(outer.pid), watch_process(inner.pid)};
     if (write(ready_fd, "", 1) != 1)
@@ -375,7 +430,8 @@ int main(int argc, char **argv)
     int ready[2];
     char byte;
     parse(argc, argv, &order);
-    if (close_range(3, ~0U, 0) < 0)
+    if (close_range(order.machine ? STREAM_FD + 1 : 3, ~0U, 0) < 0 ||
+        (order.machine && fcntl(STREAM_FD, F_SETFD, FD_CLOEXEC) < 0))
         launch_die(errno, "cannot close descriptors");
     launch_raise_oom_score();
     int own_count = net_own(gate.own, GATE_OWN_MAX);
@@ -385,8 +441,10 @@ int main(int argc, char **argv)
     int error = gate_open_files(&gate, order.policy, order.log);
     if (error)
         launch_die(-error, "cannot use the policy and log");
-    int guest_fd = watch_process(order.guest);
-    int net_fd = open_namespace(order.guest, "net"), user_fd = open_namespace(order.guest, "user");
+    int guest_fd = order.machine ? -1 : watch_process(order.guest);
+    int net_fd = order.machine ? STREAM_FD : open_namespace(order.guest, "net");
+    int user_fd = order.machine ? userns_make(order.as_root, order.uid_base)
+                                : open_namespace(order.guest, "user");
     make_tun();
     userns_become_root(user_fd);
     /* The change of identity has closed /proc/PID to the process itself and its like. */

@@ -1,4 +1,4 @@
-"""Outbound network without a list (harness/network.py)."""
+"""Outbound network without a list, of containers and of machines (harness/network.py)."""
 
 import json
 import os
@@ -12,8 +12,8 @@ import time
 import pytest
 
 from harness.daemon import Hearthd
-from harness.network import (GATEWAY, HOST, METADATA, OTHER_PRIVATE, PRIVATE, PROBE, PUBLIC, Guest,
-                             Network, NetworkedHearthd)
+from harness.network import (GATEWAY, HOST, METADATA, OTHER_PRIVATE, OTHER_PUBLIC, PRIVATE, PROBE,
+                             PUBLIC, Guest, Network, NetworkedHearthd)
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("pasta"),
                                 reason="makes network namespaces, and needs pasta")
@@ -25,9 +25,10 @@ def network(tmp_path_factory):
     made.end()
 
 
-@pytest.fixture(scope="module")
-def hearthd(network, images):
-    made = NetworkedHearthd(network, images, egress_allow="172.20.1.0/24")
+@pytest.fixture(scope="module", params=["oci", "qemu"])
+def hearthd(request, network, images):
+    made = NetworkedHearthd(network, images, driver=request.param, egress_allow="172.20.1.0/24")
+    made.machines = request.param == "qemu"
     try:
         yield made.start()
     finally:
@@ -36,7 +37,17 @@ def hearthd(network, images):
 
 @pytest.fixture(scope="module")
 def guest(hearthd):
-    return Guest(hearthd.unix_client(), network_policy="egress")
+    return Guest(hearthd.unix_client(), network_policy="egress", mem_mib=512)
+
+
+def both(*addresses):
+    return {f"{protocol} {address}" for protocol in ("tcp", "udp") for address in addresses}
+
+
+def count_denied(guest, protocol, address):
+    entries = guest.client.get(f"{guest.path}/network-log")["entries"]
+    return sum(entry["count"] for entry in entries
+               if (entry["protocol"], entry["destination"]) == (protocol, address))
 
 
 def test_the_servers_are_there(network):
@@ -48,7 +59,7 @@ def test_the_servers_are_there(network):
 
 
 def test_the_internet_is_reached(guest):
-    assert guest.reaches(PUBLIC) == {f"tcp {PUBLIC}", f"udp {PUBLIC}"}
+    assert guest.reaches(PUBLIC) == both(PUBLIC)
 
 
 DENIED = (HOST, GATEWAY, PRIVATE, METADATA, "10.0.2.2", "10.0.3.1", "10.0.2.3", "127.0.0.1",
@@ -57,10 +68,14 @@ DENIED = (HOST, GATEWAY, PRIVATE, METADATA, "10.0.2.2", "10.0.3.1", "10.0.2.3", 
 
 def test_neither_host_nor_private_networks_nor_metadata_are(guest):
     assert guest.reaches(*DENIED) == set()
+    for address in (HOST, GATEWAY, PRIVATE, METADATA):
+        assert count_denied(guest, "tcp", address) and count_denied(guest, "udp", address)
 
 
 def test_the_denial_is_not_the_guests_own(guest, hearthd):
     """In its own namespace everything is routed outwards: the guest has nothing to take away."""
+    if hearthd.machines:
+        pytest.skip("a machine has no namespace")
     pid, = hearthd.guest_pids()
     routes = subprocess.run(["nsenter", "--net", "--target", str(pid), "--", "ip", "route"],
                             capture_output=True, text=True, check=True).stdout
@@ -68,7 +83,7 @@ def test_the_denial_is_not_the_guests_own(guest, hearthd):
 
 
 def test_what_the_operator_allows_is_reached(guest):
-    assert guest.reaches(OTHER_PRIVATE) == {f"tcp {OTHER_PRIVATE}", f"udp {OTHER_PRIVATE}"}
+    assert guest.reaches(OTHER_PRIVATE) == both(OTHER_PRIVATE)
 
 
 def test_names_are_found(guest):
@@ -111,8 +126,37 @@ def test_the_status_tells_of_it(guest, hearthd):
     assert "10.0.2.15/24" in guest.output("cat /proc/net/fib_trie; echo 10.0.2.15/24")
 
 
-def test_the_guest_cannot_change_what_it_is_given(guest):
-    """Its root has no power over its own network, in a namespace of its own no way out."""
+def test_a_machine_has_an_interface_and_no_ipv6(guest, hearthd):
+    if not hearthd.machines:
+        pytest.skip("a container is told of by the namespace")
+    assert guest.output("cat /etc/resolv.conf; cat /sys/class/net/eth0/mtu; "
+                        "grep -v ' lo$' /proc/net/if_inet6; ls /sys/class/net").split() == [
+                            "nameserver", "10.0.2.3", "65520", "eth0", "lo"]
+
+
+def test_whatever_a_machines_root_sends_is_denied(guest, hearthd):
+    """It writes packets as it likes, from an address that is not its own."""
+    if not hearthd.machines:
+        pytest.skip("a container's root may not")
+    before = count_denied(guest, "udp", PRIVATE)
+    packet = textwrap.dedent(f"""
+        import socket, struct
+        raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+        head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 29, 1, 0, 64, 17, 0,
+                           socket.inet_aton("10.0.2.77"), socket.inet_aton("{PRIVATE}"))
+        raw.sendto(head + struct.pack("!HHHH", 20000, 7777, 9, 0) + b"x", ("{PRIVATE}", 0))
+    """)
+    guest.output(f"python3 - <<'EOF'\n{packet}\nEOF")
+    deadline = time.monotonic() + 30
+    while count_denied(guest, "udp", PRIVATE) == before:
+        assert time.monotonic() < deadline
+    assert guest.reaches(PUBLIC, PRIVATE) == both(PUBLIC)
+
+
+def test_a_containers_root_cannot_change_what_it_is_given(guest, hearthd):
+    """It has no power over its own network, in a namespace of its own no way out."""
+    if hearthd.machines:
+        pytest.skip("a machine's root may")
     for attempt in ("ip route add 10.9.9.9 dev eth0", "ip link set eth0 down",
                     "unshare --user --map-root-user --net ip route add default dev lo"):
         assert guest.exec(attempt)["exit_code"] != 0
@@ -120,7 +164,7 @@ def test_the_guest_cannot_change_what_it_is_given(guest):
 
 
 def test_two_guests_do_not_see_each_other(guest, hearthd):
-    other = Guest(hearthd.unix_client(), network_policy="egress")
+    other = Guest(hearthd.unix_client(), network_policy="egress", mem_mib=512)
     server = ("python3 -c 'import socket; s = socket.create_server((\"0.0.0.0\", 7777)); "
               "print(1, flush=True); s.accept()[0].send(b\"x\")'")
     started = other.exec(server, detach=True)
@@ -130,7 +174,7 @@ def test_two_guests_do_not_see_each_other(guest, hearthd):
 
 
 def test_off_is_no_interface_but_lo(hearthd):
-    off = Guest(hearthd.unix_client())
+    off = Guest(hearthd.unix_client(), mem_mib=512)
     assert (off.created["network_enabled"], off.created["guest_ip"], off.created["tap_name"]) == (
         False, None, None)
     assert off.output("ls /sys/class/net 2>/dev/null || cut -d: -f1 /proc/net/dev | tail -n +3"
@@ -144,11 +188,11 @@ def test_it_is_there_again_after_a_stop_and_after_a_killed_daemon(guest, hearthd
     client.post(f"{guest.path}/stop", {})
     assert client.get(guest.path)["guest_ip"] is None
     client.post(f"{guest.path}/start", {})
-    assert guest.reaches(PUBLIC, PRIVATE) == {f"tcp {PUBLIC}", f"udp {PUBLIC}"}
+    assert guest.reaches(PUBLIC, PRIVATE) == both(PUBLIC)
     hearthd.kill9()
     hearthd.start()
     guest.client = hearthd.unix_client()
-    assert guest.reaches(PUBLIC, PRIVATE) == {f"tcp {PUBLIC}", f"udp {PUBLIC}"}
+    assert guest.reaches(PUBLIC, PRIVATE) == both(PUBLIC)
 
 
 def helpers(hearthd):
@@ -157,7 +201,7 @@ def helpers(hearthd):
     for path in pathlib.Path("/proc").glob("[0-9]*/environ"):
         try:
             name = (path.parent / "comm").read_text().strip()
-            if (name in ("hearth-net", "pasta", "pasta.avx2") and
+            if (name in ("hearth-net", "pasta", "pasta.avx2", "passt", "passt.avx2") and
                     f"HEARTH_GUEST_ID=gu_{hearthd.node_tag}".encode() in path.read_bytes()):
                 found.append(int(path.parent.name))
         except OSError:
@@ -167,7 +211,7 @@ def helpers(hearthd):
 
 def test_nothing_of_it_stays_behind(hearthd):
     before = set(helpers(hearthd))
-    made = Guest(hearthd.unix_client(), network_policy="egress")
+    made = Guest(hearthd.unix_client(), network_policy="egress", mem_mib=512)
     assert len(set(helpers(hearthd)) - before) >= 1
     made.client.request("DELETE", made.path)
     deadline = time.monotonic() + 30
@@ -175,13 +219,43 @@ def test_nothing_of_it_stays_behind(hearthd):
         assert time.monotonic() < deadline
 
 
-def test_a_host_that_cannot_is_told_so(hearthd, images):
+def test_machines_by_the_vm_tools_have_it(hearthd):
+    client = hearthd.unix_client()
+    say = f"exec 3<>/dev/tcp/{PUBLIC}/7777; cat <&3"
+    ran = client.post("/v1/vm-runs", {"environment": "debian:12", "mem_mib": 512, "network": True,
+                                      "command": f"bash -c '{say}'", "timeout_seconds": 60})
+    assert (ran["exit_code"], ran["stdout"]) == (0, f"tcp {PUBLIC}")
+    made = client.post("/v1/vms", {"environment": "debian:12", "mem_mib": 512, "network": True})
+    client.post(f"/v1/vms/{made['vm_id']}/start", {})
+    told = client.get(f"/v1/vms/{made['vm_id']}/network")
+    assert (told["network_enabled"], told["guest_ip"], told["tap_name"]) == (True, "10.0.2.15", "eth0")
+    ran = client.post(f"/v1/vms/{made['vm_id']}/exec", {"command": f"bash -c '{say}'"})
+    assert (ran["exit_code"], ran["stdout"]) == (0, f"tcp {PUBLIC}")
+
+
+def test_a_list_holds_for_names_too(guest, hearthd):
+    """As test_network_policy.py has it for containers."""
+    admin = hearthd.unix_client()
+    admin.request("PUT", "/v1/tenants/admin/network", {"mode": "listed", "allow": ["good.example"]})
+    deadline = time.monotonic() + 60
+    while guest.exec("getent ahostsv4 bad.example")["exit_code"] == 0:
+        assert time.monotonic() < deadline
+    assert guest.reaches(PUBLIC) == set()
+    assert guest.output("getent ahostsv4 good.example").startswith(PUBLIC)
+    assert guest.reaches(PUBLIC, OTHER_PUBLIC) == both(PUBLIC)
+    assert count_denied(guest, "tcp", OTHER_PUBLIC)
+    entries = guest.client.get(f"{guest.path}/network-log?limit=1000")["entries"]
+    assert ("denied_name", "bad.example") in {(one["decision"], one["name"]) for one in entries}
+
+
+@pytest.mark.parametrize("driver", ["oci", "qemu"])
+def test_a_host_that_cannot_is_told_so(driver, images):
     """Here: without a network of its own."""
     class Alone(Hearthd):
         def command(self, **more):
             return ["unshare", "--net", "--", *super().command(**more)]
 
-    alone = Alone(images, driver="oci", listen="")
+    alone = Alone(images, driver=driver, listen="")
     try:
         client = alone.start().unix_client()
         reply = client.request("POST", "/v1/workspaces", {"environment": "debian:12",

@@ -78,6 +78,7 @@ int oci_launch_network(struct oci_guest *guest, guest_done done, struct hearth_f
     }
     network_paths(driver->config.state_dir, guest->guest_id, policy, log);
     const struct network_spec spec = {.guest = guest->guest->process.pid,
+                                      .stream_fd = -1,
                                       .policy = policy,
                                       .log = log,
                                       .environment = variable,

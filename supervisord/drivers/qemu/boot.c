@@ -18,7 +18,8 @@
 #define TRIAL_DEADLINE_US (10 * US_PER_S)
 #define CLONE_DEADLINE_US (20 * US_PER_S)
 #define BOOTS_MAX 2
-#define QEMU_MIB 192 /* what QEMU needs besides the machine's memory: translations, buffers */
+#define QEMU_MIB 192   /* what QEMU needs besides the machine's memory: translations, buffers */
+#define NETWORK_MIB 48 /* what carries its connections */
 
 static void boot(struct qemu_guest *guest);
 
@@ -26,8 +27,9 @@ static void boot(struct qemu_guest *guest);
 
 static void close_listening(struct qemu_guest *guest)
 {
-    int *const fds[] = {&guest->qmp_fd, &guest->console_fd, &guest->agent_fd,
-                        &guest->template_ram_fd, &guest->template_state_fd};
+    int *const fds[] = {&guest->qmp_fd,          &guest->console_fd,        &guest->agent_fd,
+                        &guest->template_ram_fd, &guest->template_state_fd, &guest->network_fds[0],
+                        &guest->network_fds[1]};
     for (size_t i = 0; i < sizeof fds / sizeof *fds; i++) {
         cleanup_close(fds[i]);
         *fds[i] = -1;
@@ -245,8 +247,16 @@ static int launch(struct qemu_guest *guest)
         return hearth_fail(failure, HEARTH_ENOMEMORY, NULL, "out of memory");
     snprintf(variable, sizeof variable, GUEST_ID_VARIABLE "=%s", guest->guest_id);
     const char *const environment[] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", variable, NULL};
-    const int pass_fds[] = {guest->qmp_fd, guest->console_fd, guest->agent_fd,
-                            guest->template_ram_fd, guest->template_state_fd};
+    int pass_fds[] = {guest->qmp_fd,
+                      guest->console_fd,
+                      guest->agent_fd,
+                      guest->template_ram_fd,
+                      guest->template_state_fd,
+                      -1,
+                      -1};
+    size_t pass_count = (size_t)(qemu_network_fd(guest) - QEMU_FD_QMP);
+    for (int i = 0; i < qemu_network_fd_count(guest); i++)
+        pass_fds[pass_count++] = guest->network_fds[i];
     const struct spawn_spec spec = {
         .argv = (const char *const *)arguments.items,
         .environment = environment,
@@ -254,9 +264,7 @@ static int launch(struct qemu_guest *guest)
         .stdout_fd = -1,
         .stderr_fd = errors_fd,
         .pass_fds = pass_fds,
-        .pass_count = guest->template_state_fd >= 0 ? 5
-                      : guest->template_ram_fd >= 0 ? 4
-                                                    : 3,
+        .pass_count = pass_count,
         .capture_limit = 64,
         .timeout_ms = LAUNCH_TIMEOUT_MS,
     };
@@ -267,7 +275,7 @@ static void boot_work(void *arg)
 {
     struct qemu_guest *guest = arg;
     const struct cgroup_limits limits = {
-        .mem_mib = guest->mem_mib + QEMU_MIB,
+        .mem_mib = guest->mem_mib + QEMU_MIB + (guest->network ? NETWORK_MIB : 0),
         .vcpu_count = guest->vcpu_count,
         .pids_max = guest->pids_max,
     };
@@ -300,11 +308,10 @@ static void reach_agent(struct qemu_guest *guest)
 }
 
 /* The streams are there before QEMU is: nothing it says first is missed. */
-static void go(void *arg)
+static void go_connected(struct qemu_guest *guest)
 {
-    struct qemu_guest *guest = arg;
     struct hearth_failure *failure = &guest->phase.failure;
-    if (!guest->phase.error && phase_unwanted(&guest->phase))
+    if (!failure->error && phase_unwanted(&guest->phase))
         (void)cancel(guest);
     int console = failure->error ? -1 : qemu_files_connect(guest, "console");
     if (console >= 0)
@@ -318,6 +325,11 @@ static void go(void *arg)
     }
     if (!guest->standby)
         reach_agent(guest);
+}
+
+static void go(void *arg)
+{
+    qemu_network_connect(arg, go_connected);
 }
 
 static void template_work(void *arg)
@@ -473,6 +485,7 @@ void qemu_boot_template(struct driver *base, struct guest *guest, const struct q
     data->mem_mib = like->mem_mib;
     data->disk_mib = template_disk_mib(like);
     data->pids_max = like->pids_max;
+    data->network = like->network;
     data->transport = like->transport;
     data->accelerator = like->accelerator;
     data->image_path = text_copy(like->image_path);

@@ -1,4 +1,5 @@
 #include "supervisord/drivers/qemu/qemu.h"
+#include "supervisord/net/net.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -9,6 +10,7 @@
 #define KERNEL_ARGUMENTS                                                                           \
     "rdinit=/init quiet panic=-1 reboot=t no_timer_check mitigations=off random.trust_cpu=on "     \
     "cryptomgr.notests 8250.nr_uarts=0 earlyprintk=serial,ttyS0,115200,keep"
+#define AGENT_NETWORK " --network " NET_GUEST_ADDRESS "," NET_GUEST_ROUTER "," NET_NAME_SERVER
 #define OVERHEAD_MIB 512 /* what a disk's metadata and a saved machine may take besides */
 
 static void add(struct arguments *arguments, const char *first, const char *second)
@@ -54,10 +56,7 @@ static void add_jail(const struct qemu_guest *guest, struct arguments *arguments
                       guest->guest_id);
     }
     arguments_add(arguments, "--pass=%d",
-                  (guest->template_state_fd >= 0 ? QEMU_FD_END
-                   : guest->template_ram_fd >= 0 ? QEMU_FD_STATE
-                                                 : QEMU_FD_RAM) -
-                      QEMU_FD_QMP);
+                  qemu_network_fd(guest) - QEMU_FD_QMP + qemu_network_fd_count(guest));
     arguments_add(arguments, "--");
 }
 
@@ -92,17 +91,18 @@ static void add_machine(const struct qemu_guest *guest, struct arguments *argume
     add(arguments, "-kernel", "/kernel");
     add(arguments, "-initrd", "/initrd");
     arguments_add(arguments, "-append");
+    const char *network = guest->network ? AGENT_NETWORK : "";
     if (guest->trial)
         arguments_add(arguments, KERNEL_ARGUMENTS " -- --machine --no-disk");
     else if (guest->template_ram_fd >= 0) /* word for word the same for a template and its clones */
         arguments_add(arguments,
-                      KERNEL_ARGUMENTS " tsc=reliable tsc_early_khz=%u -- --machine --warm",
-                      kvm ? 0 : guest->timestamp_khz);
+                      KERNEL_ARGUMENTS " tsc=reliable tsc_early_khz=%u -- --machine --warm%s",
+                      kvm ? 0 : guest->timestamp_khz, network);
     else if (!kvm && guest->timestamp_khz)
-        arguments_add(arguments, KERNEL_ARGUMENTS " tsc=reliable tsc_early_khz=%u -- --machine",
-                      guest->timestamp_khz);
+        arguments_add(arguments, KERNEL_ARGUMENTS " tsc=reliable tsc_early_khz=%u -- --machine%s",
+                      guest->timestamp_khz, network);
     else
-        arguments_add(arguments, KERNEL_ARGUMENTS " -- --machine");
+        arguments_add(arguments, KERNEL_ARGUMENTS " -- --machine%s", network);
 }
 
 static void add_disk(struct arguments *arguments)
@@ -127,6 +127,8 @@ static void add_devices(const struct qemu_guest *guest, struct arguments *argume
     add(arguments, "-serial", "chardev:console");
     if (!guest->trial)
         add_disk(arguments);
+    if (guest->network)
+        qemu_network_command(guest, arguments);
     guest->transport->add_arguments(guest, arguments);
 }
 

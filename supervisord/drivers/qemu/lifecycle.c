@@ -24,9 +24,7 @@ int qemu_take_spec(struct qemu_guest *guest, const struct guest_spec *spec)
     guest->mem_mib = spec->mem_mib;
     guest->disk_mib = spec->disk_mib;
     guest->pids_max = QEMU_PIDS_MAX;
-    if (network_has_device(spec->network))
-        return hearth_fail(&guest->phase.failure, HEARTH_EUNSUPPORTED, "network_unavailable",
-                           "virtual machines have no network in this build");
+    guest->network = network_has_device(spec->network);
     snprintf(guest->transport_choice, sizeof guest->transport_choice, "%s",
              spec->transport ? spec->transport : guest->driver->config.transport);
     snprintf(guest->template_owner, sizeof guest->template_owner, "%s",

@@ -55,6 +55,7 @@ struct qemu_guest *qemu_guest_data(struct driver *base, struct guest *guest)
         .qmp_fd = -1,
         .console_fd = -1,
         .agent_fd = -1,
+        .network_fds = {-1, -1},
         .template_ram_fd = -1,
         .template_state_fd = -1,
         .accelerator = "tcg",

@@ -74,6 +74,7 @@ struct qemu_guest {
     struct watch exit_watch;
     struct timer timer;
     struct child *child;
+    void (*network_connected)(struct qemu_guest *guest); /* while the child is hearth-net */
     struct tail console, errors;
     void *connecting;         /* by the transport; NULL: nothing under way */
     struct qemu_asked *asked; /* a connect of the driver's that waits for it; NULL */
@@ -84,6 +85,7 @@ struct qemu_guest {
     bool making;              /* a template of it */
     bool standby;             /* what is under way is no more than that */
     bool waiting;             /* QEMU is there, and waits for its template's state */
+    bool network;             /* it has a device */
     bool linked;              /* the agent has answered since QEMU was started */
     unsigned boots;           /* of this start */
     struct {
@@ -104,7 +106,8 @@ struct qemu_guest {
     unsigned timestamp_khz; /* of the host's counter; 0: it has none */
     struct qemu_kernel kernel;
     char initrd[PATH_MAX];
-    int qmp_fd, console_fd, agent_fd;       /* listening, to be passed; -1 */
+    int qmp_fd, console_fd, agent_fd; /* listening, to be passed; -1 */
+    int network_fds[2]; /* the device's stream: QEMU's end, and passt's or a template's own; -1 */
     int template_ram_fd, template_state_fd; /* the same; of a template that is made or used */
 };
 
@@ -173,6 +176,15 @@ void qemu_accelerator_when_known(struct qemu_driver *driver, void (*done)(void *
 
 /* command.c: hearth-launch and QEMU with all their arguments. */
 void qemu_command(const struct qemu_guest *guest, struct arguments *arguments);
+
+/* network.c: the stream between the machine's device and hearth-net. */
+/* QEMU's first descriptor after those named above, and how many it is passed from there on. */
+int qemu_network_fd(const struct qemu_guest *guest);
+int qemu_network_fd_count(const struct qemu_guest *guest);
+void qemu_network_command(const struct qemu_guest *guest, struct arguments *arguments);
+/* Before QEMU is there: makes the stream, and has hearth-net hold its other end. Calls done, at
+ * once where there is nothing to wait for; phase.failure says what went wrong. */
+void qemu_network_connect(struct qemu_guest *guest, void (*done)(struct qemu_guest *guest));
 
 /* files.c, blocking. */
 int qemu_files_prepare(struct qemu_guest *guest, struct hearth_failure *failure);

@@ -44,16 +44,16 @@ uint32_t template_disk_mib(const struct qemu_guest *guest)
 
 /* What is asked for, then what it is made of. */
 static int begin_key(char out[KEY_SIZE], const char *owner, const char *image, uint32_t vcpu_count,
-                     uint32_t mem_mib, uint32_t disk_mib)
+                     uint32_t mem_mib, uint32_t disk_mib, bool network)
 {
-    return snprintf(out, KEY_SIZE, "%s %.600s %u %u %u ", owner, image, vcpu_count, mem_mib,
-                    disk_mib_for(disk_mib));
+    return snprintf(out, KEY_SIZE, "%s %.600s %u %u %u %d ", owner, image, vcpu_count, mem_mib,
+                    disk_mib_for(disk_mib), network);
 }
 
 static void make_key(const struct qemu_guest *guest, char out[KEY_SIZE])
 {
     int length = begin_key(out, guest->template_owner, guest->image_path, guest->vcpu_count,
-                           guest->mem_mib, guest->disk_mib);
+                           guest->mem_mib, guest->disk_mib, guest->network);
     snprintf(out + length, KEY_SIZE - (size_t)length, "%.600s %s %s %s", guest->initrd,
              guest->kernel.version, guest->version, guest->accelerator);
 }
@@ -146,8 +146,9 @@ static struct template *find(const struct qemu_guest *guest)
     char key[KEY_SIZE];
     struct template *found = NULL;
     make_key(guest, key);
-    size_t begins = (size_t)begin_key((char[KEY_SIZE]){0}, guest->template_owner, guest->image_path,
-                                      guest->vcpu_count, guest->mem_mib, guest->disk_mib);
+    size_t begins =
+        (size_t)begin_key((char[KEY_SIZE]){0}, guest->template_owner, guest->image_path,
+                          guest->vcpu_count, guest->mem_mib, guest->disk_mib, guest->network);
     list_for_each(cursor, following, &guest->driver->templates)
     {
         struct template *template = container_of(cursor, struct template, link);
@@ -260,7 +261,7 @@ bool template_likely(const struct qemu_driver *driver, const struct guest_spec *
     char key[KEY_SIZE];
     begin_key(key, spec->template_owner ? spec->template_owner : "",
               spec->image_path ? spec->image_path : "", spec->vcpu_count, spec->mem_mib,
-              spec->disk_mib);
+              spec->disk_mib, network_has_device(spec->network));
     list_for_each(cursor, following, &driver->templates)
     {
         const struct template *template = container_of(cursor, struct template, link);
