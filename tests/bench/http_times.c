@@ -106,7 +106,7 @@ static void step(void *state, unsigned round, unsigned number)
         rounds_die("%s %s: %.600s", words[3 * number], words[3 * number + 1], connection->reply);
     const char *id = strstr(connection->reply, key);
     if (id)
-        snprintf(connection->id, sizeof connection->id, "%s", id + sizeof key - 1);
+        snprintf(connection->id, sizeof connection->id, "%.*s", ID_LENGTH, id + sizeof key - 1);
 }
 
 int main(int argc, char **argv)
