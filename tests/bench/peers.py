@@ -15,6 +15,17 @@ from harness.http import UnixConnection
 UNIFIED = "/sys/fs/cgroup/unified"
 
 
+@contextlib.contextmanager
+def volatile_directory():
+    """A directory on a tmpfs, as /run is where a system has been set up: there hearthd's runtime
+    directory lies, and what crun knows of its containers."""
+    with open("/proc/mounts", encoding="utf-8") as file:
+        memory = {words[1] for words in map(str.split, file) if words[2] == "tmpfs"}
+    place = next((path for path in ("/run", "/dev/shm") if path in memory), None)
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=place) as path:
+        yield path
+
+
 def runtime():
     """The OCI runtime to compare with: crun where it is there."""
     return shutil.which("crun") or shutil.which("runc")
@@ -32,8 +43,8 @@ class Runtime:
     """crun or runc by hand: the environment's tree as a read-only root, a network namespace of its
     own, and no overlay, no user namespace and no agent, which ours has."""
 
-    def __init__(self, path, tree):
-        self.path = path
+    def __init__(self, path, tree, state):
+        self.path, self.state = path, state
         self.base = tempfile.mkdtemp(prefix="bench-oci-")
         subprocess.run([path, "spec"], cwd=self.base, check=True)
         with open(f"{self.base}/config.json", encoding="utf-8") as file:
@@ -46,7 +57,7 @@ class Runtime:
 
     def life(self):
         """run, exec true, delete, for spawn_times."""
-        command = [self.path, "--root", f"{self.base}/state"]
+        command = [self.path, "--root", self.state]
         return [*command, "run", "--detach", "--bundle", self.base, "bench{n}",
                 "+", *command, "exec", "bench{n}", "true",
                 "+", *command, "delete", "--force", "bench{n}"]

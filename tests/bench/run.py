@@ -375,11 +375,13 @@ def measure(bench, stack):
     tree = image_dir / "versions" / version_of(image_dir, "debian:12") / "tree"
     runtime = podman = None
     if path := peers.runtime():
-        runtime = peers.Runtime(path, tree)
+        state = stack.enter_context(peers.volatile_directory())
+        runtime = peers.Runtime(path, tree, state)
         stack.callback(runtime.close)
     else:
         bench.note("neither crun nor runc is installed")
     daemon = harness_daemon.Hearthd(image_dir, check_replies=False)
+    daemon.runtime_dir = pathlib.Path(stack.enter_context(peers.volatile_directory())) / "run"
     stack.callback(daemon.destroy)
     figures = Figures(bench, daemon.start(), tree)
     figures.memory("hearthd idle, resident", 12, daemon.pid)
