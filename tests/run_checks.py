@@ -157,7 +157,7 @@ def lint(build):
 def integration(build):
     """Several files at a time: most tests wait for guests more than they compute."""
     return pytest(build, "tests/integration", "--numprocesses", min(2 * (os.cpu_count() or 1), 8),
-                  "--dist", "loadfile")
+                  "--dist", "loadfile", "--no-loadscope-reorder")
 
 
 SUITES = {"format": format_, "lint": lint, "unit": unit, "sanitize": sanitize, "threads": threads,

@@ -10,6 +10,17 @@ from harness import daemon as harness_daemon
 from harness import images as harness_images
 
 
+# A minute or so each, while the other workers take the many small ones.
+LONGEST = ["test_machine_transports", "test_environment_digest", "test_openapi", "test_machine_faults",
+           "test_machine_survival", "test_templates", "test_survival", "test_example"]
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files are begun first, so that no worker is left alone with one at the end."""
+    order = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(LONGEST)))
+
+
 @pytest.fixture(scope="session")
 def bin_dir():
     """Where hearthd, hearth and hearth-agent are."""
