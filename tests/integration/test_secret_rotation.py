@@ -6,6 +6,7 @@ import hashlib
 import pathlib
 import shutil
 import sqlite3
+import stat
 import time
 
 import pytest
@@ -75,6 +76,7 @@ def test_all_is_sealed_with_the_new_key_and_the_old_one_is_gone(shared, bin_dir)
         [after] = keys(shared)
         assert before != after and told["secret_count"] == 4
         assert sealed_with(shared) == {told["key_id"]} and told["old_key_id"] != told["key_id"]
+        assert stat.S_IMODE((pathlib.Path(shared.state_dir) / "secret.keys").stat().st_mode) == 0o600
         again = Cli(bin_dir, HEARTH_URL=f"unix://{shared.socket_path}").json("secret", "rotate")
         assert again["old_key_id"] == told["key_id"] and sealed_with(shared) == {again["key_id"]}
         shared.kill9()
