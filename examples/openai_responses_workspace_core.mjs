@@ -2,7 +2,7 @@
 // The loop of openai_responses_workspace_core.py with OpenAI's package for Node: tools from the daemon,
 // calls to the daemon unread, those of one turn side by side, the answers streamed.
 //
-// node openai_responses_workspace_core.mjs [PROJECT]
+// npm ci && node openai_responses_workspace_core.mjs [PROJECT]
 // HEARTH_URL names the daemon (unix:///PATH, or http://HOST:PORT with HEARTH_TOKEN).
 
 import { execFileSync } from "node:child_process";

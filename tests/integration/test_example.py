@@ -124,9 +124,60 @@ def test_the_built_in_tools_of_the_responses_api_work_in_a_workspace(daemon, str
     assert calls == ["shell_call", "apply_patch_call", "apply_patch_call", "shell_call"]
 
 
-@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("openai_*")), ids=lambda path: path.name)
-def test_an_example_of_openai_s_is_short(example):
+def test_the_agents_sdk_s_sandbox_is_a_workspace(daemon, client):
+    before = client.get("/v1/workspaces")["count"]
+    done = run_example(ROOT / "examples/openai_agents_sandbox.py", HEARTH_URL=f"unix://{daemon.socket_path}")
+    assert done.returncode == 0, done.stderr
+    assert "Process exited with code 0\nOutput:\n42\n" in done.stdout
+    assert done.stdout.endswith("The numbers are in `answer`.\n")
+    assert client.get("/v1/workspaces")["count"] == before
+
+
+def test_a_sandbox_s_files_go_out_and_come_back(daemon):
+    import asyncio
+    import io
+
+    from agents.sandbox import Manifest, WorkspaceReadNotFoundError
+    from agents.sandbox.snapshot import NoopSnapshot
+    sys.path.insert(0, str(ROOT / "clients/python"))
+    from agents_sandbox_client import Client
+
+    async def scenario(sdk):
+        client = Client(sdk)
+        first, second = [await client.create(manifest=Manifest()) for _ in range(2)]
+        async with first, second:
+            await first.write(pathlib.Path("deep/file"), io.BytesIO(b"\0 kept"))
+            await second.hydrate_workspace(await first.persist_workspace())
+            assert (await second.read(pathlib.Path("/workspace/deep/file"))).read() == b"\0 kept"
+            with pytest.raises(WorkspaceReadNotFoundError):
+                await first.read(pathlib.Path("nothing"))
+            assert (await first.exec("exit 3")).exit_code == 3 and await first.running()
+            again = await client.resume(client.deserialize_session_state(
+                client.serialize_session_state(first.state)))
+            assert again.state.workspace_id == first.state.workspace_id
+            assert isinstance(first.state.snapshot, NoopSnapshot)
+        for session in (first, second):
+            await client.delete(session)
+
+    with hearth.Hearth(f"unix://{daemon.socket_path}") as sdk:
+        asyncio.run(scenario(sdk))
+
+
+@pytest.mark.parametrize("example", sorted(path for pattern in ("*.py", "*.mjs", "*.sh")
+                                           for path in (ROOT / "examples").glob(pattern)
+                                           if path.stem not in ("scripted_model", "strict_tools")),
+                         ids=lambda path: path.name)
+def test_an_example_is_short(example):
     assert len(example.read_text().splitlines()) < 80
+
+
+def test_node_s_lock_is_of_the_package_that_is_tested():
+    wanted = json.loads((ROOT / "examples/package.json").read_text())["dependencies"]
+    locked = json.loads((ROOT / "examples/package-lock.json").read_text())["packages"]
+    tested = json.loads((ROOT / "tests/clients/package.json").read_text())["dependencies"]
+    assert locked[""]["dependencies"] == wanted == {"openai": tested["openai"]}
+    assert locked["node_modules/openai"]["version"] == wanted["openai"]
+    assert locked["node_modules/openai"]["integrity"].startswith("sha512-")
 
 
 @pytest.mark.parametrize("framework", ["langchain", "pydantic_ai", "openai_agents"])
