@@ -285,7 +285,7 @@ void mcp_stream_open(struct api *api, struct http_request *request)
     list_append(&api->mcp_streams, &stream->link);
     http_request_set_data(request, &stream->output_owner);
     http_stream_begin(request, 200, LINE_TYPE, -1, &stream_events, stream);
-    buf_printf(&hello, "{\"stream_id\":\"%s\"}", stream->id);
+    buf_printf(&hello, "{\"stream_id\":\"%s\",\"line_max\":%zu}", stream->id, stream->line_max);
     send_line(stream, &hello);
 }
 

@@ -22,10 +22,11 @@
 
 #define PIECE 65536
 #define QUEUE_HIGH                                                                                 \
-    ((size_t)16 << 20)              /* queued for one side before the other is not read any more */
-#define END_US (1800 * US_PER_MS)   /* from the end of the input to ours, whatever happens */
-#define RETRY_US (200 * US_PER_MS)  /* between tries to reach a daemon that has gone */
-#define PATIENCE_US (20 * US_PER_S) /* that a request waits for it */
+    ((size_t)16 << 20) /* queued for one side before the other is not read any more */
+#define LINE_READ_MAX ((size_t)32 << 20) /* of a line past this not even the ID is looked for */
+#define END_US (1800 * US_PER_MS)        /* from the end of the input to ours, whatever happens */
+#define RETRY_US (200 * US_PER_MS)       /* between tries to reach a daemon that has gone */
+#define PATIENCE_US (20 * US_PER_S)      /* that a request waits for it */
 
 struct pump {
     struct endpoint endpoints[2]; /* the one in use, and the next */
@@ -40,6 +41,8 @@ struct pump {
     struct buf line;        /* of standard input, not yet whole */
     struct buf from_daemon; /* a line that is not yet whole */
     size_t scanned;         /* of it: no end of a line */
+    size_t line_max;        /* what the daemon takes */
+    bool skipping;          /* the rest of a line of standard input that is too long by far */
     struct buf to_daemon;   /* chunks */
     struct buf to_client;
     size_t daemon_sent, client_sent; /* of these */
@@ -84,6 +87,20 @@ static int collect(struct pump *pump)
     return queue_chunk(pump, ready.data, ready.length);
 }
 
+/* A line that is ours: it does not go on as it is. */
+static bool take_line(struct pump *pump, const char *line, size_t length)
+{
+    if (pump->skipping || length > pump->line_max) {
+        mcp_replay_too_long(line, pump->skipping ? 0 : length, &pump->to_client);
+        pump->skipping = false;
+        return true;
+    }
+    if (mcp_files_take(pump->files, line, length))
+        return true;
+    mcp_replay_take(pump->replay, line, length, pump->connected);
+    return false;
+}
+
 /* Whole lines that are not ours go on as one chunk. */
 static int take_lines(struct pump *pump)
 {
@@ -91,17 +108,19 @@ static int take_lines(struct pump *pump)
     const char *newline;
     int error = 0;
     while (!error && (newline = memchr(at, '\n', (size_t)(end - at)))) {
-        if (mcp_files_take(pump->files, at, (size_t)(newline - at))) {
+        if (take_line(pump, at, (size_t)(newline - at))) {
             error = queue_chunk(pump, plain, (size_t)(at - plain));
             plain = newline + 1;
-        } else {
-            mcp_replay_take(pump->replay, at, (size_t)(newline - at), pump->connected);
         }
         at = newline + 1;
     }
     if (!error)
         error = queue_chunk(pump, plain, (size_t)(at - plain));
     buf_consume(&pump->line, (size_t)(at - pump->line.data));
+    if (pump->line.length > LINE_READ_MAX) {
+        pump->skipping = true;
+        buf_clear(&pump->line);
+    }
     return error;
 }
 
@@ -272,6 +291,8 @@ static int read_stream_id(struct pump *pump, char *out, size_t size)
     if (!id)
         return HEARTH_EIO;
     snprintf(out, size, "%s", id);
+    const cJSON *line_max = cJSON_GetObjectItemCaseSensitive(hello, "line_max");
+    pump->line_max = line_max ? (size_t)line_max->valuedouble : LINE_READ_MAX;
     buf_consume(from, (size_t)(newline + 1 - from->data));
     return 0;
 }

@@ -11,6 +11,7 @@
 #define META_KEY "hearth/idempotency_key"
 #define SUBSCRIPTIONS_MAX 64 /* as many as the daemon takes of one client */
 #define CONNECTION_CLOSED (-32000)
+#define INVALID_REQUEST (-32600)
 
 struct waiting {
     struct list link; // mcp_replay::waiting
@@ -290,6 +291,22 @@ void mcp_replay_refuse(struct mcp_replay *replay, int64_t before_us,
         if (waiting->since_us <= before_us)
             refuse(replay, waiting, failure, to_client);
     }
+}
+
+void mcp_replay_too_long(const char *line, size_t length, struct buf *to_client)
+{
+    auto_json cJSON *message = cJSON_ParseWithLength(line, length);
+    const cJSON *id = cJSON_GetObjectItemCaseSensitive(message, "id");
+    bool known = cJSON_IsString(id) || cJSON_IsNumber(id);
+    auto_json cJSON *answer = cJSON_CreateObject();
+    if (message && !known)
+        return; /* a notification has no answer */
+    cJSON_AddStringToObject(answer, "jsonrpc", "2.0");
+    cJSON_AddItemToObject(answer, "id", known ? cJSON_Duplicate(id, true) : cJSON_CreateNull());
+    cJSON *error = cJSON_AddObjectToObject(answer, "error");
+    cJSON_AddNumberToObject(error, "code", INVALID_REQUEST);
+    cJSON_AddStringToObject(error, "message", "the message is longer than it may be");
+    add_line(to_client, answer);
 }
 
 /* The new connection. */

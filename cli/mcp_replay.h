@@ -17,6 +17,9 @@ struct mcp_replay *mcp_replay_new(void);
 /* A line of the client. sent: it goes to the daemon now; otherwise it is kept until
  * mcp_replay_again, and a notification that it is cancelled takes it away. */
 void mcp_replay_take(struct mcp_replay *replay, const char *line, size_t length, bool sent);
+/* Answers a line of the client that is longer than the daemon takes, where it has an ID with that.
+ */
+void mcp_replay_too_long(const char *line, size_t length, struct buf *to_client);
 /* A line of the daemon. False: it answers what mcp_replay_again said, and is not for the client;
  * what the client should know all the same is appended. */
 bool mcp_replay_answer(struct mcp_replay *replay, const char *line, size_t length,

@@ -265,9 +265,11 @@ def test_messages_of_three_megabytes_are_taken(stdio, shared):
 
 
 def test_a_message_past_the_limit_is_refused_and_the_next_one_is_served(stdio):
-    stdio.write(b'{"jsonrpc":"2.0","id":1,"method":"' + b"x" * (9 << 20) + b'"}\n')
-    assert stdio.next()["error"]["code"] == -32600
-    assert stdio.request("ping") == {}
+    for number, size, id in ((1, 9, 1), (2, 40, None)):  # of the larger one not even the ID is looked for
+        stdio.write(b'{"jsonrpc":"2.0","method":"' + b"x" * (size << 20) + b'","id":%d}\n' % number)
+        answer = stdio.next()
+        assert (answer["error"]["code"], answer["id"]) == (-32600, id)
+        assert stdio.request("ping") == {}
 
 
 def test_pipelined_requests_blank_lines_and_carriage_returns(url):

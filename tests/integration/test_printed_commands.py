@@ -228,6 +228,11 @@ def test_make_has_every_target_that_is_printed():
         subprocess.run(["make", "--dry-run", target], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
 
 
+def test_the_readme_leads_to_every_page_of_docs():
+    readme = (ROOT / "README.md").read_text()
+    assert [path.name for path in (ROOT / "docs").glob("*.md") if f"(docs/{path.name})" not in readme] == []
+
+
 def test_every_link_leads_somewhere():
     for page in pages():
         for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", (ROOT / page).read_text()):
