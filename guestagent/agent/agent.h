@@ -20,6 +20,8 @@ struct scan_memory;
 struct secrets;
 struct redact_stream;
 
+#define AGENT_UMASK 022
+
 #define AGENT_EXECS_MAX 2048                 /* that run; fewer where descriptors are short */
 #define AGENT_FINISHED_MAX 1024              /* the oldest finished give way */
 #define AGENT_RING_MEMORY ((size_t)64 << 20) /* of finished execs together */

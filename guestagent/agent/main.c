@@ -132,7 +132,7 @@ int main(int argc, char **argv)
     if (parse(&agent.options, argc, argv))
         return usage();
     signal(SIGPIPE, SIG_IGN);
-    umask(022);
+    umask(AGENT_UMASK);
     if (agent.options.machine && boot(&agent.options))
         return EXIT_FAILURE;
     /* What runs beside it in the guest may be root there: its memory is still its own. */

@@ -38,6 +38,7 @@ struct applying {
     int parent_fd;         /* the directory that the last member went into, -1 */
     char parent[PATH_BYTES];
     int file_fd; /* the member whose content is coming, -1 */
+    bool mode_unset;
     uint32_t mode, uid, gid;
     int64_t mtime_ns;
     bool exact; /* owners and all of the mode */
@@ -83,7 +84,7 @@ static int finish_file(struct applying *applying)
     /* The owner first: a change of it takes set-user-ID bits away. */
     int error = (applying->exact && (applying->uid || applying->gid) &&
                  fchown(applying->file_fd, applying->uid, applying->gid) < 0) ||
-                        fchmod(applying->file_fd, applying->mode & mode_mask(applying)) < 0 ||
+                        (applying->mode_unset && fchmod(applying->file_fd, applying->mode) < 0) ||
                         futimens(applying->file_fd, times) < 0
                     ? -errno
                     : 0;
@@ -114,12 +115,6 @@ static int open_parent(struct applying *applying, const char *path, const char *
     return error ? error : applying->parent_fd;
 }
 
-/* An earlier member of the same name gives way; a directory stays and the member is refused. */
-static int make_way(int parent, const char *name)
-{
-    return unlinkat(parent, name, 0) < 0 && errno != ENOENT ? -errno : 0;
-}
-
 static int put_directory(struct applying *applying, const char *path,
                          const Hearth__Agent__V1__TreeItem *item)
 {
@@ -146,11 +141,17 @@ static int put_file(struct applying *applying, int parent, const char *name,
                     const Hearth__Agent__V1__TreeItem *item)
 {
     const Hearth__Agent__V1__FileEntry *entry = item->entry;
-    int fd = openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    mode_t mode = entry->mode & mode_mask(applying);
+    /* Most modes can be had at once: a change later is as dear as the file itself. */
+    bool at_once =
+        !(mode & (07000 | AGENT_UMASK)) && !(applying->exact && (item->uid || item->gid));
+    int fd = openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+                    at_once ? mode : 0600);
     if (fd < 0)
         return -errno;
     applying->file_fd = fd;
-    applying->mode = entry->mode;
+    applying->mode = mode;
+    applying->mode_unset = !at_once;
     applying->uid = item->uid;
     applying->gid = item->gid;
     applying->mtime_ns = entry->mtime_ns;
@@ -189,6 +190,18 @@ static int put_hard_link(struct applying *applying, int parent, const char *name
     return linkat(directory, target_name, parent, name, 0) < 0 ? -errno : 0;
 }
 
+static int put_named(struct applying *applying, int parent, const char *name,
+                     const Hearth__Agent__V1__TreeItem *item)
+{
+    if (item->hard_link.len)
+        return put_hard_link(applying, parent, name, &item->hard_link);
+    if (item->entry->type == HEARTH__AGENT__V1__FILE_TYPE__FILE_TYPE_SYMLINK)
+        return put_symlink(applying, parent, name, item);
+    if (item->entry->type == HEARTH__AGENT__V1__FILE_TYPE__FILE_TYPE_FILE)
+        return put_file(applying, parent, name, item);
+    return -EINVAL;
+}
+
 static int put_member(struct applying *applying, const Hearth__Agent__V1__TreeItem *item)
 {
     const Hearth__Agent__V1__FileEntry *entry = item->entry;
@@ -205,16 +218,11 @@ static int put_member(struct applying *applying, const Hearth__Agent__V1__TreeIt
     int parent = open_parent(applying, path, &name);
     if (parent < 0)
         return parent;
-    error = make_way(parent, name);
-    if (error)
+    error = put_named(applying, parent, name, item);
+    if (error != -EEXIST)
         return error;
-    if (item->hard_link.len)
-        return put_hard_link(applying, parent, name, &item->hard_link);
-    if (entry->type == HEARTH__AGENT__V1__FILE_TYPE__FILE_TYPE_SYMLINK)
-        return put_symlink(applying, parent, name, item);
-    if (entry->type == HEARTH__AGENT__V1__FILE_TYPE__FILE_TYPE_FILE)
-        return put_file(applying, parent, name, item);
-    return -EINVAL;
+    /* An earlier member of the same name gives way; a directory stays and the member is refused. */
+    return unlinkat(parent, name, 0) < 0 ? -errno : put_named(applying, parent, name, item);
 }
 
 static int put_data(struct applying *applying, const ProtobufCBinaryData *data)

@@ -88,3 +88,12 @@ def test_a_sparse_file_has_its_size_and_its_bytes(workspace_factory, client, tmp
     reply = client.request("POST", "/v1/uploads", body=packed, headers={"Content-Type": "application/x-tar"})
     workspace = workspace_factory(seed_upload=reply.json()["upload_id"])
     assert workspace.exec("stat -c %s holes; tr -d '\\0' < holes")["stdout"] == f"{size}\nend"
+
+
+def test_guests_lie_apart_on_the_disk(daemon):
+    """By ext4's mark of a directory whose subdirectories have nothing to do with each other."""
+    guests = daemon.state_dir / "guests"
+    kind = subprocess.run(["stat", "-f", "-c", "%T", guests], check=True, capture_output=True, text=True).stdout.strip()
+    if kind != "ext2/ext3":
+        pytest.skip(f"the state directory is on {kind}")
+    assert "T" in subprocess.run(["lsattr", "-d", guests], check=True, capture_output=True, text=True).stdout.split()[0]

@@ -8,8 +8,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -197,6 +199,19 @@ static void free_driver(struct driver *base)
     free(driver);
 }
 
+/* Guests come and go, and ext4 gives the inode of a file that was deleted just now to nobody: where
+ * one guest's files lie beside those of another that is gone, each new one passes over all of
+ * those. So each guest's directory is placed as one below the root of the disk is: anywhere. What
+ * other file systems make of it does not matter. */
+static void spread_over_disk(int directory_fd)
+{
+    int flags;
+    if (ioctl(directory_fd, FS_IOC_GETFLAGS, &flags) < 0)
+        return;
+    flags |= FS_TOPDIR_FL;
+    (void)ioctl(directory_fd, FS_IOC_SETFLAGS, &flags);
+}
+
 static const struct driver_operations operations = {
     .name = "oci",
     .probe = oci_probe,
@@ -246,6 +261,7 @@ int oci_driver_new(struct driver **ret_driver, const struct driver_config *confi
         return error;
     }
     guests_find_cgroups(&driver->cgroups, driver->state_fd);
+    spread_over_disk(driver->state_fd);
     *ret_driver = &driver->driver;
     return 0;
 }
