@@ -2,7 +2,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
-#include "supervisord/net/packet.h"
+#include "supervisord/net/net.h"
 #include "supervisord/net/route.h"
 
 #include <arpa/inet.h>
@@ -257,6 +257,36 @@ int gate_expire(struct gate *gate)
 
 /* --- what is denied --- */
 
+static void count(struct gate *gate, const struct packet *packet)
+{
+    struct net_log_entry entry = {.address = packet->destination,
+                                  .port = packet->port,
+                                  .protocol = packet->protocol,
+                                  .decision = NET_DENIED_ADDRESS};
+    const struct gate_known *known = find(gate, packet->destination, NULL);
+    if (known)
+        snprintf(entry.name, sizeof entry.name, "%s", known->name);
+    net_log_add(gate->log, &entry);
+}
+
+bool gate_refuses(struct gate *gate, const unsigned char *data, size_t length,
+                  unsigned char reply[PACKET_REPLY_SIZE], size_t *ret_reply_length)
+{
+    struct packet packet;
+    if (!packet_read(data, length, &packet, reply, ret_reply_length) ||
+        packet.destination == ntohl(inet_addr(NET_NAME_SERVER)))
+        return false;
+    enum net_verdict verdict =
+        net_policy_reaches(&gate->policy, gate->own, gate->own_count, packet.destination);
+    for (size_t i = 0; verdict == NET_UNLISTED && i < GATE_KNOWN_MAX; i++)
+        if (gate->known[i].routed && gate->known[i].address == packet.destination)
+            verdict = NET_ALLOWED;
+    if (verdict == NET_ALLOWED)
+        return false;
+    count(gate, &packet);
+    return true;
+}
+
 void gate_packets(struct gate *gate, const struct gate_side *side)
 {
     unsigned char data[2048], reply[PACKET_REPLY_SIZE];
@@ -268,14 +298,7 @@ void gate_packets(struct gate *gate, const struct gate_side *side)
             return;
         if (!packet_read(data, (size_t)got, &packet, reply, &reply_length))
             continue;
-        struct net_log_entry entry = {.address = packet.destination,
-                                      .port = packet.port,
-                                      .protocol = packet.protocol,
-                                      .decision = NET_DENIED_ADDRESS};
-        const struct gate_known *known = find(gate, packet.destination, NULL);
-        if (known)
-            snprintf(entry.name, sizeof entry.name, "%s", known->name);
-        net_log_add(gate->log, &entry);
+        count(gate, &packet);
         if (reply_length && write(side->tun_fd, reply, reply_length) < 0)
             continue; /* its sender tries again */
     }

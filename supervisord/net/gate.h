@@ -7,6 +7,7 @@
 #pragma once
 
 #include "supervisord/net/log.h"
+#include "supervisord/net/packet.h"
 #include "supervisord/net/policy.h"
 
 #define GATE_OUT "out"   /* to the internet */
@@ -49,6 +50,11 @@ int gate_open_side(struct gate *gate, const char *out);
 /* change_fd is readable; a side's tun_fd is. */
 void gate_policy_changed(struct gate *gate);
 void gate_packets(struct gate *gate, const struct gate_side *side);
+
+/* A machine's packet, before the routes have it: whether it is for where they do not lead. Then it
+ * is counted, and answered as packet_read says. */
+bool gate_refuses(struct gate *gate, const unsigned char *data, size_t length,
+                  unsigned char reply[PACKET_REPLY_SIZE], size_t *ret_reply_length);
 
 /* A name that may be looked up has this address: whether the guest may have it. */
 bool gate_learn(struct gate *gate, const char *name, uint32_t address, uint32_t *ttl_seconds);

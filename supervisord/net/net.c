@@ -13,7 +13,7 @@
  * A machine (--machine, its device's stream is descriptor 3) has passt in the gate instead, which
  * takes its packets from the stream; the user namespace is one of its own, of the IDs from UID on.
  *
- *   machine ── stream ── passt ──▶ gate …
+ *   machine ── stream ── this process (relay.h) ── passt ──▶ gate …
  *
  * The policy (policy.h) is read again whenever its file is written. Nothing is forwarded inwards.
  * With the line "ready" on descriptor 1 the guest has its network and the first process ends; what
@@ -22,7 +22,7 @@
 #include "supervisord/net/net.h"
 #include "supervisord/launch/enter.h"
 #include "supervisord/launch/userns.h"
-#include "supervisord/net/gate.h"
+#include "supervisord/net/relay.h"
 #include "supervisord/net/resolver.h"
 
 #include <errno.h>
@@ -36,6 +36,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -49,7 +50,7 @@
 #define READY_FD 3
 #define NET_FD 4
 #define NET_FD_NAME "4"
-#define NET_PATH "/proc/self/fd/" NET_FD_NAME
+#define NET_PATH "/proc/self/fd/4"
 #define STREAM_FD 3 /* ours, of a machine */
 
 struct order {
@@ -280,7 +281,13 @@ static struct pasta connect_guest(int net_fd)
     return inner;
 }
 
-static struct pasta connect_machine(int stream_fd)
+static void never_block(int fd)
+{
+    if (fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
+        launch_die(errno, "cannot set up a socket");
+}
+
+static struct pasta connect_machine(struct relay *relay, int stream_fd)
 {
     const char *const argv[] = {"passt",
                                 "-f",
@@ -308,9 +315,16 @@ static struct pasta connect_machine(int stream_fd)
                                 "none",
                                 "--no-map-gw",
                                 NULL};
-    struct pasta inner = start_pasta(argv, stream_fd);
-    close(stream_fd); /* passt alone has it: its end is the machine's device's */
+    int ends[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
+        launch_die(errno, "cannot make a socket");
+    struct pasta inner = start_pasta(argv, ends[1]);
+    close(ends[1]);
     wait_for_pasta(&inner);
+    never_block(stream_fd);
+    never_block(ends[0]);
+    relay->fds[RELAY_MACHINE] = stream_fd;
+    relay->fds[RELAY_PASST] = ends[0];
     return inner;
 }
 
@@ -340,7 +354,8 @@ enum {
     POLICY = ENDS,
     QUESTIONS,
     PACKETS,
-    ANSWERS = PACKETS + GATE_SIDES_MAX,
+    RELAY = PACKETS + GATE_SIDES_MAX,
+    ANSWERS = RELAY + RELAY_SIDES,
 };
 
 static void watch(struct pollfd *watched, int fd)
@@ -349,7 +364,8 @@ static void watch(struct pollfd *watched, int fd)
 }
 
 /* Until the guest or one of the two ends; the others follow, for they end with their parent. */
-_Noreturn static void stay(struct gate *gate, struct resolver *resolver, const int ends[ENDS])
+_Noreturn static void stay(struct gate *gate, struct resolver *resolver, struct relay *relay,
+                           const int ends[ENDS])
 {
     struct pollfd watched[ANSWERS + RESOLVER_UNDERWAY_MAX];
     for (int i = 0; i < ENDS; i++)
@@ -362,12 +378,15 @@ _Noreturn static void stay(struct gate *gate, struct resolver *resolver, const i
         watch(&watched[ANSWERS + i], resolver->asked[i].fd);
     close_stdio();
     for (;;) {
+        relay_watch(relay, &watched[RELAY]);
         if (poll(watched, ANSWERS + RESOLVER_UNDERWAY_MAX, gate_expire(gate)) < 0) {
             if (errno == EINTR)
                 continue;
             _exit(1);
         }
         if (watched[GUEST].revents || watched[OUTER].revents || watched[INNER].revents)
+            _exit(0);
+        if ((watched[RELAY].revents || watched[RELAY + 1].revents) && !relay_run(relay))
             _exit(0);
         if (watched[POLICY].revents)
             gate_policy_changed(gate);
@@ -407,20 +426,22 @@ static struct pasta connect_container(struct gate *gate, int namespace, int net_
 }
 
 /* In the background process; ready_fd is told when all is there. guest_fd is -1 and net_fd the
- * stream for a machine, whose end is the stream's and so passt's. */
+ * stream for a machine, whose end is the stream's. */
 _Noreturn static void serve(struct gate *gate, int guest_fd, int net_fd, int ready_fd)
 {
     static struct resolver resolver;
+    static struct relay relay = {.fds = {-1, -1}};
+    relay.gate = gate;
     int namespace = make_namespace();
     struct pasta outer = make_gate(gate, &resolver, namespace);
     struct pasta inner =
-        guest_fd < 0 ? connect_machine(net_fd) : connect_container(gate, namespace, net_fd);
+        guest_fd < 0 ? connect_machine(&relay, net_fd) : connect_container(gate, namespace, net_fd);
     close(namespace);
     const int ends[ENDS] = {guest_fd, watch_process(outer.pid), watch_process(inner.pid)};
     if (write(ready_fd, "", 1) != 1)
         launch_die(ECANCELED, "nobody waits");
     close(ready_fd);
-    stay(gate, &resolver, ends);
+    stay(gate, &resolver, &relay, ends);
 }
 
 int main(int argc, char **argv)

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -70,6 +71,16 @@ def test_neither_host_nor_private_networks_nor_metadata_are(guest):
     assert guest.reaches(*DENIED) == set()
     for address in (HOST, GATEWAY, PRIVATE, METADATA):
         assert count_denied(guest, "tcp", address) and count_denied(guest, "udp", address)
+
+
+def test_a_denied_connection_is_refused_at_once(guest):
+    """Once, by a reset: nobody has to wait for a time-out, and nothing is tried again."""
+    before = count_denied(guest, "tcp", METADATA)
+    ended = guest.output("python3 -c 'import socket\n"
+                         "try: socket.create_connection((\"169.254.169.254\", 80), 600)\n"
+                         "except OSError as error: print(error.strerror)'")
+    assert ended == "Connection refused\n"
+    assert count_denied(guest, "tcp", METADATA) == before + 1
 
 
 def test_the_denial_is_not_the_guests_own(guest, hearthd):
@@ -217,6 +228,27 @@ def test_nothing_of_it_stays_behind(hearthd):
     deadline = time.monotonic() + 30
     while set(helpers(hearthd)) - before:
         assert time.monotonic() < deadline
+
+
+def test_a_clone_has_a_network_of_its_own(guest, hearthd):
+    if not hearthd.machines:
+        pytest.skip("containers are not cloned")
+    client = hearthd.unix_client()
+
+    def clones():
+        text = client.request("GET", "/metrics").body.decode()
+        return float(re.search(r"^hearth_machine_template_clones_total (\S+)$", text, re.M)[1])
+
+    before, deadline = clones(), time.monotonic() + 120
+    while True:  # what is booted meanwhile has a template made
+        clone = Guest(client, network_policy="egress", mem_mib=512)
+        if clones() > before:
+            break
+        client.request("DELETE", clone.path)
+        assert time.monotonic() < deadline
+    assert clone.reaches(PUBLIC, PRIVATE) == both(PUBLIC)
+    assert count_denied(clone, "tcp", PRIVATE) == 1
+    client.request("DELETE", clone.path)
 
 
 def test_machines_by_the_vm_tools_have_it(hearthd):
