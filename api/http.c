@@ -73,11 +73,37 @@ void http_server_schedule_run(struct http_server *server)
     }
 }
 
+/* Ends what is under way on a connection. */
+static void end_connection(struct http_connection *connection)
+{
+    if (connection->phase == HTTP_PHASE_UPGRADED)
+        http_upgrade_drain(connection->request);
+    else
+        http_connection_cut(connection);
+}
+
+/* What a token asked for while it worked, and is not done when it has expired. */
+static void end_expired(struct http_server *server)
+{
+    int64_t now = clock_wall_us();
+    list_for_each(cursor, following, &server->connections)
+    {
+        struct http_connection *connection = container_of(cursor, struct http_connection, link);
+        const struct http_request *request = connection->request;
+        if (request && request->identified && request->principal.expires_at &&
+            request->principal.expires_at <= now && !connection->ended) {
+            connection->ended = true;
+            end_connection(connection);
+        }
+    }
+}
+
 /* libmicrohttpd 0.9.75 can leave a connection with data unserved until it is run again; and room
  * that another part of the process made for descriptors is announced by nobody. */
 static void on_tick(void *arg)
 {
     struct http_server *server = arg;
+    end_expired(server);
     run(server);
     http_server_check_accept(server);
     timer_set(&server->tick, clock_monotonic_us() + TICK_US);
@@ -254,10 +280,7 @@ void http_server_cut_token(struct http_server *server, const char *token_id,
         if (!request || request == except || !request->identified ||
             strcmp(request->principal.token_id, token_id) != 0)
             continue;
-        if (connection->phase == HTTP_PHASE_UPGRADED)
-            http_upgrade_drain(request);
-        else
-            http_connection_cut(connection);
+        end_connection(connection);
     }
 }
 

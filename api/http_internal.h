@@ -104,6 +104,7 @@ struct http_connection {
     uint16_t port; /* of the listener; 0: local */
     bool peer_half_closed, peer_gone;
     bool awaited; /* http_server::awaited */
+    bool ended;   /* its token has expired: once is enough */
     enum http_phase phase;
     struct http_request *request; /* NULL between requests */
     struct http_bucket *uid_bucket, *token_bucket;

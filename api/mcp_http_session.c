@@ -22,11 +22,13 @@ static bool is_idle(const struct mcp_session *session)
 static void on_sweep(void *arg)
 {
     struct mcp_sessions *sessions = arg;
-    int64_t now = clock_monotonic_us();
+    int64_t now = clock_monotonic_us(), wall = clock_wall_us();
     list_for_each(cursor, next, &sessions->all)
     {
         struct mcp_session *session = container_of(cursor, struct mcp_session, link);
-        if (now - session->used_us >= MCP_SESSION_IDLE_US && is_idle(session))
+        int64_t expires_at = session->peer.principal.expires_at;
+        if ((now - session->used_us >= MCP_SESSION_IDLE_US && is_idle(session)) ||
+            (expires_at && expires_at <= wall))
             mcp_session_end(session);
     }
     timer_set(&sessions->sweep, now + SWEEP_US);

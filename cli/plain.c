@@ -50,7 +50,7 @@ static bool add_option(cJSON *arguments, const struct plain_option *option,
     switch (option->kind) {
     case OPTION_FLAG:
         if (value->flag)
-            cJSON_AddBoolToObject(arguments, option->argument, true);
+            cJSON_AddBoolToObject(arguments, option->argument, !option->negative);
         break;
     case OPTION_TEXT:
         if (value->text)

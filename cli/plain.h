@@ -13,6 +13,7 @@ struct plain_option {
     enum option_kind kind;
     const char *argument; /* of the operation */
     const char *value_name, *help;
+    bool negative; /* OPTION_FLAG: what it says is false */
     /* OPTION_LIST, for an argument that is a map: cli_add_pairs or a sibling of it */
     bool (*add)(cJSON *object, const char *name, const struct text_list *pairs,
                 const struct usage *usage);

@@ -54,10 +54,12 @@ static const struct plain shell_read = {
 PLAIN_COMMAND(shell_read)
 
 static const struct plain shell_write = {
-    .line = "workspace shell write WORKSPACE_ID SHELL_ID TEXT",
+    .line = "workspace shell write WORKSPACE_ID SHELL_ID TEXT [OPTIONS]",
     .summary = "Types a line into a shell.",
     .tool = "shell_write",
     .words = {"workspace_id", "shell_id", "input"},
+    .options = {{"no-newline", OPTION_FLAG, "append_newline", NULL,
+                 "the text alone, without Enter after it", .negative = true}},
     .told = (const char *const[]){"shell_id", "state", "input_length", NULL},
 };
 PLAIN_COMMAND(shell_write)

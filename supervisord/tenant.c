@@ -43,7 +43,8 @@ static int refuse(struct hearth_failure *failure)
 
 static void principal_of(const struct token *token, struct principal *ret_principal)
 {
-    *ret_principal = (struct principal){.tenant = token->tenant, .rights = token->rights};
+    *ret_principal = (struct principal){
+        .tenant = token->tenant, .rights = token->rights, .expires_at = token->expires_at};
     snprintf(ret_principal->token_id, sizeof ret_principal->token_id, "%s", token->token_id);
 }
 

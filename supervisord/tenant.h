@@ -35,10 +35,11 @@ struct tenant {
 /* Who asks. Copied by value; the tenant lives as long as the supervisor. */
 struct principal {
     struct tenant *tenant;
-    unsigned rights;   /* enum token_rights */
-    uint64_t intent;   /* the idempotent request it asks by, 0 for none: all that is audited for
-                          it says so, by which a retry after a crash finds what was done */
-    char token_id[32]; /* "local" for the daemon's own user on the Unix socket */
+    unsigned rights;    /* enum token_rights */
+    uint64_t intent;    /* the idempotent request it asks by, 0 for none: all that is audited for
+                           it says so, by which a retry after a crash finds what was done */
+    char token_id[32];  /* "local" for the daemon's own user on the Unix socket */
+    int64_t expires_at; /* the token's; 0: never */
 };
 
 #define TENANT_TOKEN_SIZE 96

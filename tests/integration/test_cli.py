@@ -504,3 +504,13 @@ def test_a_summary_s_members_are_indented_lines(hearth, workspace):
     assert re.search(r"^changes:\n  total: 1\n  added: 1\n", printed, re.M)
     assert re.search(r"^  entries:\n    - path=f  status=added$", printed, re.M)
     assert re.search(r"^exports: -$", printed, re.M)
+
+
+def test_a_shell_takes_text_without_enter(hearth, workspace):
+    shell = hearth.ok("workspace", "shell", "open", workspace.id).stdout.strip()
+    hearth.ok("workspace", "shell", "write", workspace.id, shell, "echo one-", "--no-newline")
+    hearth.ok("workspace", "shell", "write", workspace.id, shell, "line")
+    printed = ""
+    while "\none-line\n" not in printed:
+        printed = hearth.ok("workspace", "shell", "read", workspace.id, shell, "--plain",
+                            "--wait-for-idle-ms", "200").stdout

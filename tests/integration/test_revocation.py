@@ -129,3 +129,19 @@ def test_a_token_may_revoke_itself_and_is_answered(daemon, tenant):
     with daemon.client(token=made["token"]) as client:
         assert client.delete(f"/v1/tenants/admin/tokens/{made['token_id']}")["revoked"] is True
         assert client.request("GET", "/v1/workspaces").status == 401
+
+
+def test_what_is_open_ends_when_its_token_expires(daemon, tenant):
+    workspace = tenant.web.workspace
+    short = tenant.admin.post(tenant.path, {"rights": "operate", "expires_in_seconds": 2})
+    with daemon.client(token=short["token"]) as client:
+        streams = [client.stream("POST", f"{workspace.path}/exec", {
+            "command": "echo began; exec sleep 4718", "stream": True, "timeout_seconds": 4718})
+            for _ in range(2)]
+        for stream in streams:
+            next(stream)
+        for stream in streams:
+            rest_of(stream)
+        assert client.request("GET", "/v1/workspaces").status == 401
+    wait_for(lambda: not running(daemon, workspace.id, "sleep 4718", tenant.bystander))
+    assert tenant.bystander.get(workspace.path)["state"] == "started"
