@@ -5,6 +5,8 @@ import os
 import pathlib
 import re
 import shutil
+import socket
+import struct
 import subprocess
 import sys
 import textwrap
@@ -12,7 +14,7 @@ import time
 
 import pytest
 
-from harness.daemon import Hearthd
+from harness.daemon import BIN, Hearthd
 from harness.network import (GATEWAY, HOST, METADATA, OTHER_PRIVATE, OTHER_PUBLIC, PRIVATE, PROBE,
                              PUBLIC, Guest, Network, NetworkedHearthd)
 
@@ -206,14 +208,14 @@ def test_it_is_there_again_after_a_stop_and_after_a_killed_daemon(guest, hearthd
     assert guest.reaches(PUBLIC, PRIVATE) == both(PUBLIC)
 
 
-def helpers(hearthd):
-    """PIDs of what carries the guests' connections."""
+def helpers(guest_ids):
+    """PIDs of what carries the connections of guests whose IDs begin so."""
     found = []
     for path in pathlib.Path("/proc").glob("[0-9]*/environ"):
         try:
             name = (path.parent / "comm").read_text().strip()
             if (name in ("hearth-net", "pasta", "pasta.avx2", "passt", "passt.avx2") and
-                    f"HEARTH_GUEST_ID=gu_{hearthd.node_tag}".encode() in path.read_bytes()):
+                    f"HEARTH_GUEST_ID={guest_ids}".encode() in path.read_bytes()):
                 found.append(int(path.parent.name))
         except OSError:
             pass
@@ -221,12 +223,13 @@ def helpers(hearthd):
 
 
 def test_nothing_of_it_stays_behind(hearthd):
-    before = set(helpers(hearthd))
+    ours = f"gu_{hearthd.node_tag}"
+    before = set(helpers(ours))
     made = Guest(hearthd.unix_client(), network_policy="egress", mem_mib=512)
-    assert len(set(helpers(hearthd)) - before) >= 1
+    assert len(set(helpers(ours)) - before) >= 1
     made.client.request("DELETE", made.path)
     deadline = time.monotonic() + 30
-    while set(helpers(hearthd)) - before:
+    while set(helpers(ours)) - before:
         assert time.monotonic() < deadline
 
 
@@ -300,6 +303,35 @@ def test_a_host_that_cannot_is_told_so(driver, images):
         assert client.get("/v1/workspaces")["workspaces"] == []
     finally:
         alone.destroy()
+
+
+def test_a_plain_users_machine_has_it_too(network, tmp_path):
+    """hearth-net itself, as nobody: denials are answered, and the machine's end is everything's."""
+    tmp_path.chmod(0o777)
+    (tmp_path / "policy").write_text("open\n.\n")
+    (tmp_path / "policy").chmod(0o666)
+    machine, stream = socket.socketpair()
+    guest_id = f"gu_{os.urandom(8).hex()}"
+    with machine:
+        with stream:
+            done = subprocess.run([*network.enter(network.host), "unshare", "--mount", "bash", "-ec", (
+                "mount -t tmpfs none /dev/net; mknod -m 666 /dev/net/tun c 10 200; "
+                f"mount --bind {tmp_path} /mnt; exec setpriv --reuid 65534 --regid 65534 "
+                f"--clear-groups {BIN}/hearth-net --policy=/mnt/policy --log=/mnt/log --machine "
+                f"3<&{stream.fileno()}")], pass_fds=[stream.fileno()], capture_output=True, text=True,
+                env={**os.environ, "HEARTH_GUEST_ID": guest_id}, timeout=60)
+        assert (done.stdout, done.stderr) == ("ready\n", "")
+        assert len(helpers(guest_id)) == 3
+        head = bytes.fromhex("525400000202 52540000020f 0800")
+        syn = (bytes.fromhex("450000280000000040060000") + socket.inet_aton("10.0.2.15") +
+               socket.inet_aton(PRIVATE) + bytes.fromhex("4e201e61 00000005 00000000 50020000 00000000"))
+        machine.settimeout(30)
+        machine.sendall(struct.pack("!I", len(head + syn)) + head + syn)
+        reset = machine.recv(100)
+        assert reset[4 + 14 + 12:][:4] == socket.inet_aton(PRIVATE) and reset[4 + 14 + 20 + 13] & 4
+    deadline = time.monotonic() + 30
+    while helpers(guest_id):
+        assert time.monotonic() < deadline
 
 
 def test_a_setting_that_is_no_network_is_refused(images):
