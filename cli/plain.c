@@ -144,9 +144,10 @@ static int ask(struct cli *cli, const struct plain *plain, cJSON *arguments, boo
         return cli_out_of_memory(cli);
     }
     int status = cli_call_json(cli, "POST", path.data, arguments, &body, &result);
-    if (!status)
-        show(cli, plain, verb.data, &body, result, id_only);
-    return status;
+    if (status)
+        return status;
+    show(cli, plain, verb.data, &body, result, id_only);
+    return plain->good && !cJSON_IsTrue(json_member(result, plain->good)) ? 1 : 0;
 }
 
 int plain_run(struct cli *cli, const struct plain *plain, int argc, char **argv)

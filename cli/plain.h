@@ -33,6 +33,7 @@ struct plain {
     const char *id;          /* of a row of the table: with --id-only it is all that is shown */
     const char *const *told; /* members for the summary line; NULL ends them */
     bool fields;             /* all members are shown beside it */
+    const char *good;        /* a member that is true, or the command has failed: status 1 */
 };
 
 int plain_run(struct cli *cli, const struct plain *plain, int argc, char **argv);

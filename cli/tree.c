@@ -114,8 +114,9 @@ PLAIN_COMMAND(snapshot_delete)
 
 static const struct plain store_verify = {
     .line = "store verify [OPTIONS]",
-    .summary = "Reads a tenant's whole content store and tells whether it is whole.",
+    .summary = "Reads a tenant's whole content store and tells whether it is whole; fails if not.",
     .path = "/v1/store/verify",
+    .good = "whole",
     .options = {{"tenant", OPTION_TEXT, "tenant", "NAME", "of this tenant (one's own)"}},
 };
 PLAIN_COMMAND(store_verify)

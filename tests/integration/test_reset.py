@@ -132,6 +132,9 @@ def test_a_failing_reset_leaves_the_workspace_as_it_was(hearthd_factory, workspa
         time.sleep(0.02)
     assert hearthd.guest_pids() == before
     assert client.post("/v1/store/verify")["whole"] is False
+    told = subprocess.run([BIN / "hearth", "store", "verify"], env={"HEARTH_URL": f"unix://{hearthd.socket_path}", "PATH": "/usr/bin"},
+                          capture_output=True, text=True)
+    assert told.returncode == 1 and "whole: no" in told.stdout
 
 
 @pytest.mark.parametrize("point", ["reset:boot", "reset:restore", "reset:end", "reset:swapped"])
