@@ -1,4 +1,4 @@
-"""What is asked of trees in containers, asked of a machine: the same tests, on one guest that all of
+"""What is asked of trees and commands in containers, asked of a machine: the same tests, on one guest that all of
 them share. And what a container cannot have: a disk that is really full."""
 
 import pytest
@@ -8,6 +8,9 @@ from harness import guest_trees
 # The same tests, collected here with this module's fixtures.
 from test_diff import (SEED, diff, test_a_part_of_the_tree_and_the_list_alone, test_every_kind_of_change_is_told,  # noqa: F401
                        test_the_patch_makes_the_tree_again)
+from test_exec_troubles import (test_a_command_that_ignores_term_is_killed, test_a_daemon_that_has_left_its_session_holds_nothing_up,  # noqa: F401
+                                test_a_timeout_ends_the_whole_process_group_and_keeps_the_output,
+                                test_bytes_that_are_no_text_are_told_as_such, test_the_end_is_told_in_fields)
 from test_patch import (PREPARE, applied, test_a_git_patch_does_all_that_it_says,  # noqa: F401
                         test_apply_patch_adds_updates_moves_and_deletes, test_files_and_directories_take_each_others_place)
 from test_sync import (REFUSED, export, odd, odd_tar, push, pushed, tar_of,  # noqa: F401
