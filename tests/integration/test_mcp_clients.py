@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -178,11 +179,26 @@ def relay(daemon):
     made.listener.close()
 
 
-# What of the suite runs against any server, as docs/mcp.md lists; the others want one with the suite's own
-# tools, resources and prompts.
-@pytest.mark.parametrize("scenario", ["server-initialize", "ping", "tools-list", "resources-list",
-                                      "prompts-list", "server-sse-multiple-streams",
-                                      "dns-rebinding-protection"])
+# What of the suite runs against any server, as docs/mcp.md lists.
+CONFORMANCE = ["server-initialize", "ping", "tools-list", "resources-list", "prompts-list",
+               "server-sse-polling", "server-sse-multiple-streams", "dns-rebinding-protection"]
+# The others call tools, resources and prompts of the suite's own example server ("test_…", "test://…"), or
+# want capabilities that hearth does not declare: logging, completions, and asking the client for something.
+OTHERS = ["logging-set-level", "completion-complete", "json-schema-2020-12", "tools-call-", "elicitation-",
+          "resources-read-", "resources-templates-read", "resources-subscribe", "resources-unsubscribe",
+          "prompts-get-"]
+
+
+def test_each_scenario_of_the_suite_is_run_or_another_server_s():
+    listed = subprocess.run([node(), NODE_DIRECTORY / "node_modules/.bin/conformance", "list"],
+                            capture_output=True, text=True, check=True).stdout
+    names = re.findall(r"^  - ([\w-]+)", listed.split("Client scenarios")[0], re.M)
+    assert set(CONFORMANCE) <= set(names)
+    assert [name for name in names if name not in CONFORMANCE
+            and not name.startswith(tuple(OTHERS))] == []
+
+
+@pytest.mark.parametrize("scenario", CONFORMANCE)
 def test_conformance(relay, tmp_path, scenario):
     suite = NODE_DIRECTORY / "node_modules/.bin/conformance"
     ended = subprocess.run([node(), suite, "server", "--url",
