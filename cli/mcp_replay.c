@@ -21,7 +21,7 @@ struct waiting {
     char *uri; /* of a subscription */
     bool ours; /* not the client's: made again */
     bool once; /* a call that is not to be made twice */
-    bool call, modern, initialize;
+    bool call, modern, initialize, list;
     int64_t since_us;
 };
 
@@ -31,6 +31,7 @@ struct mcp_replay {
     cJSON *initialize;    /* the client's, under an ID of ours */
     bool initialized;     /* the client has said so */
     cJSON *subscriptions; /* its URIs */
+    cJSON *readers;       /* tools that change nothing, by name: as the client was told */
     unsigned number;      /* of IDs of ours */
 };
 
@@ -42,14 +43,16 @@ static const char *text_of(const cJSON *object, const char *name)
 struct mcp_replay *mcp_replay_new(void)
 {
     struct mcp_replay *replay = calloc(1, sizeof *replay);
-    cJSON *subscriptions = cJSON_CreateArray();
-    if (!replay || !subscriptions) {
+    cJSON *subscriptions = cJSON_CreateArray(), *readers = cJSON_CreateObject();
+    if (!replay || !subscriptions || !readers) {
         free(replay);
         cJSON_Delete(subscriptions);
+        cJSON_Delete(readers);
         return NULL;
     }
     list_init(&replay->waiting);
     replay->subscriptions = subscriptions;
+    replay->readers = readers;
     return replay;
 }
 
@@ -130,7 +133,9 @@ static void take_request(struct mcp_replay *replay, const cJSON *message, const 
     const cJSON *meta = cJSON_GetObjectItemCaseSensitive(params, "_meta");
     const char *method = text_of(message, "method");
     bool call = strcmp(method, "tools/call") == 0;
-    bool once = call && !text_of(meta, META_KEY);
+    const char *tool = call ? text_of(params, "name") : NULL;
+    bool once =
+        call && !text_of(meta, META_KEY) && !(tool && cJSON_HasObjectItem(replay->readers, tool));
     cJSON *id = cJSON_Duplicate(cJSON_GetObjectItemCaseSensitive(message, "id"), true);
     struct waiting *waiting = wait_for(replay, id, once && sent ? NULL : line, length);
     if (!waiting)
@@ -139,6 +144,7 @@ static void take_request(struct mcp_replay *replay, const cJSON *message, const 
     waiting->once = once;
     waiting->modern = cJSON_HasObjectItem(meta, META_VERSION);
     waiting->initialize = strcmp(method, "initialize") == 0;
+    waiting->list = strcmp(method, "tools/list") == 0;
     if (waiting->initialize && !replay->initialize)
         replay->initialize = cJSON_Duplicate(message, true);
     else if (strcmp(method, "resources/subscribe") == 0 && text_of(params, "uri"))
@@ -212,6 +218,20 @@ static void tell_updated(const char *uri, struct buf *to_client)
     add_line(to_client, message);
 }
 
+static void learn_readers(struct mcp_replay *replay, const char *line, size_t length)
+{
+    auto_json cJSON *answer = cJSON_ParseWithLength(line, length);
+    const cJSON *tool, *result = cJSON_GetObjectItemCaseSensitive(answer, "result");
+    cJSON_ArrayForEach(tool, cJSON_GetObjectItemCaseSensitive(result, "tools"))
+    {
+        const cJSON *hints = cJSON_GetObjectItemCaseSensitive(tool, "annotations");
+        const char *name = text_of(tool, "name");
+        if (name && cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(hints, "readOnlyHint")) &&
+            !cJSON_HasObjectItem(replay->readers, name))
+            cJSON_AddTrueToObject(replay->readers, name);
+    }
+}
+
 bool mcp_replay_answer(struct mcp_replay *replay, const char *line, size_t length,
                        struct buf *to_client)
 {
@@ -222,6 +242,8 @@ bool mcp_replay_answer(struct mcp_replay *replay, const char *line, size_t lengt
         tell_updated(waiting->uri, to_client);
     else if (waiting && waiting->uri && !memmem(line, length, ",\"error\":{", 10))
         subscribe(replay, waiting->uri, true);
+    if (waiting && waiting->list)
+        learn_readers(replay, line, length);
     if (waiting)
         waiting_free(replay, waiting);
     return !ours;

@@ -1,11 +1,14 @@
 """`hearth mcp serve` outlives its daemon: what was said before is told again to the next one."""
 
 import json
+import os
 import signal
+import subprocess
 
 import pytest
 
 from harness.mcp import Stdio, enveloped, message, result_of
+from test_mcp_stdio import wait_for
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +81,32 @@ def test_a_call_that_was_under_way_is_told_of_and_not_made_twice(daemon, stdio, 
     daemon.start()
     read = stdio.call("workspace_file_read", {"workspace_id": workspace_id, "path": "lost"})
     assert read["structuredContent"]["content"] == "x\n"
+
+
+def unread(socket_path):
+    """Has a connection to the socket bytes that its server has not read?"""
+    listed = subprocess.run(["ss", "--unix", "--no-header"], capture_output=True, text=True, check=True).stdout
+    return any(int(line.split()[2]) for line in listed.splitlines() if str(socket_path) in line)
+
+
+def test_a_call_that_only_reads_is_made_again(daemon, workspace_id):
+    """The daemon takes the calls, and dies before it answers any."""
+    with Stdio(f"unix://{daemon.socket_path}", "--profile", "workspace-full") as stdio:
+        stdio.initialize()
+        stdio.request("tools/list")
+        stdio.call("workspace_exec", {"workspace_id": workspace_id, "command": "echo served >read"})
+        os.kill(daemon.pid, signal.SIGSTOP)
+        held = [stdio.ask("tools/call", {"name": name, "arguments": {
+            "workspace_id": workspace_id, **arguments}}) for name, arguments in (
+                ("shell_read", {"shell_id": "sh_aaaaaaaaaaaaaaaa"}),
+                ("workspace_file_read", {"path": "read"}), ("workspace_diff", {}))]
+        wait_for(lambda: unread(daemon.socket_path))
+        daemon.kill9()
+        daemon.start()
+        answers = [result_of(stdio.answer(number)) for number in held]
+        assert problem(answers[0])["code"] == "shell_not_found"
+        assert answers[1]["structuredContent"]["content"] == "served\n"
+        assert answers[2]["isError"] is False
 
 
 def test_a_call_with_a_key_is_made_again(daemon, stdio, workspace_id):
