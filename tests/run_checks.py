@@ -155,9 +155,9 @@ def lint(build):
 
 
 def integration(build):
-    """Several files at a time: most tests wait for guests more than they compute."""
+    """Several at a time, as conftest.py groups them: most wait for guests more than they compute."""
     return pytest(build, "tests/integration", "--numprocesses", min(2 * (os.cpu_count() or 1), 8),
-                  "--dist", "loadfile", "--no-loadscope-reorder")
+                  "--dist", "loadgroup", "--no-loadscope-reorder")
 
 
 SUITES = {"format": format_, "lint": lint, "unit": unit, "sanitize": sanitize, "threads": threads,

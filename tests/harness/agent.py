@@ -5,6 +5,7 @@ import functools
 import importlib
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 import tempfile
@@ -30,6 +31,12 @@ def messages():
 
 def message(name, /, **fields):
     return getattr(messages(), name)(**fields)
+
+
+def _listens(path):
+    """A socket is there a moment before it is listened on."""
+    with socket.socket(socket.AF_UNIX) as caller:
+        return caller.connect_ex(str(path)) == 0
 
 
 class Agent:
@@ -68,7 +75,7 @@ class Agent:
                                          self.workspace, *self._options],
                                         stdin=subprocess.DEVNULL, preexec_fn=self._preexec)
         deadline = time.monotonic() + 30
-        while not path.exists() and time.monotonic() < deadline:
+        while not _listens(path) and time.monotonic() < deadline:
             time.sleep(0.01)
         options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1),
                    ("grpc.use_local_subchannel_pool", 1), ("grpc.initial_reconnect_backoff_ms", 20)]

@@ -248,8 +248,10 @@ def test_an_overlay_that_is_broken_while_it_runs_is_the_guests_error_and_not_the
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system")
-def test_a_runtime_directory_that_is_full_fails_the_start_alone(hearthd_factory):
+def test_a_runtime_directory_that_is_full_fails_the_start_alone(anyones_path, hearthd_factory):
     hearthd = hearthd_factory(driver="qemu", template="off", start=False)
+    # Not below its base: namespaces that are made meanwhile inherit this mount, and would look left behind.
+    hearthd.runtime_dir = anyones_path / "run"
     hearthd.runtime_dir.mkdir(mode=0o700)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0700,nr_inodes=20", "tmpfs", hearthd.runtime_dir], check=True)
     try:
