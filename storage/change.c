@@ -545,6 +545,34 @@ void change_clear_execs(struct change *change, const char *workspace_id)
     add_by_id(change, apply_clear_execs, workspace_id, 0, 0);
 }
 
+static int apply_put_service_log(struct db *db, const void *row, struct hearth_failure *failure)
+{
+    return rows_put_service_log(db, row, failure);
+}
+
+void change_put_service_log(struct change *change, const struct row_service_log *row)
+{
+    struct row_service_log *kept = add(change, apply_put_service_log, row, sizeof *row);
+    if (!kept)
+        return;
+    keep_text(change, &kept->workspace_id);
+    keep_text(change, &kept->name);
+    keep_text(change, &kept->instance);
+    kept->output.data = copy(change, row->output.data, row->output.length);
+    kept->errors.data = copy(change, row->errors.data, row->errors.length);
+}
+
+static int apply_clear_service_logs(struct db *db, const void *arg, struct hearth_failure *failure)
+{
+    const struct by_id *row = arg;
+    return rows_clear_service_logs(db, row->id, failure);
+}
+
+void change_clear_service_logs(struct change *change, const char *workspace_id)
+{
+    add_by_id(change, apply_clear_service_logs, workspace_id, 0, 0);
+}
+
 static int apply_clear_exports(struct db *db, const void *arg, struct hearth_failure *failure)
 {
     const struct by_id *row = arg;

@@ -59,6 +59,9 @@ void change_clear_execs_before(struct change *change, const char *workspace_id, 
 void change_prune_execs(struct change *change, const char *workspace_id, unsigned keep);
 /* Keeps EXPORTS_MAX of a workspace. */
 void change_add_export(struct change *change, const struct row_export *row);
+/* One a service: the start before's goes. */
+void change_put_service_log(struct change *change, const struct row_service_log *row);
+void change_clear_service_logs(struct change *change, const char *workspace_id);
 void change_clear_exports(struct change *change, const char *workspace_id);
 void change_add_event(struct change *change, const struct row_event *row);
 /* The tenant's events up to number `until`, and those older than `before`. */

@@ -110,6 +110,10 @@ int rows_clear_execs_before(struct db *db, const char *workspace_id, int64_t at,
 int rows_prune_execs(struct db *db, const char *workspace_id, unsigned keep,
                      struct hearth_failure *failure);
 int rows_add_export(struct db *db, const struct row_export *row, struct hearth_failure *failure);
+int rows_put_service_log(struct db *db, const struct row_service_log *row,
+                         struct hearth_failure *failure);
+int rows_clear_service_logs(struct db *db, const char *workspace_id,
+                            struct hearth_failure *failure);
 int rows_clear_exports(struct db *db, const char *workspace_id, struct hearth_failure *failure);
 int rows_add_event(struct db *db, const struct row_event *row, struct hearth_failure *failure);
 int rows_prune_events(struct db *db, const char *tenant_id, uint64_t until, int64_t before,

@@ -169,6 +169,17 @@ struct row_export {
 };
 #define EXPORTS_MAX 1000 /* kept of a workspace */
 
+/* What a service had printed when its guest was stopped. */
+struct row_service_log {
+    const char *workspace_id, *name;
+    const char *instance; /* of the start that printed it */
+    struct row_log_part {
+        uint64_t from; /* what stood before data is gone */
+        const void *data;
+        size_t length;
+    } output, errors;
+};
+
 /* How a workspace's commands have ended, of those in its history. */
 struct row_exec_totals {
     uint64_t ended, succeeded, failed, timed_out, cancelled, lost;
@@ -195,6 +206,7 @@ typedef int (*row_idempotency_visit)(void *arg, const struct row_idempotency *ro
 typedef int (*row_audit_visit)(void *arg, const struct row_audit *row);
 typedef int (*row_exec_visit)(void *arg, const struct row_exec *row);
 typedef int (*row_clock_visit)(void *arg, const struct row_clock *row);
+typedef int (*row_service_log_visit)(void *arg, const struct row_service_log *row);
 typedef int (*row_export_visit)(void *arg, const struct row_export *row);
 typedef int (*row_event_visit)(void *arg, const struct row_event *row);
 
@@ -249,6 +261,9 @@ int rows_total_execs(struct db *db, const char *workspace_id, struct row_exec_to
 int rows_latest_exports(struct db *db, const char *workspace_id, unsigned limit,
                         row_export_visit visit, void *arg,
                         struct hearth_failure *failure) must_check;
+int rows_find_service_log(struct db *db, const char *workspace_id, const char *instance,
+                          row_service_log_visit visit, void *arg,
+                          struct hearth_failure *failure) must_check;
 /* Rows still marked running, at start-up. */
 int rows_each_running_exec(struct db *db, row_exec_visit visit, void *arg,
                            struct hearth_failure *failure) must_check;

@@ -74,6 +74,10 @@ struct service_logs {
 typedef void (*service_logs_done)(void *arg, int error, const struct hearth_failure *failure,
                                   const struct service_logs *logs);
 /* Waits up to wait_ms for something past the offsets, or the service's end. Where its guest does
- * not run any more there is nothing. */
+ * not run any more there is what was kept when it was stopped. */
 void service_logs(struct workspace *workspace, const char *name, uint64_t output_offset,
                   uint64_t errors_offset, unsigned wait_ms, service_logs_done done, void *arg);
+
+/* Before the guest is stopped: stores what its services have printed. done comes once, at once or
+ * later, at the latest after a few seconds; what could not be had is logged and left out. */
+void services_keep_logs(struct workspace *workspace, void (*done)(void *arg), void *arg);

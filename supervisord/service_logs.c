@@ -1,4 +1,4 @@
-/* What services have printed, as their agent has kept it. */
+/* What services have printed, as their agent has kept it, or the database since it ended. */
 #include "supervisord/service_internal.h"
 
 #include "base/buf.h"
@@ -72,9 +72,66 @@ static void tell(struct reading *reading, const Hearth__Agent__V1__ServiceLogsRe
     free(reading);
 }
 
-static void tell_nothing(void *arg)
+/* What was kept when the guest was stopped. */
+
+/* Past the offset that is asked for. */
+static void part_of(const struct row_log_part *part, uint64_t offset,
+                    Hearth__Agent__V1__ExecOutput *ret_output,
+                    Hearth__Agent__V1__ExecSegment *segment)
 {
-    tell(arg, NULL);
+    uint64_t end = part->from + part->length;
+    uint64_t from = offset < part->from ? part->from : offset < end ? offset : end;
+    hearth__agent__v1__exec_segment__init(segment);
+    hearth__agent__v1__exec_output__init(ret_output);
+    segment->offset = from;
+    segment->data.len = (size_t)(end - from);
+    if (segment->data.len)
+        segment->data.data = (uint8_t *)(uintptr_t)part->data + (from - part->from);
+    ret_output->next_offset = end;
+    ret_output->n_segments = 1;
+}
+
+struct kept {
+    struct reading *reading; /* NULL once it is told */
+};
+
+static int tell_row(void *arg, const struct row_service_log *row)
+{
+    struct kept *kept = arg;
+    struct reading *reading = steal_pointer(kept->reading);
+    Hearth__Agent__V1__ServiceLogsReply reply = HEARTH__AGENT__V1__SERVICE_LOGS_REPLY__INIT;
+    Hearth__Agent__V1__ExecOutput output, errors;
+    Hearth__Agent__V1__ExecSegment output_segment, errors_segment;
+    Hearth__Agent__V1__ExecSegment *output_list[] = {&output_segment};
+    Hearth__Agent__V1__ExecSegment *errors_list[] = {&errors_segment};
+    if (!reading)
+        return 0;
+    part_of(&row->output, reading->output_offset, &output, &output_segment);
+    part_of(&row->errors, reading->errors_offset, &errors, &errors_segment);
+    output.segments = output_list;
+    errors.segments = errors_list;
+    reply.stdout = &output;
+    reply.stderr = &errors;
+    tell(reading, &reply);
+    return 0;
+}
+
+static void tell_kept(void *arg)
+{
+    struct reading *reading = arg;
+    struct kept kept = {reading};
+    struct hearth_failure failure;
+    struct workspace *workspace = supervisor_workspace(reading->supervisor, reading->workspace_id);
+    const struct service *service = workspace ? service_find(workspace, reading->name) : NULL;
+    if (service &&
+        rows_find_service_log(reading->supervisor->history_reader, reading->workspace_id,
+                              service->instance, tell_row, &kept, &failure) &&
+        kept.reading) {
+        fail(steal_pointer(kept.reading), &failure);
+        return;
+    }
+    if (kept.reading)
+        tell(kept.reading, NULL);
 }
 
 static void read_done(void *arg, enum link_status status, const struct hearth_failure *failure,
@@ -83,7 +140,7 @@ static void read_done(void *arg, enum link_status status, const struct hearth_fa
     if (status == LINK_STATUS_OK)
         tell(arg, (const Hearth__Agent__V1__ServiceLogsReply *)reply);
     else if (status == LINK_STATUS_NOT_FOUND)
-        tell(arg, NULL); /* of an earlier life of the guest */
+        tell_kept(arg); /* of an earlier life of the guest */
     else
         fail(arg, failure);
 }
@@ -109,7 +166,7 @@ void service_logs(struct workspace *workspace, const char *name, uint64_t output
         return;
     }
     if (workspace_ready(workspace, &not_ready)) {
-        loop_defer(workspace->supervisor->loop, tell_nothing, reading);
+        loop_defer(workspace->supervisor->loop, tell_kept, reading);
         return;
     }
     Hearth__Agent__V1__ServiceLogsRequest request = HEARTH__AGENT__V1__SERVICE_LOGS_REQUEST__INIT;

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "supervisord/secret.h"
+#include "supervisord/service.h"
 #include "supervisord/snapshot_internal.h"
 #include "supervisord/supervisor_internal.h"
 
@@ -162,6 +163,7 @@ void workspace_forget(struct workspace *workspace, struct steps *steps,
     change_delete_workspace(change, workspace->workspace_id);
     change_clear_execs(history, workspace->workspace_id);
     change_clear_exports(history, workspace->workspace_id);
+    change_clear_service_logs(history, workspace->workspace_id);
     change_commit(history, supervisor->history, NULL, NULL);
     if (workspace->sandbox) /* its rows could not even be begun: nothing of it exists */
         sandbox_destroy(workspace->sandbox, NULL, NULL);
@@ -277,6 +279,17 @@ static void stopped(void *arg, int error, const struct hearth_failure *failure)
     steps_next(life->steps);
 }
 
+static void shut_down(void *arg)
+{
+    struct life *life = arg;
+    struct workspace *workspace = life->workspace;
+    files_abort_all(workspace);
+    if (workspace->sandbox && workspace->sandbox->guest.process.pid)
+        sandbox_stop(workspace->sandbox, stopped, life);
+    else
+        stopped(life, 0, NULL);
+}
+
 static void run_shutdown(struct steps *steps, void *subject)
 {
     struct life *life = subject;
@@ -286,11 +299,7 @@ static void run_shutdown(struct steps *steps, void *subject)
         steps_next(steps);
         return;
     }
-    files_abort_all(workspace);
-    if (workspace->sandbox && workspace->sandbox->guest.process.pid)
-        sandbox_stop(workspace->sandbox, stopped, life);
-    else
-        stopped(life, 0, NULL);
+    services_keep_logs(workspace, shut_down, life);
 }
 
 /* The end of stop and start alike: the new state in one commit, then the answer. */

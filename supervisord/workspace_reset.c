@@ -197,6 +197,7 @@ static void swapped(void *arg, int error, const struct hearth_failure *failure)
     }
     struct change *history = change_new();
     change_clear_execs(history, workspace->workspace_id);
+    change_clear_service_logs(history, workspace->workspace_id);
     change_commit(history, reset->supervisor->history, history_cleared, reset);
 }
 

@@ -131,6 +131,23 @@ def machine_daemon(images):
         yield hearthd
 
 
+def pytest_collection_modifyitems(config, items):
+    """Tests that say so run in a container alone: what they show does not differ by the kind of guest, and takes
+    long in an emulated one."""
+    def left_out(item):
+        parameters = getattr(item, "callspec", None) and item.callspec.params
+        return (parameters and parameters.get("either_daemon") == "machine_daemon"
+                and item.get_closest_marker("in_a_container"))
+    config.hook.pytest_deselected(items=[item for item in items if left_out(item)])
+    items[:] = [item for item in items if not left_out(item)]
+
+
+@pytest.fixture(scope="module", params=["daemon", "machine_daemon"], ids=["container", "machine"])
+def either_daemon(request):
+    """The shared one whose workspaces are containers, then the one whose are microVMs."""
+    return request.getfixturevalue(request.param)
+
+
 @pytest.fixture
 def machine_client(machine_daemon):
     with machine_daemon.client(timeout=300) as made:

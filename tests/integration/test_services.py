@@ -17,7 +17,7 @@ class Services:
     def __init__(self, client):
         self.client = client
         self.workspace_id = client.post("/v1/workspaces",
-                                        {"environment": "debian:12"})["workspace_id"]
+                                        {"environment": "debian:12", "mem_mib": 256})["workspace_id"]
         self.workspace_path = f"/v1/workspaces/{self.workspace_id}"
         self.path = f"{self.workspace_path}/services"
 
@@ -52,8 +52,8 @@ class Services:
 
 
 @pytest.fixture(scope="module")
-def shared(daemon):
-    with daemon.client() as client:
+def shared(either_daemon):
+    with either_daemon.client(timeout=300) as client:
         services = Services(client)
         yield services
         client.delete(services.workspace_path)
@@ -144,7 +144,7 @@ def test_a_stop_takes_all_that_it_started_along(shared):
     shared.start("group", "trap '' TERM; (trap '' TERM; exec -a left-behind sleep 1000) & "
                           "echo up >group-up; while :; do sleep 1000; done", ready_file="group-up")
     assert shared.stop("group")["exit_code"] == 137
-    assert shared.run("pgrep -f left-behind | grep -v $$")["stdout"] == ""
+    assert shared.run("pgrep -f [l]eft-behind")["stdout"] == ""
 
 
 def test_logs_are_cut_followed_and_bounded(shared):
@@ -162,6 +162,7 @@ def test_logs_are_cut_followed_and_bounded(shared):
     shared.stop("logs")
 
 
+@pytest.mark.in_a_container
 @pytest.mark.parametrize("arguments, status, code, field", [
     ({}, 422, "missing_argument", "/command"),
     ({"command": "true", "ready_tcp": "80", "ready_file": "x"}, 422, "conflicting_arguments",
@@ -201,8 +202,9 @@ def test_a_name_that_runs_is_refused_until_it_is_stopped(shared):
     assert shared.start("once", "exit 0")["started_at"] > first["started_at"]
 
 
-def test_the_commands(shared, daemon):
-    environment = {**os.environ, "HEARTH_URL": f"unix://{daemon.socket_path}"}
+@pytest.mark.in_a_container
+def test_the_commands(shared, either_daemon):
+    environment = {**os.environ, "HEARTH_URL": f"unix://{either_daemon.socket_path}"}
 
     def hearth(*words, status=0):
         done = subprocess.run([BIN / "hearth", "workspace", "service", *words], text=True,
@@ -264,6 +266,49 @@ def test_they_outlive_the_daemon_and_not_the_workspaces_stop(hearthd_factory):
             "state"] == "running"
         services.run("touch go")
         assert services.until("stays", state="exited")["exit_code"] == 6
+        client.delete(services.workspace_path)
+
+
+def test_what_they_printed_is_kept_over_the_workspaces_stop(hearthd_factory):
+    """Also over a restart of the daemon, until the service begins anew or the workspace is reset."""
+    hearthd = hearthd_factory()
+    with hearthd.unix_client() as client:
+        services = Services(client)
+        services.start("chatty", "seq 1 300; echo problem >&2; touch up; exec sleep 1000", ready_file="up")
+        services.start("quiet", "exec sleep 1000")
+        services.start("floods", "head -c 400000 /dev/zero | tr '\\0' x; touch flooded; exec sleep 1000",
+                       ready_file="flooded")
+        before = services.logs("chatty", all="true")
+        while len(flooded := services.logs("floods", all="true")["stdout"]) < 256 << 10:
+            pass
+        client.post(f"{services.workspace_path}/stop")
+
+        def told():
+            logs = services.logs("chatty", all="true")
+            assert (logs["state"], logs["stop_reason"]) == ("stopped", "workspace_stopped")
+            assert [logs[key] for key in ("stdout", "stderr", "cursor")] == [
+                before[key] for key in ("stdout", "stderr", "cursor")]
+            cut = services.logs("chatty", tail_lines=2)
+            assert (cut["stdout"], cut["truncated"]) == ("299\n300\n", True)
+            past = services.logs("chatty", cursor=before["cursor"], wait_ms=60000)
+            assert past["stdout"] == past["stderr"] == ""
+            assert services.logs("quiet")["stdout"] == ""
+            assert services.logs("floods", all="true")["stdout"] == flooded
+        told()
+    hearthd.kill9()
+    hearthd.start()
+    with hearthd.unix_client() as client:
+        services.client = client
+        told()
+        client.post(f"{services.workspace_path}/start")
+        told()
+        client.post(f"{services.workspace_path}/stop")
+        told()
+        client.post(f"{services.workspace_path}/start")
+        services.start("chatty", "echo anew; touch up2; exec sleep 1000", ready_file="up2")
+        assert services.logs("chatty", all="true")["stdout"] == "anew\n"
+        client.post(f"{services.workspace_path}/reset")
+        assert services.logs("chatty", all="true")["stdout"] == services.logs("floods")["stdout"] == ""
         client.delete(services.workspace_path)
 
 

@@ -45,10 +45,10 @@ class Shell:
 
 
 @pytest.fixture(scope="module")
-def module_workspace(daemon):
+def module_workspace(either_daemon):
     from conftest import Workspace
-    with daemon.client() as client:
-        made = Workspace(client)
+    with either_daemon.client(timeout=300) as client:
+        made = Workspace(client, mem_mib=256)
         yield made
         made.delete()
 
@@ -103,6 +103,7 @@ def test_state_is_kept_between_commands_and_reads_consume_nothing(shell):
     assert rest["output"] == "" and rest["next_cursor"] == again["next_cursor"] and not rest["truncated"]
 
 
+@pytest.mark.in_a_container
 def test_plain_is_what_a_person_sees(shell):
     shell.type("printf 'a\\rb\\033[31mc\\033[0m\\n10%%\\r 55%%\\r100%%\\n'; printf '\\344\\270\\255\\n'; clear; echo seen")
     shell.until("seen\r\n")
@@ -114,6 +115,7 @@ def test_plain_is_what_a_person_sees(shell):
     assert not [c for c in plain if ord(c) < 32 and c != "\n" or 127 <= ord(c) < 160]
 
 
+@pytest.mark.in_a_container
 def test_a_pager_is_seen_as_its_screen(shell):
     shell.type("seq -f 'line %03.0f' 1 200 | less")
     seen = shell.plain()
@@ -126,6 +128,7 @@ def test_a_pager_is_seen_as_its_screen(shell):
     assert shell.plain().endswith("hearth$ ") and "line 030" not in shell.plain()
 
 
+@pytest.mark.in_a_container
 def test_idle_is_waited_for_and_no_longer(shell):
     shell.type("for i in 1 2 3; do echo tick-$i; sleep 0.1; done; sleep 100")
     state = shell.read(wait_for_idle_ms=400)
@@ -270,6 +273,7 @@ BAD = {
 }
 
 
+@pytest.mark.in_a_container
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input_changes_nothing(shell, name):
     method, path, body, status, code, field = BAD[name]
@@ -282,16 +286,17 @@ def test_bad_input_changes_nothing(shell, name):
     assert shell.read()["total_characters"] == len("hearth$ ") or "hearth$ " in shell.read()["output"]
 
 
-def test_another_tenants_shell_is_none(shell, daemon):
+def test_another_tenants_shell_is_none(shell, either_daemon):
     name = f"other-{shell.id[3:]}"
     shell.client.request("POST", "/v1/tenants", {"name": name})
     issued = shell.client.post(f"/v1/tenants/{name}/tokens", {"rights": "operate"})
-    with daemon.client(token=issued["token"]) as other:
+    with either_daemon.client(token=issued["token"]) as other:
         for method, path, body in (("GET", "", None), ("POST", "/input", {"input": "x"}), ("DELETE", "", None)):
             problem(other.request(method, shell.path + path, body), 404, "workspace_not_found", "/workspace_id")
     assert shell.read()["state"] == "running"
 
 
+@pytest.mark.in_a_container
 def test_a_ring_that_overflowed_says_how_much_is_gone(shell):
     shell.type("stty -opost; seq -f 'é%010.0f' 1 200000; echo the-end")
     deadline = time.monotonic() + 60
@@ -305,6 +310,7 @@ def test_a_ring_that_overflowed_says_how_much_is_gone(shell):
     assert numbers == list(range(numbers[0], 200001))
 
 
+@pytest.mark.in_a_container
 def test_a_model_can_use_it_as_tools(module_workspace):
     client = module_workspace.client
 
@@ -333,10 +339,11 @@ def test_only_the_full_profile_has_them(client):
         assert f'"{name}"' in names("workspace-full") and f'"{name}"' not in names("workspace-core")
 
 
-def test_by_the_command_line(daemon, module_workspace):
+@pytest.mark.in_a_container
+def test_by_the_command_line(either_daemon, module_workspace):
     def hearth(*words, status=0):
         done = subprocess.run([BIN / "hearth", "workspace", "shell", *words], text=True, capture_output=True, timeout=120,
-                              env={**os.environ, "HEARTH_URL": f"unix://{daemon.socket_path}"})
+                              env={**os.environ, "HEARTH_URL": f"unix://{either_daemon.socket_path}"})
         assert done.returncode == status, done.stdout + done.stderr
         return done
 
