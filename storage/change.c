@@ -119,6 +119,21 @@ void change_put_tenant(struct change *change, const struct row_tenant *row)
     keep_text(change, &kept->network);
 }
 
+static int apply_set_tenant(struct db *db, const void *row, struct hearth_failure *failure)
+{
+    return rows_set_tenant(db, row, failure);
+}
+
+void change_set_tenant(struct change *change, const struct row_tenant *row)
+{
+    struct row_tenant *kept = add(change, apply_set_tenant, row, sizeof *row);
+    if (!kept)
+        return;
+    keep_text(change, &kept->tenant_id);
+    keep_text(change, &kept->host_roots);
+    keep_text(change, &kept->network);
+}
+
 static int apply_put_token(struct db *db, const void *row, struct hearth_failure *failure)
 {
     return rows_put_token(db, row, failure);

@@ -12,6 +12,9 @@ struct change *
 change_new(void); /* never NULL: a change that could not be made fails at its commit */
 
 void change_put_tenant(struct change *change, const struct row_tenant *row);
+/* Only host_roots and network, and of these what is not NULL: two settings that are changed at the
+ * same time are both kept. */
+void change_set_tenant(struct change *change, const struct row_tenant *row);
 void change_put_token(struct change *change, const struct row_token *row);
 void change_revoke_token(struct change *change, const char *token_id, int64_t revoked_at);
 

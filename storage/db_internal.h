@@ -71,6 +71,7 @@ const char *column_text(sqlite3_stmt *row, int index);
 
 /* rows_KIND.c: one row each, on the writing connection. */
 int rows_put_tenant(struct db *db, const struct row_tenant *row, struct hearth_failure *failure);
+int rows_set_tenant(struct db *db, const struct row_tenant *row, struct hearth_failure *failure);
 int rows_put_token(struct db *db, const struct row_token *row, struct hearth_failure *failure);
 int rows_revoke_token(struct db *db, const char *token_id, int64_t at,
                       struct hearth_failure *failure);

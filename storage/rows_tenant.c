@@ -36,6 +36,20 @@ int rows_put_tenant(struct db *db, const struct row_tenant *row, struct hearth_f
     return db_run(db, statement, failure);
 }
 
+int rows_set_tenant(struct db *db, const struct row_tenant *row, struct hearth_failure *failure)
+{
+    sqlite3_stmt *statement = db_prepare(db,
+                                         "UPDATE tenant SET host_roots = coalesce(?2, host_roots)"
+                                         ", network = coalesce(?3, network) WHERE tenant_id = ?1",
+                                         failure);
+    if (!statement)
+        return db->error;
+    bind_text(statement, 1, row->tenant_id);
+    bind_text(statement, 2, row->host_roots);
+    bind_text(statement, 3, row->network);
+    return db_run(db, statement, failure);
+}
+
 int rows_put_token(struct db *db, const struct row_token *row, struct hearth_failure *failure)
 {
     static const char sql[] =

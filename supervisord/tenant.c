@@ -139,22 +139,6 @@ static struct tenant *tenant_from_row(struct supervisor *supervisor, const struc
     return tenant;
 }
 
-static void row_from_tenant(const struct tenant *tenant, struct row_tenant *ret_row)
-{
-    *ret_row = (struct row_tenant){
-        .tenant_id = tenant->tenant_id,
-        .name = tenant->name,
-        .created_at = tenant->created_at,
-        .max_workspaces = tenant->max_workspaces,
-        .max_running_execs = tenant->max_running_execs,
-        .max_mem_mib = tenant->max_mem_mib,
-        .max_kept_upload_bytes = tenant->max_kept_upload_bytes,
-        .retention_us = tenant->retention_us,
-        .host_roots = tenant->host_roots,
-        .network = tenant->network,
-    };
-}
-
 static void row_from_token(const struct token *token, struct row_token *ret_row)
 {
     *ret_row = (struct row_token){
@@ -464,17 +448,16 @@ void tenant_set_host_roots(struct tenant *tenant, const struct tenant_asker *ask
     struct supervisor *supervisor = tenant->supervisor;
     struct tenant_change *change =
         change_begin(supervisor, tenant, asker, "tenant_update", done, arg);
-    struct row_tenant row;
     change->host_roots = text_copy(host_roots);
     if (!change->host_roots) {
         hearth_fail(&change->failure, HEARTH_ENOMEMORY, NULL, "out of memory");
         loop_defer(supervisor->loop, change_failed, change);
         return;
     }
-    row_from_tenant(tenant, &row);
-    row.host_roots = change->host_roots;
+    const struct row_tenant row = {.tenant_id = tenant->tenant_id,
+                                   .host_roots = change->host_roots};
     struct change *rows = change_new();
-    change_put_tenant(rows, &row);
+    change_set_tenant(rows, &row);
     change_commit_audited(change, rows);
 }
 
@@ -483,12 +466,10 @@ void tenant_set_network(struct tenant *tenant, const struct tenant_asker *asker,
 {
     struct tenant_change *change =
         change_begin(tenant->supervisor, tenant, asker, "tenant_network_set", done, arg);
-    struct row_tenant row;
-    row_from_tenant(tenant, &row);
-    row.network = network;
+    const struct row_tenant row = {.tenant_id = tenant->tenant_id, .network = network};
     change->network = network;
     struct change *rows = change_new();
-    change_put_tenant(rows, &row);
+    change_set_tenant(rows, &row);
     change_commit_audited(change, rows);
 }
 

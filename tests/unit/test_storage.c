@@ -132,6 +132,37 @@ START_TEST(a_workspace_comes_back_with_its_labels_and_nulls)
 }
 END_TEST
 
+static int see_tenant(void *arg, const struct row_tenant *row)
+{
+    char *out = arg;
+    snprintf(out, 256, "%s %u %s %s", row->name, row->max_workspaces, row->host_roots,
+             row->network);
+    return 0;
+}
+
+START_TEST(a_tenants_settings_are_changed_one_by_one)
+{
+    struct writer *writer = start(DB_STATE);
+    const struct row_tenant roots = {.tenant_id = tenant.tenant_id, .host_roots = "/srv"};
+    const struct row_tenant network = {.tenant_id = tenant.tenant_id, .network = "listed\n"};
+    struct change *change = change_new();
+    change_put_tenant(change, &tenant);
+    change_set_tenant(change, &roots);
+    change_set_tenant(change, &network);
+    change_commit(change, writer, note, NULL);
+    run(1);
+    ck_assert_int_eq(results[0], 0);
+    struct hearth_failure failure;
+    struct db *db = open_reader(DB_STATE);
+    char seen[256], wanted[256];
+    ck_assert_int_eq(rows_each_tenant(db, see_tenant, seen, &failure), 0);
+    snprintf(wanted, sizeof wanted, "%s %u /srv listed\n", tenant.name, tenant.max_workspaces);
+    ck_assert_str_eq(seen, wanted);
+    db_close(db);
+    writer_stop(writer);
+}
+END_TEST
+
 START_TEST(a_failing_change_does_not_undo_its_neighbours)
 {
     struct writer *writer = start(DB_STATE);
@@ -444,6 +475,7 @@ int main(void)
     tcase_add_test(test_case, a_foreign_or_damaged_file_is_refused);
     tcase_add_test(test_case, a_symlink_is_not_followed);
     tcase_add_test(test_case, a_workspace_comes_back_with_its_labels_and_nulls);
+    tcase_add_test(test_case, a_tenants_settings_are_changed_one_by_one);
     tcase_add_test(test_case, a_failing_change_does_not_undo_its_neighbours);
     tcase_add_test(test_case, many_changes_share_few_commits);
     tcase_add_test(test_case, what_was_acknowledged_survives_a_kill);
