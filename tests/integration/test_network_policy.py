@@ -251,6 +251,7 @@ def test_an_empty_list_is_nothing(guest, hearthd):
 
 def test_what_is_no_entry_changes_nothing(hearthd):
     admin = hearthd.unix_client()
+    before = admin.get("/v1/tenants")["tenants"]
     for bad in ("", "a..b", "10.0.0.1/8", "x*.example", "1.2.3.300", "a b", "::1", "-" * 64):
         reply = admin.request("PUT", "/v1/tenants/listed/network",
                               {"mode": "listed", "allow": ["good.example", bad]})
@@ -264,8 +265,7 @@ def test_what_is_no_entry_changes_nothing(hearthd):
         assert (reply.status, reply.json()["field"]) == (422, field)
     reply = admin.request("PUT", "/v1/tenants/nobody/network", {"mode": "open"})
     assert (reply.status, reply.json()["code"]) == (404, "tenant_not_found")
-    assert admin.get("/v1/tenants")["tenants"][1]["network_mode"] == "listed"
-    assert admin.get("/v1/tenants")["tenants"][1]["network_allow"] == []
+    assert admin.get("/v1/tenants")["tenants"] == before
 
 
 def test_only_an_administrator_sets_it(tenant):
