@@ -1,6 +1,7 @@
 """Mistakes that real MCP clients make: each is answered as the protocol says, and the next call is served."""
 
 import asyncio
+import concurrent.futures
 import json
 import os
 import subprocess
@@ -12,8 +13,8 @@ from mcp import Client, MCPError, StdioServerParameters
 from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
-from harness.daemon import BIN
 from test_mcp_clients import CLIENTS, NODE_DIRECTORY, PYTHON1, TRANSPORTS, node, seen_by, shared, target  # noqa: F401
+from test_mcp_stdio import running, wait_for
 
 
 def check(seen, transport):
@@ -27,22 +28,38 @@ def check(seen, transport):
     assert seen.get("ended session", True)
 
 
+def python1(made):
+    return seen_by([PYTHON1, CLIENTS / "mcp_bad_python1.py", json.dumps(made)])
+
+
+def typescript(made):
+    with open(CLIENTS / "mcp_bad_typescript.mjs") as script:
+        return seen_by([node(), "--input-type=module", "-"], stdin=script, cwd=NODE_DIRECTORY,
+                       env={**os.environ, "HEARTH_TARGET": json.dumps(made)})
+
+
+@pytest.fixture(scope="module")
+def runs(target):  # noqa: F811
+    """All of them at a time: they mostly wait."""
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        yield {(run, transport): pool.submit(run, target(transport))
+               for run in (python1, typescript) for transport in TRANSPORTS}
+
+
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_the_python_package_1(target, transport):  # noqa: F811
+def test_the_python_package_1(runs, transport):
     if not PYTHON1.exists():
         pytest.skip("mcp 1.x is not installed: make deps")
-    seen = seen_by([PYTHON1, CLIENTS / "mcp_bad_python1.py", json.dumps(target(transport))])
+    seen = runs[python1, transport].result()
     assert seen["versions"] == {"2024-11-05": "2024-11-05", "2025-03-26": "2025-03-26",
                                 "2025-06-18": "2025-06-18", "1999-01-01": "2025-11-25"}
     check(seen, transport)
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_the_typescript_sdk(target, transport):  # noqa: F811
-    with open(CLIENTS / "mcp_bad_typescript.mjs") as script:
-        seen = seen_by([node(), "--input-type=module", "-"], stdin=script, cwd=NODE_DIRECTORY,
-                       env={**os.environ, "HEARTH_TARGET": json.dumps(target(transport))})
-    check(seen, transport)
+def test_the_typescript_sdk(runs, transport):
+    node()  # or it is skipped
+    check(runs[typescript, transport].result(), transport)
 
 
 # The Python package 2.x, in this process.
@@ -123,7 +140,7 @@ def test_a_message_that_is_too_large(target, transport, mode):  # noqa: F811
     assert "timed out" not in told and ("longer" in told or transport == "http"), told
 
 
-def test_a_client_that_leaves_in_the_middle_of_a_call(target):  # noqa: F811
+def test_a_client_that_leaves_in_the_middle_of_a_call(daemon, target):  # noqa: F811
     """The package closes its end of the standard input first; the server ends by itself."""
     made = target("stdio")
     script = f"""
@@ -135,10 +152,10 @@ async def main():
                                    env={{"HEARTH_URL": {made['url']!r}}})
     async with Client(stdio_client(server)) as client:
         call = asyncio.create_task(client.call_tool("workspace_exec", {{
-            "workspace_id": {made['workspace_id']!r}, "command": "sleep 600", "timeout_seconds": 600}}))
+            "workspace_id": {made['workspace_id']!r}, "command": "exec sleep 4719", "timeout_seconds": 600}}))
         await asyncio.sleep(0.3)
         call.cancel()
 asyncio.run(main())
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
-    assert BIN.exists()
+    wait_for(lambda: not running(daemon, made["workspace_id"], "sleep 4719"))
