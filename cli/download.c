@@ -9,16 +9,28 @@
 struct download {
     const char *output; /* NULL: stdout */
     int fd;             /* -1 until there is something to write: a failed read leaves no file */
-    bool sparse;
+    bool image;
     uint64_t bytes;
     struct hearth_failure failure;
 };
+
+static int fail_exists(struct download *download)
+{
+    int error = hearth_fail(&download->failure, HEARTH_ECONFLICT, "output_exists",
+                            "%s is there already", download->output);
+    hearth_failure_hint(&download->failure,
+                        "Nothing is overwritten: name a path where nothing is.");
+    return error;
+}
 
 static int open_download(struct download *download)
 {
     if (download->fd >= 0)
         return 0;
-    download->fd = open(download->output, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    int how = O_WRONLY | O_CREAT | O_CLOEXEC | (download->image ? O_EXCL : O_TRUNC);
+    download->fd = open(download->output, how, 0666);
+    if (download->fd < 0 && errno == EEXIST)
+        return fail_exists(download);
     if (download->fd < 0)
         return hearth_fail_errno(&download->failure, errno, "cannot_write", "%s cannot be opened",
                                  download->output);
@@ -27,7 +39,7 @@ static int open_download(struct download *download)
 
 static bool is_hole(const struct download *download, const char *bytes, size_t length)
 {
-    return download->sparse && download->output && length && !bytes[0] &&
+    return download->image && download->output && length && !bytes[0] &&
            memcmp(bytes, bytes + 1, length - 1) == 0 &&
            lseek(download->fd, (off_t)length, SEEK_CUR) >= 0;
 }
@@ -58,18 +70,17 @@ static int write_download(void *arg, const void *data, size_t length)
 static int finish(struct download *download)
 {
     int error = open_download(download);
-    if (!error && download->sparse && download->output &&
+    if (!error && download->image && download->output &&
         ftruncate(download->fd, (off_t)download->bytes) < 0)
         error = hearth_fail_errno(&download->failure, errno, "cannot_write",
                                   "what was read cannot be written");
     return error;
 }
 
-int download(struct cli *cli, const char *path, const char *output, bool sparse,
-             uint64_t *ret_bytes)
+int download(struct cli *cli, const char *path, const char *output, bool image, uint64_t *ret_bytes)
 {
     struct download download = {
-        .output = output, .fd = output ? -1 : STDOUT_FILENO, .sparse = sparse};
+        .output = output, .fd = output ? -1 : STDOUT_FILENO, .image = image};
     const struct http_request request = {.method = "GET",
                                          .path = path,
                                          .accept = "application/octet-stream",
@@ -77,6 +88,11 @@ int download(struct cli *cli, const char *path, const char *output, bool sparse,
                                          .write_arg = &download,
                                          .own_failure = &download.failure};
     bool was_there = output && access(output, F_OK) == 0;
+    /* Before the daemon makes an image in vain. */
+    if (image && was_there) {
+        fail_exists(&download);
+        return cli_fail(cli, &download.failure, NULL);
+    }
     int status = cli_call(cli, &request, NULL, NULL);
     if (status == 0 && finish(&download))
         status = cli_fail(cli, &download.failure, NULL);

@@ -183,6 +183,14 @@ def image(stopped, daemon, tmp_path_factory):
     return path
 
 
+def test_an_export_overwrites_nothing(stopped, daemon, image):
+    before = image.stat()
+    done = subprocess.run([BIN / "hearth", "workspace", "disk", "export", stopped.id, "--output", image], capture_output=True,
+                          text=True, env={**os.environ, "HEARTH_URL": f"unix://{daemon.socket_path}"})
+    assert done.returncode == 1 and "is there already" in done.stderr
+    assert image.stat() == before
+
+
 def test_an_export_is_a_sound_file_system_with_all_that_was_left(image):
     fsck(image)
     assert debugfs(image, "cat /etc/issue") == "changed\n"

@@ -11,7 +11,7 @@ from harness.daemon import BIN, ROOT
 
 COMPLETION = ROOT / "packaging/completion"
 # Of the client alone: they change no operation's arguments.
-CLIENT_SIDE = {"json", "help", "id-only", "exclude", "gitignore", "no-stdin", "output", "from", "seed-path",
+CLIENT_SIDE = {"json", "help", "id-only", "exclude", "gitignore", "no-stdin", "output", "from", "seed-path", "secret-file",
                "follow", "follow-logs"}
 # Nouns and verbs whose operation has another name.
 OPERATIONS = {"run": "vm_run", "env pull": "environment_pull", "env import": "environment_import",
