@@ -33,6 +33,7 @@ import mcp_times  # noqa: E402
 import peers  # noqa: E402
 import port_times  # noqa: E402
 import sdk_times  # noqa: E402
+import service_times  # noqa: E402
 import tree_times  # noqa: E402
 from harness import daemon as harness_daemon  # noqa: E402
 from harness import images  # noqa: E402
@@ -399,6 +400,7 @@ def measure(bench, stack):
     bench.attempt(tree_times.measure, bench, daemon)
     with daemon.client() as client:
         bench.attempt(port_times.measure, bench, client)
+    bench.attempt(service_times.measure, bench, daemon)
     daemon.restart(pool=4)
     bench.attempt(figures.pooled, runtime)
     daemon.restart(stop_guests=True)

@@ -167,6 +167,27 @@ class TreeFigures:
                 lambda: seconds(lambda: self.client.post(f"{path}/reset", {"snapshot": "kept"})),
                 cp), 2)
 
+    def fork(self):
+        """Beside a copy of the same container's overlay, as one would make it by hand."""
+        with self.seeded() as path:
+            upper = max(self.daemon.state_dir.glob("guests/*/upper"), key=lambda found: found.stat().st_ctime)
+
+            def ours():
+                took = seconds(lambda: forks.append(self.client.post(f"{path}/fork", {"count": 1})))
+                for row in forks.pop()["workspaces"]:
+                    self.client.request("DELETE", f"/v1/workspaces/{row['workspace_id']}")
+                return took
+
+            def peer():
+                target = self.base / "overlay"
+                took = seconds(lambda: subprocess.run(["cp", "-a", "--reflink=auto", upper, target], check=True))
+                assert (target / "workspace/d0/f0.c").exists()
+                shutil.rmtree(target)
+                return took
+
+            forks = []
+            self.row("fork of them, boot and all; cp -a --reflink=auto of the overlay", *self.bench.pairs(ours, peer), 3)
+
     def many_snapshots(self):
         """Slowly changing: ten files are rewritten before each."""
         before = self.client.post("/v1/store/verify")
@@ -195,6 +216,7 @@ def measure(bench, daemon):
         figures.seed()
         figures.diff()
         figures.snapshot_and_reset()
+        figures.fork()
         if not bench.quick:
             figures.many_snapshots()
     finally:
