@@ -13,6 +13,8 @@ COMPLETION = ROOT / "packaging/completion"
 # Of the client alone: they change no operation's arguments.
 CLIENT_SIDE = {"json", "help", "id-only", "exclude", "gitignore", "no-stdin", "output", "from", "seed-path", "secret-file",
                "follow", "follow-logs"}
+# Options that say an argument in another way.
+ARGUMENTS = {"secret-file": "secrets", "no-newline": "append_newline"}
 # Nouns and verbs whose operation has another name.
 OPERATIONS = {"run": "vm_run", "env pull": "environment_pull", "env import": "environment_import",
               "tenant token": "tenant_token_issue", "workspace file list": "workspace_file_list"}
@@ -57,7 +59,7 @@ def test_every_option_is_an_argument_of_its_operation():
             option = line.split("\t")[0].removeprefix("--")
             if option in CLIENT_SIDE:
                 continue
-            words = option.replace("-", "_")
+            words = ARGUMENTS.get(option, option).replace("-", "_")
             looked_at += 1
             assert any(field in (words, f"{words}s") or field.startswith(f"{words}_")
                        for field in operations[name]), f"{command} --{option}"
