@@ -156,7 +156,7 @@ def lint(build):
 
 def integration(build):
     """Several at a time, as conftest.py groups them: most wait for guests more than they compute."""
-    return pytest(build, "tests/integration", "--numprocesses", min(2 * (os.cpu_count() or 1), 8),
+    return pytest(build, "tests/integration", "--numprocesses", min((os.cpu_count() or 1) + 1, 8),
                   "--dist", "loadgroup", "--no-loadscope-reorder")
 
 

@@ -20,6 +20,7 @@ GROUPS = {"test_machine_transports": "machines", "test_machine_disk": "machines"
           "test_survival": "", "test_example": ""}
 
 
+@pytest.hookimpl(tryfirst=True)  # Before xdist looks for the groups.
 def pytest_collection_modifyitems(items):
     """All tests of a file on one worker: they share what the file's fixtures make."""
     order = {name: place for place, name in enumerate(GROUPS)}
