@@ -268,6 +268,38 @@ void call_fail(struct call *call, const struct hearth_failure *failure)
     idempotency_end(call, false, problem_status(failure), PROBLEM_MEDIA_TYPE, &body);
 }
 
+static void run_woken(void *arg)
+{
+    struct call *call = arg;
+    struct hearth_failure gone;
+    if (call_is_gone(call)) {
+        hearth_fail(&gone, HEARTH_ECANCELLED, NULL, "the client went away");
+        call_fail(call, &gone);
+    } else {
+        call->entry->handler(call, call->input);
+    }
+}
+
+static struct workspace *subject_of(const struct call *call)
+{
+    struct hearth_failure failure;
+    for (const struct field *field = call->entry->input; field && field->name; field++)
+        if (strcmp(field->name, "workspace_id") == 0 && field->type == FIELD_STRING) {
+            const char *const *id = (const void *)((const char *)call->input + field->offset);
+            return *id ? workspace_find(&call->principal, *id, &failure) : NULL;
+        }
+    return NULL;
+}
+
+void call_run(struct call *call)
+{
+    bool wakes = call->entry->flags & OPERATION_WAKES;
+    struct workspace *workspace =
+        wakes || call->entry->flags & OPERATION_SETTLES ? subject_of(call) : NULL;
+    if (!workspace || !workspace_wake(workspace, wakes, run_woken, call))
+        call->entry->handler(call, call->input);
+}
+
 void call_header(struct call *call, const char *name, const char *value)
 {
     if (call->request && !call->tool)

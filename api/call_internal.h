@@ -88,6 +88,8 @@ void call_release(struct call *call);
 /* call_read_body without a hash. */
 void call_take_body(struct call *call, void (*on_data)(void *arg, const void *data, size_t length),
                     void (*on_end)(void *arg), void *arg);
+/* Calls the handler, once the guest that it needs is there. */
+void call_run(struct call *call);
 /* Nobody waits for the answer any more: what the handler does for the caller alone is cancelled.
  * The call may be gone after this. */
 void call_abandon(struct call *call);

@@ -149,7 +149,7 @@ static void intent_kept(void *arg, int error, const struct hearth_failure *failu
         call_fail(call, &gone);
     } else {
         supervisor_crash_point("intent");
-        call->entry->handler(call, call->input);
+        call_run(call);
     }
 }
 
@@ -350,7 +350,7 @@ void idempotency_run(struct call *call, const cJSON *object)
     struct hearth_failure failure;
     struct earlier earlier = {0};
     if (!call->key[0]) {
-        call->entry->handler(call, call->input);
+        call_run(call);
         return;
     }
     int error = fingerprint(call, object)

@@ -100,6 +100,8 @@ enum operation_flags {
     OPERATION_RELAY = 2048,   /* REST: any method, and the rest of the path is the last parameter's;
                                  it has no handler, the guest answers (api/port_proxy.c) */
     OPERATION_UPGRADE = 4096, /* REST: the connection becomes another protocol's; no handler */
+    OPERATION_WAKES = 8192,   /* needs the workspace's guest: a suspended one is resumed first */
+    OPERATION_SETTLES = 16384, /* … needs no guest: one that is being suspended is awaited */
 };
 
 struct operation_entry {

@@ -104,6 +104,8 @@ void link_call_accept(struct link_call *call, const struct link_call_events *eve
  * HEARTH_ETOOLARGE, HEARTH_ENOMEMORY, or HEARTH_ECANCELLED where the call takes no more. */
 int link_call_send(struct link_call *call, const ProtobufCMessage *message) must_check;
 int link_call_send_bytes(struct link_call *call, const void *data, size_t length) must_check;
+/* Calls that have not ended. */
+unsigned link_calls(const struct link *link);
 size_t link_call_queued(const struct link_call *call);
 /* Client: no more messages from here. */
 void link_call_finish(struct link_call *call);

@@ -423,6 +423,11 @@ int link_call_send_bytes(struct link_call *call, const void *data, size_t length
     return send_chunk(call, chunk);
 }
 
+unsigned link_calls(const struct link *link)
+{
+    return link->call_count;
+}
+
 size_t link_call_queued(const struct link_call *call)
 {
     return call->queued;

@@ -57,6 +57,7 @@ struct row_workspace {
     uint64_t command_count, exec_sequence;
     uint32_t reset_count;
     int64_t last_reset_at;
+    bool suspended; /* with state "stopped" */
 };
 
 /* A sandbox: of a workspace, or waiting in the pool (workspace_id NULL). */

@@ -10,14 +10,15 @@
     ", mem_mib, disk_mib, ttl_us, network_policy, isolation, allow_host_compat, created_at"        \
     ", last_activity_at, state, failure_code, failure_detail, guest_id, seed_mode, seed_path"      \
     ", seed_destination, seed_entry_count, seed_bytes, command_count, exec_sequence"               \
-    ", reset_count, last_reset_at, transport"
+    ", reset_count, last_reset_at, transport, suspended"
 
 static int put_row(struct db *db, const struct row_workspace *row, struct hearth_failure *failure)
 {
     static const char sql[] =
         "INSERT INTO workspace (" WORKSPACE_COLUMNS
         ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, "
-        "?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29) ON CONFLICT (workspace_id) DO "
+        "?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30) ON CONFLICT "
+        "(workspace_id) DO "
         "UPDATE SET "
         "tenant_id = excluded.tenant_id, kind = excluded.kind, name = excluded.name"
         ", environment = excluded.environment"
@@ -33,7 +34,7 @@ static int put_row(struct db *db, const struct row_workspace *row, struct hearth
         ", seed_entry_count = excluded.seed_entry_count, seed_bytes = excluded.seed_bytes"
         ", command_count = excluded.command_count, exec_sequence = excluded.exec_sequence"
         ", reset_count = excluded.reset_count, last_reset_at = excluded.last_reset_at"
-        ", transport = excluded.transport";
+        ", transport = excluded.transport, suspended = excluded.suspended";
     sqlite3_stmt *statement = db_prepare(db, sql, failure);
     if (!statement)
         return db->error;
@@ -66,6 +67,7 @@ static int put_row(struct db *db, const struct row_workspace *row, struct hearth
     bind_integer(statement, 27, row->reset_count);
     bind_integer(statement, 28, row->last_reset_at);
     bind_text(statement, 29, row->transport);
+    bind_integer(statement, 30, row->suspended);
     return db_run(db, statement, failure);
 }
 
@@ -182,6 +184,7 @@ static int visit_workspace(void *arg, sqlite3_stmt *columns)
     row->reset_count = (uint32_t)sqlite3_column_int64(columns, 26);
     row->last_reset_at = sqlite3_column_int64(columns, 27);
     row->transport = column_text(columns, 28);
+    row->suspended = sqlite3_column_int(columns, 29) != 0;
     struct row_label labels[LABELS_MAX];
     struct label_rows found = {.labels = labels, .failure = visitor->failure};
     sqlite3_stmt *statement = db_prepare(

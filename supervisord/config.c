@@ -68,6 +68,8 @@ static const struct setting settings[] = {
             "guests kept ready for creates: empty containers, QEMU processes that wait"),
     SETTING(pool_reserve_mib, SETTING_U32, "512", 0, 1048576,
             "memory that the host must have available besides; else the pool is given up"),
+    SETTING(idle_suspend_seconds, SETTING_U32, "0", 0, 86400 * 365,
+            "save a microVM to disk that was idle for so long, until it is wanted again; 0: never"),
     SETTING(uid_base, SETTING_U32, "1879048192", 65536, 4000000000,
             "first uid of the ranges given to guests (as root)"),
     SETTING(history_entries, SETTING_U32, "1000", 1, 1000000, "commands kept for each workspace"),

@@ -21,15 +21,16 @@ struct config {
     uint32_t boot_timeout_seconds;         /* of a virtual machine's boot, which is tried twice */
     char *allowed_hosts, *allowed_origins; /* comma-separated, besides localhost's names */
     char *log_level;
-    bool template_shared;      /* one template for all tenants */
-    bool template_on;          /* template */
-    uint32_t pool;             /* guests kept ready, of each kind that was asked for last */
-    uint32_t pool_reserve_mib; /* of the host's memory, that the pool leaves alone */
-    const char *egress_allow;  /* networks that guests reach although they are private */
-    uint32_t uid_base;         /* first uid of the guests' ranges, as root */
-    uint32_t history_entries;  /* kept for each workspace */
-    uint32_t event_entries;    /* kept for each tenant … */
-    uint32_t event_days;       /* … for so long */
+    bool template_shared;          /* one template for all tenants */
+    bool template_on;              /* template */
+    uint32_t pool;                 /* guests kept ready, of each kind that was asked for last */
+    uint32_t idle_suspend_seconds; /* 0: never */
+    uint32_t pool_reserve_mib;     /* of the host's memory, that the pool leaves alone */
+    const char *egress_allow;      /* networks that guests reach although they are private */
+    uint32_t uid_base;             /* first uid of the guests' ranges, as root */
+    uint32_t history_entries;      /* kept for each workspace */
+    uint32_t event_entries;        /* kept for each tenant … */
+    uint32_t event_days;           /* … for so long */
     uint32_t event_heartbeat_ms;
     uint32_t idle_exit_seconds; /* 0: never. A private daemon ends after this long without a request
                                    or guest */

@@ -101,7 +101,8 @@ int64_t expiry_deadline(const struct workspace *workspace)
     if (workspace->state == WORKSPACE_CREATING || workspace->state == WORKSPACE_DELETING)
         return CLOCK_NEVER;
     int64_t idle = workspace->ttl_us;
-    if (workspace->state != WORKSPACE_STARTED && !workspace->one_shot)
+    if (workspace->state != WORKSPACE_STARTED && workspace->state != WORKSPACE_SUSPENDED &&
+        !workspace->one_shot)
         idle += workspace->tenant->retention_us;
     return workspace->idle_since_us + idle;
 }
@@ -143,6 +144,20 @@ static void expired(void *arg, int error, const struct hearth_failure *failure,
     set_timer(supervisor);
 }
 
+/* An orderly stop writes out what a suspended guest has in its memory alone. */
+static void woken(void *arg)
+{
+    struct expiring *expiring = arg;
+    struct supervisor *supervisor = expiring->supervisor;
+    struct workspace *workspace = supervisor_workspace(supervisor, expiring->workspace_id);
+    if (!workspace) {
+        expired(expiring, 0, NULL, NULL);
+        return;
+    }
+    struct principal principal = {.tenant = workspace->tenant, .token_id = EXPIRY_TOKEN};
+    workspace_stop(workspace, &principal, NULL, expired, expiring);
+}
+
 static void expire(struct workspace *workspace)
 {
     struct supervisor *supervisor = workspace->supervisor;
@@ -154,9 +169,13 @@ static void expire(struct workspace *workspace)
     memcpy(expiring->workspace_id, workspace->workspace_id, sizeof expiring->workspace_id);
     supervisor->expiring++;
     place_at(workspace, CLOCK_NEVER);
-    bool stop = workspace->state == WORKSPACE_STARTED && !workspace->one_shot;
+    bool stop =
+        (workspace->state == WORKSPACE_STARTED || workspace->state == WORKSPACE_SUSPENDED) &&
+        !workspace->one_shot;
     log_info("workspace_expired", "workspace=%s tenant=%s to=%s", workspace->workspace_id,
              workspace->tenant->tenant_id, stop ? "stop" : "delete");
+    if (stop && workspace_wake(workspace, true, woken, expiring))
+        return;
     if (stop)
         workspace_stop(workspace, &principal, NULL, expired, expiring);
     else

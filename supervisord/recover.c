@@ -329,7 +329,7 @@ static void settle(struct supervisor *supervisor, bool rebooted)
             struct workspace *workspace = container_of(entry, struct workspace, entry);
             next = entry->next;
             bool running = workspace->sandbox && workspace->sandbox->running;
-            if (!running) {
+            if (!running && workspace->state != WORKSPACE_SUSPENDED) {
                 exec_abandon_all(workspace, HEARTH_ECONFLICT, "guest_gone",
                                  "the guest ended while the daemon was away");
                 services_guest_ended(workspace, "failed", "guest_gone");
@@ -406,6 +406,7 @@ static void maybe_recovered(struct supervisor *supervisor)
     uploads_loaded(supervisor->uploads);
     secret_rotation_settle(supervisor);
     expiry_start(supervisor);
+    suspend_start(supervisor);
     stores_tidy(supervisor->stores, snapshots_known_wanted, supervisor);
     when_quiet(supervisor, SETTLE_US, supervisor->ready, supervisor->ready_arg);
 }

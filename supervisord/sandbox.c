@@ -1,5 +1,6 @@
 #include "agent.pb-c.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "supervisord/guest_network.h"
 #include "supervisord/materials.h"
 #include "supervisord/secret_internal.h"
@@ -15,6 +16,7 @@
 #define STOP_TIMEOUT_MS 10000
 #define PIDS_MAX 4096
 #define ENTROPY_BYTES 64
+#define RUN_ON_US (5 * US_PER_S) /* for the link of a guest that was not suspended */
 
 /* One pending piece of work on a sandbox and who waits for it. */
 struct sandbox_work {
@@ -219,6 +221,11 @@ static void waits(void *arg, int error, const struct hearth_failure *failure)
     work_end(arg, error, failure);
 }
 
+void sandbox_finish_boot(struct sandbox *sandbox, guest_done done, void *arg)
+{
+    boot_started(work_new(sandbox, done, arg), 0, NULL);
+}
+
 static void boot_prepared(void *arg, int error, const struct hearth_failure *failure)
 {
     struct sandbox_work *work = arg;
@@ -337,4 +344,57 @@ void sandbox_stop(struct sandbox *sandbox, guest_done done, void *arg)
     sandbox->running = false;
     agent_call(&sandbox->link, "Shutdown", &request.base, &hearth__agent__v1__empty__descriptor,
                SHUTDOWN_TIMEOUT_MS, shutdown_asked, work_new(sandbox, done, arg));
+}
+
+static void reached(void *arg, int error, const struct hearth_failure *failure)
+{
+    struct sandbox_work *work = arg;
+    struct hearth_failure why = work->failure;
+    if (error)
+        log_warning("agent_not_reached", "detail=\"%s\"", failure->detail);
+    work_end(work, (int)why.error, &why);
+}
+
+/* It runs on, and is asked nothing before its agent is there again. */
+static void run_on(struct sandbox_work *work)
+{
+    work->sandbox->running = true;
+    agentlink_open(&work->sandbox->link);
+    agentlink_when_up(&work->sandbox->link, clock_monotonic_us() + RUN_ON_US, reached, work);
+}
+
+static void suspended(void *arg, int error, const struct hearth_failure *failure)
+{
+    struct sandbox_work *work = arg;
+    if (error)
+        work->failure = *failure;
+    if (error && work->sandbox->guest.process.pid)
+        run_on(work);
+    else
+        work_end(work, error, failure);
+}
+
+void sandbox_suspend(struct sandbox *sandbox, guest_done done, void *arg)
+{
+    struct guest *guest = &sandbox->guest;
+    sandbox->running = false;
+    agentlink_close(&sandbox->link);
+    guest->driver->operations->suspend(guest->driver, guest, suspended,
+                                       work_new(sandbox, done, arg));
+}
+
+static void carries_on(void *arg, int error, const struct hearth_failure *failure)
+{
+    struct sandbox_work *work = arg;
+    if (error)
+        work_end(work, error, failure);
+    else
+        run_on(work);
+}
+
+void sandbox_carry_on(struct sandbox *sandbox, guest_done done, void *arg)
+{
+    struct guest *guest = &sandbox->guest;
+    guest->driver->operations->carry_on(guest->driver, guest, carries_on,
+                                        work_new(sandbox, done, arg));
 }

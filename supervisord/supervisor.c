@@ -456,6 +456,7 @@ void supervisor_free(struct supervisor *supervisor)
     timer_free(&supervisor->event_prune);
     timer_free(&supervisor->drain);
     pool_free(supervisor);
+    timer_free(&supervisor->idle_look);
     if (supervisor->uploads)
         uploads_free(supervisor->uploads);
     stores_free(supervisor->stores);

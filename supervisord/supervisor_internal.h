@@ -77,6 +77,7 @@ struct supervisor {
     unsigned snapshot_count;
     struct list dirty; // workspace::dirty_link: activity not yet written
     struct timer flush, event_prune;
+    struct timer idle_look; /* of suspend.c */
     /* expiry.c */
     struct workspace **expiries; /* a heap by expiry_at */
     size_t expiry_count, expiry_size;
@@ -146,6 +147,8 @@ struct workspace {
     struct list shells;     // known_shell::link
     struct list snapshots;  // snapshot::link: the baseline, then the newest first
     struct list tree_works; // tree_work::link: the first is under way
+    struct list wakers;     // waker::link, of suspend.c
+    int64_t used_us;        /* by clock_boot_us: when its guest was last wanted */
     struct known *known;    /* what the last scan of its tree saw; NULL: not at hand */
     struct list known_link; // supervisor::known
     struct map_entry entry; // supervisor::workspaces
@@ -206,7 +209,23 @@ void sandbox_destroy(struct sandbox *sandbox,
                      void (*done)(void *arg, int error, const struct hearth_failure *failure),
                      void *arg);
 void sandbox_stop(struct sandbox *sandbox, guest_done done, void *arg);
+/* The rest of a boot that an earlier daemon has begun: link and configuration. */
+void sandbox_finish_boot(struct sandbox *sandbox, guest_done done, void *arg);
+/* Saves it to its disk's directory and ends it; a boot without prepare goes on from there. Where it
+ * fails it runs on. HEARTH_EUNSUPPORTED `suspend_unsupported`. */
+void sandbox_suspend(struct sandbox *sandbox, guest_done done, void *arg);
+/* After a crash within that: it runs on, or is gone. */
+void sandbox_carry_on(struct sandbox *sandbox, guest_done done, void *arg);
 void sandbox_spec(const struct sandbox *sandbox, struct guest_spec *ret_spec, char hostname[64]);
+
+/* suspend.c */
+extern const struct steps_kind suspend_kind;
+/* From now on idle guests are suspended, where the config says so. */
+void suspend_start(struct supervisor *supervisor);
+struct steps *workspace_resume_suspend(struct workspace *workspace,
+                                       const struct row_operation *row);
+/* workspace_life.c: a start that counts as nobody's activity. */
+void workspace_resume(struct workspace *workspace, workspace_done done, void *arg);
 
 /* pool.c */
 /* One for this workspace, which is to be driver's; NULL: there is none, but will be for the next.

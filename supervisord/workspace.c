@@ -19,8 +19,8 @@
 
 const char *workspace_state_name(enum workspace_state state)
 {
-    static const char *const names[WORKSPACE_STATE_MAX] = {"creating", "started", "stopped",
-                                                           "failed", "deleting"};
+    static const char *const names[WORKSPACE_STATE_MAX] = {"creating", "started",  "stopped",
+                                                           "failed",   "deleting", "suspended"};
     return names[state];
 }
 
@@ -153,6 +153,7 @@ struct workspace *workspace_new(struct supervisor *supervisor, struct tenant *te
     list_init(&workspace->shells);
     list_init(&workspace->snapshots);
     list_init(&workspace->tree_works);
+    list_init(&workspace->wakers);
     list_init(&workspace->known_link);
     list_init(&workspace->disk_jobs);
     if (map_insert(&supervisor->workspaces, &workspace->entry, workspace->workspace_id)) {
@@ -207,6 +208,7 @@ void workspace_free(struct workspace *workspace)
 
 void workspace_row(const struct workspace *workspace, struct row_workspace *ret_row)
 {
+    bool suspended = workspace->state == WORKSPACE_SUSPENDED;
     *ret_row = (struct row_workspace){
         .workspace_id = workspace->workspace_id,
         .tenant_id = workspace->tenant->tenant_id,
@@ -226,7 +228,8 @@ void workspace_row(const struct workspace *workspace, struct row_workspace *ret_
         .allow_host_compat = workspace->allow_host_compat,
         .created_at = workspace->created_at,
         .last_activity_at = workspace->last_activity_at,
-        .state = workspace_state_name(workspace->state),
+        .state = workspace_state_name(suspended ? WORKSPACE_STOPPED : workspace->state),
+        .suspended = suspended,
         .failure_code = workspace->failure_code,
         .failure_detail = workspace->failure_detail,
         .guest_id = workspace->sandbox ? workspace->sandbox->guest.guest_id : NULL,
@@ -301,7 +304,7 @@ int workspace_load(struct supervisor *supervisor, const struct row_workspace *ro
     workspace->allow_host_compat = row->allow_host_compat;
     workspace->created_at = row->created_at;
     workspace->last_activity_at = row->last_activity_at;
-    workspace->state = state_parse(row->state);
+    workspace->state = row->suspended ? WORKSPACE_SUSPENDED : state_parse(row->state);
     workspace->failure_code = text_copy(row->failure_code);
     workspace->failure_detail = text_copy(row->failure_detail);
     workspace->seed_mode = text_copy(row->seed_mode);
@@ -435,6 +438,7 @@ void workspace_fail(struct workspace *workspace, const char *code, const char *d
 
 int workspace_ready(struct workspace *workspace, struct hearth_failure *failure)
 {
+    workspace->used_us = clock_boot_us();
     if (workspace->state == WORKSPACE_STARTED && workspace->sandbox && workspace->sandbox->running)
         return 0;
     int error;

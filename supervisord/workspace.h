@@ -22,6 +22,7 @@ enum workspace_state {
     WORKSPACE_STOPPED,
     WORKSPACE_FAILED,
     WORKSPACE_DELETING,
+    WORKSPACE_SUSPENDED, /* its guest is saved: memory, devices and disk */
     WORKSPACE_STATE_MAX,
 };
 const char *workspace_state_name(enum workspace_state state);
@@ -99,6 +100,10 @@ void workspace_stop(struct workspace *workspace, const struct principal *princip
                     const char *request_id, workspace_done done, void *arg);
 void workspace_start(struct workspace *workspace, const struct principal *principal,
                      const char *request_id, workspace_done done, void *arg);
+/* False: there is nothing to wait for. Else done comes, not before this returns, once what is under
+ * way of its being suspended or resumed is over; where its guest is wanted it is resumed if need
+ * be. Its state says whether it came up. */
+bool workspace_wake(struct workspace *workspace, bool wanted, void (*done)(void *arg), void *arg);
 
 struct workspace_reset_result {
     const char *snapshot_name;

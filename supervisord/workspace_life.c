@@ -22,6 +22,7 @@ struct life {
     const char *reason;   /* told by the event; a literal */
     bool expired;         /* nobody asked: it was idle for too long */
     bool revoked;         /* … but was used again before anything was done */
+    bool resumes;         /* its guest was suspended, and is wanted: no activity by itself */
     const char *happened; /* what the event says at the end */
     struct hearth_failure failure;
     workspace_done done; /* NULL once told, or when nobody waits */
@@ -315,7 +316,7 @@ static void settle(struct life *life, struct steps *steps, enum workspace_event 
         workspace_fail(workspace, life->failure.code, life->failure.detail);
     if (!life->revoked)
         workspace_move(workspace, event);
-    if (!life->expired)
+    if (!life->expired && !life->resumes)
         workspace_touch(workspace);
     workspace_row(workspace, &row);
     change_put_workspace(change, &row);
@@ -422,6 +423,74 @@ void workspace_start(struct workspace *workspace, const struct principal *princi
     begin(life_new(workspace, principal, request_id, "workspace_start", done, arg), &start_kind);
 }
 
+static void resume_undone(void *arg, int error, const struct hearth_failure *failure)
+{
+    struct life *life = arg;
+    (void)error;
+    (void)failure;
+    steps_next(life->steps);
+}
+
+static void resumed(void *arg, int error, const struct hearth_failure *failure)
+{
+    struct life *life = arg;
+    struct sandbox *sandbox = life->workspace->sandbox;
+    if (error)
+        life->failure = *failure;
+    if (error && sandbox->guest.process.pid)
+        sandbox_stop(sandbox, resume_undone, life);
+    else
+        steps_next(life->steps);
+}
+
+/* Forward only: a guest that was resumed runs on, and what is saved is still there for one that was
+ * not. Nothing else takes its place unasked. */
+static void run_resume(struct steps *steps, void *subject)
+{
+    struct life *life = subject;
+    struct sandbox *sandbox = life->workspace->sandbox;
+    if (sandbox && sandbox->guest.process.pid) {
+        sandbox_finish_boot(sandbox, resumed, life);
+        return;
+    }
+    if (sandbox &&
+        sandbox->guest.driver->operations->saved(sandbox->guest.driver, &sandbox->guest)) {
+        sandbox_boot(sandbox, false, resumed, life);
+        return;
+    }
+    hearth_fail(&life->failure, HEARTH_EIO, "suspend_lost",
+                "what the workspace was suspended to is not there any more");
+    steps_next(steps);
+}
+
+static void resume_done(struct steps *steps, void *subject, int error,
+                        const struct hearth_failure *failure)
+{
+    struct life *life = subject;
+    if (error)
+        life->failure = *failure;
+    bool failed = life->failure.error != 0;
+    settle(life, steps, failed ? WORKSPACE_EVENT_BOOT_FAILED : WORKSPACE_EVENT_BOOTED,
+           failed ? "failed" : "started");
+}
+
+static const struct step resume_steps[] = {{.name = "resume", .run = run_resume}};
+
+static const struct steps_kind resume_kind = {.name = "resume",
+                                              .steps = resume_steps,
+                                              .count = 1,
+                                              .forward_only = true,
+                                              .request = life_request,
+                                              .done = resume_done};
+
+void workspace_resume(struct workspace *workspace, workspace_done done, void *arg)
+{
+    struct life *life = life_new(workspace, NULL, NULL, "workspace_start", done, arg);
+    life->resumes = true;
+    life->reason = "resumed";
+    begin(life, &resume_kind);
+}
+
 /* Deaths and restarts. */
 
 static void record_state(struct workspace *workspace, const char *happened)
@@ -491,13 +560,18 @@ void workspace_resume_operation(struct workspace *workspace, const struct row_op
         workspace->steps = workspace_resume_create(workspace, row);
         return;
     }
+    if (strcmp(row->kind, suspend_kind.name) == 0) {
+        workspace->steps = workspace_resume_suspend(workspace, row);
+        return;
+    }
     if (strcmp(row->kind, reset_kind.name) == 0) {
         workspace->steps = workspace_resume_reset(workspace, row);
         return;
     }
-    const struct steps_kind *kind = strcmp(row->kind, delete_kind.name) == 0 ? &delete_kind
-                                    : strcmp(row->kind, stop_kind.name) == 0 ? &stop_kind
-                                                                             : &start_kind;
+    const struct steps_kind *kind = strcmp(row->kind, delete_kind.name) == 0   ? &delete_kind
+                                    : strcmp(row->kind, stop_kind.name) == 0   ? &stop_kind
+                                    : strcmp(row->kind, resume_kind.name) == 0 ? &resume_kind
+                                                                               : &start_kind;
     struct life *life = life_new(workspace, NULL, NULL, row->kind, NULL, NULL);
     life->operation = kind == &delete_kind ? "workspace_delete"
                       : kind == &stop_kind ? "workspace_stop"
@@ -507,6 +581,9 @@ void workspace_resume_operation(struct workspace *workspace, const struct row_op
     snprintf(life->asker, sizeof life->asker, "%s", row->request);
     if (kind == &delete_kind)
         workspace->state = WORKSPACE_DELETING;
+    life->resumes = kind == &resume_kind;
+    if (life->resumes)
+        life->reason = "resumed";
     life->steps = steps_resume(workspace->supervisor, kind, life, row);
     workspace->steps = life->steps;
 }

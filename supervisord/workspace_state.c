@@ -24,6 +24,7 @@ static const struct workspace_cell cells[WORKSPACE_STATE_MAX][WORKSPACE_EVENT_MA
             [WORKSPACE_EVENT_GUEST_DIED] = IGNORE,
             [WORKSPACE_EVENT_HOST_REBOOTED] = IGNORE,
             [WORKSPACE_EVENT_DELETE] = BUG,
+            [WORKSPACE_EVENT_SUSPENDED] = BUG,
         },
     [WORKSPACE_STARTED] =
         {
@@ -34,6 +35,7 @@ static const struct workspace_cell cells[WORKSPACE_STATE_MAX][WORKSPACE_EVENT_MA
             [WORKSPACE_EVENT_GUEST_DIED] = MOVE(FAILED),
             [WORKSPACE_EVENT_HOST_REBOOTED] = MOVE(STOPPED),
             [WORKSPACE_EVENT_DELETE] = MOVE(DELETING),
+            [WORKSPACE_EVENT_SUSPENDED] = MOVE(SUSPENDED),
         },
     [WORKSPACE_STOPPED] =
         {
@@ -44,6 +46,7 @@ static const struct workspace_cell cells[WORKSPACE_STATE_MAX][WORKSPACE_EVENT_MA
             [WORKSPACE_EVENT_GUEST_DIED] = IGNORE,
             [WORKSPACE_EVENT_HOST_REBOOTED] = IGNORE,
             [WORKSPACE_EVENT_DELETE] = MOVE(DELETING),
+            [WORKSPACE_EVENT_SUSPENDED] = BUG,
         },
     [WORKSPACE_FAILED] =
         {
@@ -54,6 +57,18 @@ static const struct workspace_cell cells[WORKSPACE_STATE_MAX][WORKSPACE_EVENT_MA
             [WORKSPACE_EVENT_GUEST_DIED] = IGNORE,
             [WORKSPACE_EVENT_HOST_REBOOTED] = IGNORE,
             [WORKSPACE_EVENT_DELETE] = MOVE(DELETING),
+            [WORKSPACE_EVENT_SUSPENDED] = BUG,
+        },
+    [WORKSPACE_SUSPENDED] =
+        {
+            [WORKSPACE_EVENT_CREATED] = BUG,
+            [WORKSPACE_EVENT_STOPPED] = MOVE(STOPPED),
+            [WORKSPACE_EVENT_BOOTED] = MOVE(STARTED),
+            [WORKSPACE_EVENT_BOOT_FAILED] = MOVE(FAILED),
+            [WORKSPACE_EVENT_GUEST_DIED] = IGNORE,
+            [WORKSPACE_EVENT_HOST_REBOOTED] = IGNORE, /* what is on the disk is still there */
+            [WORKSPACE_EVENT_DELETE] = MOVE(DELETING),
+            [WORKSPACE_EVENT_SUSPENDED] = IGNORE,
         },
     [WORKSPACE_DELETING] =
         {
@@ -64,6 +79,7 @@ static const struct workspace_cell cells[WORKSPACE_STATE_MAX][WORKSPACE_EVENT_MA
             [WORKSPACE_EVENT_GUEST_DIED] = IGNORE,
             [WORKSPACE_EVENT_HOST_REBOOTED] = IGNORE,
             [WORKSPACE_EVENT_DELETE] = IGNORE,
+            [WORKSPACE_EVENT_SUSPENDED] = IGNORE,
         },
 };
 
@@ -75,7 +91,8 @@ struct workspace_cell workspace_state_cell(enum workspace_state state, enum work
 const char *workspace_event_name(enum workspace_event event)
 {
     static const char *const names[WORKSPACE_EVENT_MAX] = {
-        "created", "stopped", "booted", "boot_failed", "guest_died", "host_rebooted", "delete",
+        "created",    "stopped",       "booted", "boot_failed",
+        "guest_died", "host_rebooted", "delete", "suspended",
     };
     return names[event];
 }

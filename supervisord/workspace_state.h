@@ -12,6 +12,7 @@ enum workspace_event {
     WORKSPACE_EVENT_GUEST_DIED,    /* its guest ended by itself */
     WORKSPACE_EVENT_HOST_REBOOTED, /* found at start-up: nothing can run any more */
     WORKSPACE_EVENT_DELETE,        /* asked for */
+    WORKSPACE_EVENT_SUSPENDED,     /* its guest was saved and ended */
     WORKSPACE_EVENT_MAX,
 };
 

@@ -209,7 +209,8 @@ const struct operation_entry export_operations[] = {
         .path = "/v1/workspaces/{workspace_id}/export",
         .profile = PROFILE_CORE,
         .surfaces = SURFACE_REST | SURFACE_TOOL,
-        .flags = OPERATION_READ_ONLY | OPERATION_IDEMPOTENT | OPERATION_STREAMS | OPERATION_LONG,
+        .flags = OPERATION_WAKES | OPERATION_READ_ONLY | OPERATION_IDEMPOTENT | OPERATION_STREAMS |
+                 OPERATION_LONG,
         .status = 200,
         .input = export_input,
         .input_size = sizeof(struct export_input),

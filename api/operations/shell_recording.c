@@ -140,7 +140,8 @@ const struct operation_entry shell_stream_operations[] = {
         .path = "/v1/workspaces/{workspace_id}/shells/{shell_id}/recording",
         .profile = PROFILE_NONE,
         .surfaces = SURFACE_REST,
-        .flags = OPERATION_READ_ONLY | OPERATION_IDEMPOTENT | OPERATION_LONG | OPERATION_STREAMS,
+        .flags = OPERATION_WAKES | OPERATION_READ_ONLY | OPERATION_IDEMPOTENT | OPERATION_LONG |
+                 OPERATION_STREAMS,
         .status = 200,
         .input = recording_input,
         .input_size = sizeof(struct recording_input),

@@ -213,8 +213,8 @@ const struct operation_entry sync_operations[] = {
         .path = "/v1/workspaces/{workspace_id}/sync",
         .profile = PROFILE_CORE,
         .surfaces = SURFACE_REST | SURFACE_TOOL,
-        .flags = OPERATION_DESTRUCTIVE | OPERATION_IDEMPOTENT | OPERATION_RAW_BODY |
-                 OPERATION_ACTIVITY | OPERATION_LONG,
+        .flags = OPERATION_WAKES | OPERATION_DESTRUCTIVE | OPERATION_IDEMPOTENT |
+                 OPERATION_RAW_BODY | OPERATION_ACTIVITY | OPERATION_LONG,
         .status = 200,
         .input = push_input,
         .input_size = sizeof(struct push_input),

@@ -227,7 +227,7 @@ struct list_input {
     int64_t limit;
 };
 
-static const char *const states[] = {"started", "stopped", "failed", NULL};
+static const char *const states[] = {"started", "suspended", "stopped", "failed", NULL};
 
 static const struct field list_input[] = {
     {.name = "name",
@@ -568,7 +568,7 @@ const struct operation_entry workspace_operations[] = {
         .path = "/v1/workspaces/{workspace_id}",
         .profile = PROFILE_CORE,
         .surfaces = SURFACE_REST | SURFACE_TOOL,
-        .flags = OPERATION_DESTRUCTIVE | OPERATION_IDEMPOTENT,
+        .flags = OPERATION_SETTLES | OPERATION_DESTRUCTIVE | OPERATION_IDEMPOTENT,
         .status = 200,
         .input = id_input,
         .input_size = sizeof(struct id_input),
@@ -589,7 +589,8 @@ const struct operation_entry workspace_operations[] = {
         .path = "/v1/workspaces/{workspace_id}/stop",
         .profile = PROFILE_FULL,
         .surfaces = SURFACE_REST | SURFACE_TOOL,
-        .flags = OPERATION_IDEMPOTENT | OPERATION_LONG | OPERATION_ACTIVITY | OPERATION_DESTRUCTIVE,
+        .flags = OPERATION_WAKES | OPERATION_IDEMPOTENT | OPERATION_LONG | OPERATION_ACTIVITY |
+                 OPERATION_DESTRUCTIVE,
         .status = 200,
         .input = id_input,
         .input_size = sizeof(struct id_input),
@@ -609,7 +610,7 @@ const struct operation_entry workspace_operations[] = {
         .path = "/v1/workspaces/{workspace_id}/start",
         .profile = PROFILE_FULL,
         .surfaces = SURFACE_REST | SURFACE_TOOL,
-        .flags = OPERATION_IDEMPOTENT | OPERATION_LONG | OPERATION_ACTIVITY,
+        .flags = OPERATION_WAKES | OPERATION_IDEMPOTENT | OPERATION_LONG | OPERATION_ACTIVITY,
         .status = 200,
         .input = id_input,
         .input_size = sizeof(struct id_input),

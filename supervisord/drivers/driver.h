@@ -146,6 +146,16 @@ struct driver_operations {
     /* One more connection to the agent; may take until timeout_ms. */
     void (*connect)(struct driver *driver, struct guest *guest, unsigned timeout_ms,
                     guest_connected done, void *arg);
+    /* Saves a running guest, memory and devices, beside its disk, and ends it; its next start goes
+     * on from there, once. Where it fails it runs on. NULL: such guests cannot be.
+     * HEARTH_EUNSUPPORTED `suspend_unsupported`. */
+    void (*suspend)(struct driver *driver, struct guest *guest, guest_done done, void *arg);
+    bool (*may_suspend)(struct driver *driver, struct guest *guest);
+    /* Is there what a guest was saved to? Looks at a directory. */
+    bool (*saved)(struct driver *driver, struct guest *guest);
+    /* A daemon ended within that: a guest that still runs goes on. HEARTH_ENOTFOUND `guest_gone`.
+     */
+    void (*carry_on)(struct driver *driver, struct guest *guest, guest_done done, void *arg);
     /* Waits for the orderly end that the agent was asked for, then kills what is left. The disk
      * stays. on_died is not called. */
     void (*stop)(struct driver *driver, struct guest *guest, unsigned timeout_ms, guest_done done,

@@ -89,6 +89,24 @@ def wait_for_template(daemon, client):
         time.sleep(0.1)
 
 
+def fill_pool(client):
+    """Until as many wait as are wanted, and none is being made."""
+    deadline = time.monotonic() + TEMPLATE_SECONDS
+    while True:
+        text = client.request("GET", "/metrics").body.decode()
+        waiting, making = (float(re.search(rf"^hearth_{name} (\S+)$", text, re.M)[1])
+                           for name in ("guests_pooled", "guests_pool_making"))
+        if waiting >= TOGETHER and not making:
+            return
+        assert time.monotonic() < deadline, f"{waiting} wait"
+        time.sleep(0.05)
+
+
+def waiting_to_first_answer(client):
+    fill_pool(client)
+    return to_first_answer(client)
+
+
 def idle(bench, daemon, client):
     paths = [make(client) for _ in range(IDLE)]
     pids = machines(daemon)
@@ -149,6 +167,22 @@ def crowd(bench, daemon, client):
               f"{peer * 1000:.0f} ms", ours / peer, "6", ours < 6 * peer)
 
 
+def waiting(bench, client, cold):
+    ours, peer = bench.pairs(lambda: waiting_to_first_answer(client), lambda: to_first_answer(cold))
+    bench.row("from a waiting process, create to first exec; cold boot", f"{ours * 1000:.0f} ms",
+              f"{peer * 1000:.0f} ms", ours / peer, "1/60", ours <= peer / 60)
+
+
+def waiting_crowd(bench, daemon, client):
+    def filled():
+        fill_pool(client)
+        return together(daemon, client)
+
+    ours, peer = bench.pairs(filled, lambda: one_create(client), 3)
+    bench.row(f"{TOGETHER} created at once from waiting processes; one", f"{ours * 1000:.0f} ms",
+              f"{peer * 1000:.0f} ms", ours / peer, "6", ours < 6 * peer)
+
+
 def measure(bench, image_dir):
     with contextlib.ExitStack() as stack:
         daemons = []
@@ -163,3 +197,8 @@ def measure(bench, image_dir):
         bench.attempt(seed, bench, client)
         bench.attempt(idle, bench, daemons[0], client)
         bench.attempt(crowd, bench, daemons[0], client)
+        daemons[0].restart(pool=TOGETHER)
+        with daemons[0].client(timeout=300) as client:
+            client.request("DELETE", make(client))
+            bench.attempt(waiting, bench, client, cold)
+            bench.attempt(waiting_crowd, bench, daemons[0], client)

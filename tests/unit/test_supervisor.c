@@ -81,6 +81,7 @@ START_TEST(every_cell_of_the_workspace_table_is_sound)
             ck_assert_int_ne(cell.next, WORKSPACE_CREATING);
             ck_assert_int_ne(state, WORKSPACE_DELETING);
             ck_assert((event == WORKSPACE_EVENT_DELETE) == (cell.next == WORKSPACE_DELETING));
+            ck_assert((event == WORKSPACE_EVENT_SUSPENDED) == (cell.next == WORKSPACE_SUSPENDED));
         }
     ck_assert_int_eq(workspace_state_cell(WORKSPACE_STARTED, WORKSPACE_EVENT_GUEST_DIED).next,
                      WORKSPACE_FAILED);

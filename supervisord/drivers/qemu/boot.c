@@ -77,7 +77,7 @@ static void give_up(struct qemu_guest *guest, bool again)
     guest->phase.error = (int)guest->phase.failure.error;
     struct template *template = steal_pointer(guest->template);
     again = (template || (again && !guest->trial && guest->boots < BOOTS_MAX)) && !guest->standby &&
-            !phase_unwanted(&guest->phase);
+            !guest->resuming && !phase_unwanted(&guest->phase);
     if (template) { /* what was no boot is not counted as one */
         if (!phase_unwanted(&guest->phase))
             template_did_not_work(template, guest->phase.failure.detail);
@@ -250,7 +250,7 @@ static int launch(struct qemu_guest *guest)
     int pass_fds[] = {guest->qmp_fd,
                       guest->console_fd,
                       guest->agent_fd,
-                      guest->template_ram_fd,
+                      guest->resuming ? guest->template_state_fd : guest->template_ram_fd,
                       guest->template_state_fd,
                       -1,
                       -1};
@@ -293,12 +293,15 @@ static void boot_work(void *arg)
         error = cgroup_make(&guest->driver->cgroups, guest->guest_id, &limits, failure);
     if (!error)
         error = qemu_files_start(guest, failure);
+    if (!error && !guest->trial && !guest->making && !guest->standby)
+        guest->template_state_fd = qemu_saved_take(guest);
+    guest->resuming = guest->template_state_fd >= 0;
     guest->phase.error = error;
 }
 
 static void reach_agent(struct qemu_guest *guest)
 {
-    if (guest->template)
+    if (guest->template || guest->resuming)
         qemu_load_state(guest);
     guest->connecting =
         guest->transport->connect(guest,
@@ -347,6 +350,7 @@ static void use_template(void *arg)
 static void on_boot_work(void *arg)
 {
     struct qemu_guest *guest = arg;
+    guest->linked = guest->resuming; /* what its last link left half said may lie in the port */
     bool may = !guest->phase.error && guest->fresh && !guest->disk_used && !guest->trial;
     guest->template = may && guest->transport->restorable ? template_find(guest) : NULL;
     if (!guest->template) {

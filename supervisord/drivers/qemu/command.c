@@ -65,13 +65,16 @@ static void add_machine(const struct qemu_guest *guest, struct arguments *argume
     bool kvm = strcmp(guest->accelerator, "kvm") == 0;
     arguments_add(arguments, "%s", program_in_jail(guest));
     add(arguments, "-M",
-        guest->template_ram_fd >= 0 ? "microvm,acpi=on,rtc=on,memory-backend=ram"
-                                    : "microvm,acpi=on,rtc=on");
+        guest->transport->restorable ? "microvm,acpi=on,rtc=on,memory-backend=ram"
+                                     : "microvm,acpi=on,rtc=on");
     if (guest->template_ram_fd >= 0) {
         arguments_add(arguments, "-object");
         arguments_add(arguments,
                       "memory-backend-file,id=ram,size=%uM,mem-path=/proc/self/fd/%d,share=%s",
                       (unsigned)guest->mem_mib, QEMU_FD_RAM, guest->making ? "on" : "off");
+    } else if (guest->transport->restorable) { /* by its name, whatever it was started from */
+        arguments_add(arguments, "-object");
+        arguments_add(arguments, "memory-backend-ram,id=ram,size=%uM", (unsigned)guest->mem_mib);
     }
     if (guest->template_state_fd >= 0)
         add(arguments, "-incoming", "defer"); /* until the monitor says what is left out of it */

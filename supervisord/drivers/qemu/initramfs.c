@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <unistd.h>
 
 #define FILE_MAX ((size_t)64 << 20)
 #define PAD "\0\0\0"
@@ -174,8 +175,14 @@ static int write_file(int directory, const char *name, const struct archive *arc
     return error;
 }
 
-int qemu_initramfs(const struct qemu_driver *driver, const struct qemu_kernel *kernel,
-                   char ret_path[PATH_MAX], struct hearth_failure *failure)
+static bool same_file(const struct stat *a, const struct stat *b)
+{
+    return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
+           a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
+}
+
+static int make(const struct qemu_driver *driver, const struct qemu_kernel *kernel,
+                char ret_path[PATH_MAX], struct hearth_failure *failure)
 {
     auto_buf struct buf agent = {0};
     char name[64];
@@ -200,4 +207,25 @@ int qemu_initramfs(const struct qemu_driver *driver, const struct qemu_kernel *k
                                  "cannot make the initramfs of virtual machines");
     snprintf(ret_path, PATH_MAX, "%s/machines/boot/%s", driver->config.state_dir, name);
     return 0;
+}
+
+int qemu_initramfs(const struct qemu_driver *driver, const struct qemu_kernel *kernel,
+                   char ret_path[PATH_MAX], struct hearth_failure *failure)
+{
+    struct qemu_initramfs_known *known = driver->initramfs;
+    struct stat agent = {0};
+    int error = 0;
+    pthread_mutex_lock(&known->lock);
+    /* The agent is read and hashed once, not for each of many clones. */
+    if (stat(driver->agent_path, &agent) == 0 && same_file(&agent, &known->agent) &&
+        strcmp(kernel->path, known->kernel.path) == 0 &&
+        strcmp(kernel->modules, known->kernel.modules) == 0 && access(known->path, R_OK) == 0) {
+        memcpy(ret_path, known->path, sizeof known->path);
+    } else if (!(error = make(driver, kernel, ret_path, failure))) {
+        known->agent = agent;
+        known->kernel = *kernel;
+        memcpy(known->path, ret_path, sizeof known->path);
+    }
+    pthread_mutex_unlock(&known->lock);
+    return error;
 }

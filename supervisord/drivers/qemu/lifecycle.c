@@ -217,6 +217,17 @@ void qemu_stop(struct driver *driver, struct guest *guest, unsigned timeout_ms, 
     timer_set(&data->timer, clock_monotonic_us() + timeout_ms * US_PER_MS);
 }
 
+void qemu_end_for_good(struct qemu_guest *guest)
+{
+    qemu_unwatch(guest);
+    if (pidref_alive(&guest->guest->process) && !watch_process(guest, on_stopped)) {
+        kill_and_wait(guest);
+        return;
+    }
+    qemu_kill(guest);
+    on_stopped(guest);
+}
+
 /* --- destroy --- */
 
 static void remove_work(void *arg)

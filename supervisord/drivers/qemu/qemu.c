@@ -205,6 +205,8 @@ static void free_driver(struct driver *base)
     cgroups_leave(&driver->cgroups);
     cleanup_close(&driver->state_fd);
     cleanup_close(&driver->runtime_fd);
+    pthread_mutex_destroy(&driver->initramfs->lock);
+    free(driver->initramfs);
     free(driver->launch_path);
     free(driver->agent_path);
     free(driver);
@@ -219,6 +221,10 @@ static const struct driver_operations operations = {
     .start = qemu_start,
     .may_standby = qemu_may_standby,
     .standby = qemu_standby,
+    .may_suspend = qemu_may_suspend,
+    .suspend = qemu_suspend,
+    .saved = qemu_saved,
+    .carry_on = qemu_carry_on,
     .connect = connect_guest,
     .stop = qemu_stop,
     .disk = qemu_disk,
@@ -246,6 +252,10 @@ int qemu_driver_new(struct driver **ret_driver, const struct driver_config *conf
         .accelerator = "tcg",
         .made = timestamp_now(),
     };
+    driver->initramfs = calloc(1, sizeof *driver->initramfs);
+    if (!driver->initramfs)
+        abort();
+    pthread_mutex_init(&driver->initramfs->lock, NULL);
     list_init(&driver->accelerator_waiters);
     list_init(&driver->templates);
     gate_init(driver);

@@ -18,6 +18,8 @@
 #include "supervisord/spawn.h"
 
 #include <limits.h>
+#include <pthread.h>
+#include <sys/stat.h>
 
 #define QEMU_ID_RANGE                                                                              \
     65536 /* IDs that a guest's index stands for, as root; QEMU runs as the first */
@@ -39,6 +41,14 @@ struct gate {
     unsigned places, taken;
 };
 
+/* The initramfs that was last asked for, and what it was made of: any starter's thread. */
+struct qemu_initramfs_known {
+    pthread_mutex_t lock;
+    struct stat agent;
+    struct qemu_kernel kernel;
+    char path[PATH_MAX]; /* "": none */
+};
+
 struct qemu_driver {
     struct driver driver;
     struct driver_config config;
@@ -54,6 +64,7 @@ struct qemu_driver {
     const char *accelerator; /* "kvm", "tcg"; "tcg" until it is known */
     struct list accelerator_waiters;
     struct gate gate;
+    struct qemu_initramfs_known *initramfs;
     struct guest *trial;   /* of KVM, while it is made; NULL */
     struct list templates; // template::link
     struct timestamp made; /* when the driver was */
@@ -99,7 +110,9 @@ struct qemu_guest {
     struct qmp_command grow;   /* by this … */
     char grow_text[128];       /* … text */
     struct template *template; /* held: what is started or waits is its clone; NULL */
-    char template_owner[64];   /* tenant, "" for all */
+    bool resuming;             /* what is being started was saved by qemu_suspend */
+    struct qmp_command saving[4];
+    char template_owner[64]; /* tenant, "" for all */
     /* In and out of the work on a worker. */
     uint32_t vcpu_count, mem_mib, disk_mib, pids_max;
     char *image_path;       /* the environment's */
@@ -129,6 +142,8 @@ int qemu_take_spec(struct qemu_guest *guest, const struct guest_spec *spec);
 int qemu_watch_process(struct qemu_guest *guest, struct hearth_failure *failure);
 void qemu_unwatch(struct qemu_guest *guest);
 void qemu_kill(struct qemu_guest *guest);
+/* Kills, waits for the end, clears the runtime directory, and finishes the phase. */
+void qemu_end_for_good(struct qemu_guest *guest);
 /* Hangs up whatever is connected or being connected. */
 void qemu_disconnect(struct qemu_guest *guest);
 /* Blocking, as a worker's job with the guest: groups, runtime directory. */
@@ -146,6 +161,14 @@ void qemu_start(struct driver *driver, struct guest *guest, const struct guest_s
                 guest_done done, void *arg);
 void qemu_standby(struct driver *driver, struct guest *guest, const struct guest_spec *spec,
                   guest_done done, void *arg);
+
+/* suspend.c */
+bool qemu_may_suspend(struct driver *driver, struct guest *guest);
+void qemu_suspend(struct driver *driver, struct guest *guest, guest_done done, void *arg);
+bool qemu_saved(struct driver *driver, struct guest *guest);
+void qemu_carry_on(struct driver *driver, struct guest *guest, guest_done done, void *arg);
+/* Blocking: what the guest was saved to, which nobody else gets after it; -1: it was not. */
+int qemu_saved_take(const struct qemu_guest *guest);
 
 /* standby.c */
 bool qemu_may_standby(struct driver *driver, const struct guest_spec *spec);

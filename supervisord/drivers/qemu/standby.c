@@ -80,7 +80,8 @@ void qemu_load_state(struct qemu_guest *guest)
         {"{\"execute\": \"migrate-incoming\", \"arguments\": {\"uri\": \"fd:7\"}}", -1},
     };
     _Static_assert(QEMU_FD_STATE == 7, "the descriptor that is named above");
-    guest->qmp = run(guest, commands, 2, on_loading);
+    /* What a machine was suspended to has its memory in it. */
+    guest->qmp = run(guest, commands + guest->resuming, 2 - guest->resuming, on_loading);
 }
 
 bool qemu_may_standby(struct driver *base, const struct guest_spec *spec)
