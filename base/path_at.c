@@ -52,6 +52,8 @@ static int split(const char *path, char parent[4096], const char **ret_name)
     size_t length = slash ? (size_t)(slash - path) : 1;
     if (!*name || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
         return -EINVAL;
+    if (slash == path) /* "/name": without its slash it would be another path */
+        return -EXDEV;
     if (length >= 4096)
         return -ENAMETOOLONG;
     memcpy(parent, slash ? path : ".", length);

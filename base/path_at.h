@@ -23,7 +23,8 @@ int path_open_plain_parent(int dir_fd, const char *path, const char **ret_name);
 int path_make_directories(int dir_fd, const char *path, mode_t mode);
 
 /* Opens the directory that holds the last component of path and gives that component's name as a
- * pointer into path. Fails with -EINVAL where the last component is empty, "." or "..". */
+ * pointer into path. Fails with -EINVAL where the last component is empty, "." or "..", and with
+ * -EXDEV where path is absolute. */
 int path_open_parent(int dir_fd, const char *path, const char **ret_name);
 
 /* Removes what path names below dir_fd with all below it, without following a symlink and without
