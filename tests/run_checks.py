@@ -155,9 +155,9 @@ def lint(build):
 
 
 def integration(build):
-    """Several at a time, as conftest.py groups them: most wait for guests more than they compute."""
+    """Several files at a time: most tests wait for guests more than they compute."""
     return pytest(build, "tests/integration", "--numprocesses", min((os.cpu_count() or 1) + 1, 8),
-                  "--dist", "loadgroup", "--no-loadscope-reorder")
+                  "--dist", "loadfile", "--no-loadscope-reorder")
 
 
 SUITES = {"format": format_, "lint": lint, "unit": unit, "sanitize": sanitize, "threads": threads,

@@ -10,23 +10,16 @@ from harness import daemon as harness_daemon
 from harness import images as harness_images
 
 
-# What boots machines computes all the time: two groups, so that boots do not starve each other. These
-# and what takes a minute or so are begun first, so that no worker is left alone with them at the end.
-GROUPS = {"test_machine_transports": "machines", "test_machine_disk": "machines", "test_machines": "machines",
-          "test_machine_vsock": "machines", "test_machine_faults": "faulty machines",
-          "test_machine_survival": "faulty machines", "test_templates": "faulty machines",
-          "test_machine_pool": "faulty machines", "test_machine_trees": "machines",
-          "test_environment_digest": "", "test_openapi": "",
-          "test_survival": "", "test_example": ""}
+# A minute or more each, while other workers take the many small ones. What boots machines computes all
+# the time and is put between what waits.
+LONGEST = ["test_machine_transports", "test_environment_digest", "test_openapi", "test_machine_faults", "test_survival",
+           "test_example", "test_machine_survival", "test_templates"]
 
 
-@pytest.hookimpl(tryfirst=True)  # Before xdist looks for the groups.
 def pytest_collection_modifyitems(items):
-    """All tests of a file on one worker: they share what the file's fixtures make."""
-    order = {name: place for place, name in enumerate(GROUPS)}
+    """The longest files are begun first, so that no worker is left alone with one at the end."""
+    order = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(item.path.stem, len(order)))
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(GROUPS.get(item.path.stem) or item.path.stem))
 
 
 @pytest.fixture(scope="session")
