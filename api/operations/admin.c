@@ -5,8 +5,6 @@
 #include "supervisord/guest_network.h"
 #include "supervisord/host_path.h"
 
-#include <limits.h>
-#include <stdio.h>
 #include <string.h>
 
 struct tenant_input {
@@ -47,31 +45,24 @@ static const struct field tenant_fields[] = {
     {0},
 };
 
-static void write_roots(struct json_writer *json, const char *roots)
+/* One value a line. */
+static void write_lines(struct json_writer *json, const char *key, const char *text)
 {
-    json_array_begin(json, "host_roots");
-    char root[PATH_MAX];
-    for (; *roots; roots += strcspn(roots, "\n"), roots += *roots == '\n') {
-        snprintf(root, sizeof root, "%.*s", (int)strcspn(roots, "\n"), roots);
-        json_string(json, NULL, root);
+    json_array_begin(json, key);
+    while (*text) {
+        size_t length = strcspn(text, "\n");
+        json_bytes(json, NULL, text, length);
+        text += length + (text[length] == '\n');
     }
     json_array_end(json);
 }
 
-/* Of a line each; the first is the mode. */
+/* The mode, then the list. */
 static void write_network(struct json_writer *json, const char *text)
 {
-    char line[256];
     size_t length = strcspn(text, "\n");
-    snprintf(line, sizeof line, "%.*s", (int)length, text);
-    json_string(json, "network_mode", line);
-    json_array_begin(json, "network_allow");
-    for (text += length; *text++ == '\n' && *text; text += length) {
-        length = strcspn(text, "\n");
-        snprintf(line, sizeof line, "%.*s", (int)length, text);
-        json_string(json, NULL, line);
-    }
-    json_array_end(json);
+    json_bytes(json, "network_mode", text, length);
+    write_lines(json, "network_allow", text + length + (text[length] == '\n'));
 }
 
 static void write_tenant(struct json_writer *json, const struct tenant *tenant)
@@ -85,7 +76,7 @@ static void write_tenant(struct json_writer *json, const struct tenant *tenant)
     json_unsigned(json, "max_mem_mib", tenant->max_mem_mib);
     json_unsigned(json, "max_kept_upload_bytes", tenant->max_kept_upload_bytes);
     json_integer(json, "retention_seconds", tenant->retention_us / US_PER_S);
-    write_roots(json, tenant->host_roots);
+    write_lines(json, "host_roots", tenant->host_roots);
     write_network(json, tenant->network);
     json_unsigned(json, "workspace_count", tenant->workspace_count);
     json_unsigned(json, "running_execs", tenant->running_execs);
