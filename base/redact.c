@@ -146,6 +146,8 @@ struct redact_values *redact_values_new(const struct redact_secret *secrets, siz
         for (size_t i = 0; i < count; i++) {
             size_t length = without_ends(secrets[i].value, secrets[i].length);
             if (length < REDACT_VALUE_MIN)
+                length = secrets[i].length; /* nearly all ends of lines, or too short anyway */
+            if (length < REDACT_VALUE_MIN)
                 continue;
             add(values, secrets[i].value, length);
             add_lines(values, secrets[i].value, length);
