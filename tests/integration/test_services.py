@@ -164,6 +164,30 @@ def test_logs_are_cut_followed_and_bounded(shared):
     shared.stop("logs")
 
 
+def test_one_that_forks_away_is_told_as_ended(shared):
+    """What a service left in another session is not the service: nobody is told that it still runs."""
+    shared.start("daemon", "setsid sh -c 'echo $$ >forked; exec sleep 1000' & while [ ! -s forked ]; do sleep 0.02; "
+                           "done; exit 0")
+    ended = shared.until("daemon", state="exited")
+    assert (ended["exit_code"], ended["stop_reason"], ended["pid"]) == (0, "exited", None)
+    assert shared.stop("daemon") == ended
+    never = shared.start("forks", "setsid sleep 1000 & exit 0", ready_file="/nowhere")
+    assert (never["state"], never["stop_reason"], never["exit_code"]) == ("failed", "exited_before_ready", 0)
+    shared.run("kill $(cat forked)")
+
+
+@pytest.mark.in_a_container
+def test_one_that_floods_its_log_costs_others_nothing(shared):
+    shared.start("flood", "yes flood; true")
+    for _ in range(20):
+        assert shared.run("echo on")["stdout"] == "on\n"
+        assert len(shared.logs("flood", all="true")["stdout"]) <= 256 << 10
+    assert shared.status("flood")["state"] == "running"
+    assert shared.stop("flood")["state"] == "stopped"
+    logs = shared.logs("flood", all="true")
+    assert logs["truncated"] and logs["stdout"].endswith("flood\n") and len(logs["stdout"]) <= 256 << 10
+
+
 @pytest.mark.in_a_container
 @pytest.mark.parametrize("arguments, status, code, field", [
     ({}, 422, "missing_argument", "/command"),
