@@ -184,6 +184,11 @@ void call_tells_ids_alone(struct call *call)
     call->blind = false;
 }
 
+bool call_shows_nothing(const struct call *call)
+{
+    return call->blind;
+}
+
 size_t call_redact_reach(const struct call *call)
 {
     size_t longest = call->redact ? redact_longest(call->redact) : 0;

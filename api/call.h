@@ -23,6 +23,8 @@ void call_about(struct call *call, const struct workspace *workspace);
 /* … which has nothing in it but IDs and words of our own, and is given even where the secrets
  * cannot be opened, and so not be looked for. */
 void call_tells_ids_alone(struct call *call);
+/* The secrets cannot be opened: nothing may be shown, and whatever call_fail is given says so. */
+bool call_shows_nothing(const struct call *call);
 /* Bytes that have to be seen on either side of a range of text so that a secret that lies over its
  * border is found; 0 where there is nothing to find. */
 size_t call_redact_reach(const struct call *call);

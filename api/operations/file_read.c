@@ -305,6 +305,10 @@ void file_read(struct call *call, const void *arg)
         offset = reading->first;
         length = reading->length;
     }
+    if (call_shows_nothing(call)) {
+        call_fail(call, &HEARTH_FAILURE_NONE);
+        return;
+    }
     size_t reach = call_redact_reach(call);
     reading->before = offset < reach ? (size_t)offset : reach;
     reading->seen = reading->before;

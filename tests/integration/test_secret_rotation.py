@@ -169,6 +169,7 @@ def test_a_daemon_killed_meanwhile_ends_it_at_its_next_start(shared, point):
 def test_the_old_key_is_kept_for_what_it_cannot_open(shared):
     with shared.client() as client:
         damaged = make(client, 20)
+        client.put(f"{damaged}/files/content", {"path": "f", "text": "x"})
     shared.stop()
     with stored(shared) as db:
         db.execute("UPDATE secret SET sealed = CAST(substr(sealed, 1, length(sealed) - 1) || X'00' AS BLOB) "
@@ -179,6 +180,9 @@ def test_the_old_key_is_kept_for_what_it_cannot_open(shared):
         assert (reply.status, reply.json()["code"]) == (500, "secret_unreadable")
         assert "hint" in reply.json() and len(keys(shared)) == 2
         assert damaged.split("/")[-1] in shared.log()
+        for accept in ("application/json", "application/octet-stream"):
+            reply = client.request("GET", f"{damaged}/files/content", query={"path": "f"}, headers={"Accept": accept})
+            assert (reply.status, reply.json()["code"]) == (503, "secret_unreadable")
         assert all(opens(client, path, number) for number, path in enumerate(shared.paths))
         client.delete(damaged)
         assert client.post(ROTATE)["secret_count"] == 0
