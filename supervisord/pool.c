@@ -19,6 +19,7 @@
 #define QEMU_MIB 32     /* of a process that waits */
 #define PRESSURE_MAX 20 /* percent of the time in which somebody waits for memory */
 #define TICK_US US_PER_S
+#define QUIET_US US_PER_S /* since the last create, before machines are made for later ones */
 #define RETRY_US (30 * US_PER_S)
 
 /* A kind of guest that is kept. Containers are made to measure when they are taken, machines must
@@ -104,6 +105,7 @@ struct sandbox *pool_claim(struct supervisor *supervisor, struct driver *driver,
     if (!supervisor->config->pool || network_has_device(workspace->network))
         return NULL;
     struct pool_kind wanted = kind_wanted(supervisor, driver, workspace);
+    supervisor->pool_asked_at = clock_monotonic_us();
     want(supervisor, &wanted);
     list_for_each(cursor, next, &supervisor->pool)
     {
@@ -256,6 +258,13 @@ static bool give_way(struct supervisor *supervisor)
 
 /* Making. */
 
+/* A QEMU that comes up takes the processor from the machine that was just made. */
+static bool is_time(const struct supervisor *supervisor, const struct pool_kind *kind)
+{
+    return !of_machines(kind->driver) ||
+           clock_monotonic_us() - supervisor->pool_asked_at >= QUIET_US;
+}
+
 static void make(struct supervisor *supervisor, const struct pool_kind *kind)
 {
     struct hearth_failure failure;
@@ -307,7 +316,7 @@ void pool_refill(struct supervisor *supervisor)
     {
         const struct pool_kind *kind = container_of(cursor, struct pool_kind, link);
         if (!supervisor->pool_making && count_of(supervisor, kind) < supervisor->config->pool &&
-            has_room(supervisor, kind))
+            is_time(supervisor, kind) && has_room(supervisor, kind))
             make(supervisor, kind);
     }
 }

@@ -69,7 +69,7 @@ struct supervisor {
     struct list sandboxes;
     struct list pool;
     unsigned pool_making;
-    int64_t pool_retry_at;
+    int64_t pool_retry_at, pool_asked_at;
     struct list pool_kinds; // of pool.c
     struct timer pool_tick;
     unsigned char ranges[GUEST_RANGES_MAX / 8];
