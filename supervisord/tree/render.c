@@ -38,8 +38,48 @@ static int no_memory(struct hearth_failure *failure)
 
 /* What must be read. */
 
+/* The large files that are gone: one that is new and as large may be one of them by another name.
+ * No more is read to find out than was there. */
+struct gone {
+    uint64_t *sizes; /* sorted */
+    size_t count;
+    uint64_t bytes;
+};
+
+static int compare_sizes(const void *left, const void *right)
+{
+    const uint64_t *a = left, *b = right;
+    return (*a > *b) - (*a < *b);
+}
+
+static int find_gone(const struct tree_changes *changes, struct gone *gone)
+{
+    gone->sizes = calloc(changes->count + 1, sizeof *gone->sizes);
+    if (!gone->sizes)
+        return HEARTH_ENOMEMORY;
+    for (size_t i = 0; i < changes->count; i++) {
+        const struct tree_change *change = &changes->changes[i];
+        if (change->status != CHANGE_DELETED || change->old->type != TREE_FILE ||
+            change->old->size <= TEXT_MAX)
+            continue;
+        gone->sizes[gone->count++] = change->old->size;
+        gone->bytes += change->old->size;
+    }
+    qsort(gone->sizes, gone->count, sizeof *gone->sizes, compare_sizes);
+    return 0;
+}
+
+static bool may_be_moved(struct gone *gone, uint64_t size)
+{
+    if (size > gone->bytes ||
+        !bsearch(&size, gone->sizes, gone->count, sizeof *gone->sizes, compare_sizes))
+        return false;
+    gone->bytes -= size;
+    return true;
+}
+
 static bool worth_reading(const struct render *render, const struct tree_change *change,
-                          bool *ret_keep)
+                          struct gone *gone, bool *ret_keep)
 {
     const struct tree_entry *entry = change->new;
     *ret_keep = false;
@@ -49,14 +89,15 @@ static bool worth_reading(const struct render *render, const struct tree_change 
                 (!change->old || change->old->type != TREE_FILE || change->old->size <= TEXT_MAX);
     /* One that is new is read for its hash too: it may be another's by a new name. */
     return *ret_keep || !change->known ||
-           (!entry->hashed && change->status == CHANGE_ADDED && entry->size <= TEXT_MAX);
+           (!entry->hashed && change->status == CHANGE_ADDED &&
+            (entry->size <= TEXT_MAX || may_be_moved(gone, entry->size)));
 }
 
 static int note(struct render *render, struct tree_work *work, const struct tree_change *change,
-                size_t room)
+                struct gone *gone, size_t room)
 {
     bool keep;
-    if (!worth_reading(render, change, &keep))
+    if (!worth_reading(render, change, gone, &keep))
         return 0;
     if (!work->paths) {
         work->paths = calloc(room, sizeof *work->paths);
@@ -77,13 +118,17 @@ int render_plan(struct render *render, const struct tree_list *now, struct tree_
                 struct hearth_failure *failure)
 {
     struct tree_changes changes = {0};
+    struct gone gone = {0};
     int error = manifest_read(render->store, &render->baseline, &render->old, failure);
     if (!error)
         error = tree_compare(&render->old, now, render->spec.paths, render->spec.path_count,
                              &changes, failure);
+    if (!error && find_gone(&changes, &gone))
+        error = no_memory(failure);
     for (size_t i = 0; i < changes.count && !error; i++)
-        if (note(render, work, &changes.changes[i], changes.count))
+        if (note(render, work, &changes.changes[i], &gone, changes.count))
             error = no_memory(failure);
+    free(gone.sizes);
     tree_changes_free(&changes);
     return error;
 }

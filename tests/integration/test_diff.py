@@ -84,6 +84,16 @@ def test_every_kind_of_change_is_told(seeded):
     assert diff(seeded) == result
 
 
+def test_a_large_file_that_was_moved_is_a_rename(client, workspace_factory):
+    size = 5 << 20
+    workspace = workspace_factory(seed_upload=trees.upload(client, {"data": b"x" * size}))
+    workspace.exec(f"mkdir d; mv data d/data; truncate -s {size} other; truncate -s {size + 1} more")
+    told = entries(diff(workspace))
+    assert (told["d/data"]["renamed_from"], told["d/data"]["similarity"]) == ("data", 100)
+    assert told["data"]["renamed_to"] == "d/data"
+    assert told["other"]["no_patch_reason"] == told["more"]["no_patch_reason"] == "too_large"
+
+
 def test_the_patch_makes_the_tree_again(seeded, tmp_path):
     change_all(seeded)
     base = tmp_path / "base"
