@@ -34,7 +34,7 @@ static int disk_export(struct cli *cli, int argc, char **argv)
         return options_fail(&usage, "that is no workspace's ID");
     if (!output)
         output = own_name.data;
-    status = download(cli, path.data, output, true, &bytes);
+    status = download(cli, path.data, NULL, output, true, &bytes);
     if (status)
         return status;
     auto_free char *absolute = realpath(output, NULL);

@@ -77,13 +77,34 @@ static int finish(struct download *download)
     return error;
 }
 
-int download(struct cli *cli, const char *path, const char *output, bool image, uint64_t *ret_bytes)
+/* The first bytes of a file that has none are none; the daemon has no such range. */
+static bool none_there(const char *range, const struct hearth_failure *failure)
+{
+    return range && strncmp(range, "bytes=0-", 8) == 0 &&
+           strcmp(failure->code, "range_not_satisfiable") == 0;
+}
+
+static int fetch(struct cli *cli, const struct http_request *request)
+{
+    struct hearth_failure failure = HEARTH_FAILURE_NONE;
+    auto_buf struct buf problem = {0};
+    int error = cli_open(cli, &failure);
+    if (!error)
+        error = http_perform(cli->http, request, &problem, &failure);
+    if (!error || none_there(request->range, &failure))
+        return 0;
+    return cli_fail(cli, &failure, &problem);
+}
+
+int download(struct cli *cli, const char *path, const char *range, const char *output, bool image,
+             uint64_t *ret_bytes)
 {
     struct download download = {
         .output = output, .fd = output ? -1 : STDOUT_FILENO, .image = image};
     const struct http_request request = {.method = "GET",
                                          .path = path,
                                          .accept = "application/octet-stream",
+                                         .range = range,
                                          .write = write_download,
                                          .write_arg = &download,
                                          .own_failure = &download.failure};
@@ -93,7 +114,7 @@ int download(struct cli *cli, const char *path, const char *output, bool image, 
         fail_exists(&download);
         return cli_fail(cli, &download.failure, NULL);
     }
-    int status = cli_call(cli, &request, NULL, NULL);
+    int status = fetch(cli, &request);
     if (status == 0 && finish(&download))
         status = cli_fail(cli, &download.failure, NULL);
     if (output && download.fd >= 0) {

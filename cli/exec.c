@@ -1,4 +1,4 @@
-/* hearth workspace exec|logs */
+/* hearth workspace exec|logs, workspace exec status|cancel */
 
 #include "cli/exec_stream.h"
 
@@ -13,10 +13,15 @@ static const char *const summary_names[] = {"workspace_id",   "sequence",    "cw
                                             "execution_mode", "exit_code",   "timed_out",
                                             "truncated",      "duration_ms", NULL};
 
+/* Of a command that may run still. */
+static const char *const state_names[] = {"workspace_id", "exec_id",   "running",     "exit_code",
+                                          "signal",       "timed_out", "cancelled",   "truncated",
+                                          "problem",      "cursor",    "duration_ms", NULL};
+
 struct exec_options {
     const char *cwd;
-    long timeout;
-    bool no_stdin;
+    long timeout, wait_ms;
+    bool no_stdin, detach;
     struct text_list environment, secret_env;
 };
 
@@ -49,24 +54,42 @@ static cJSON *exec_arguments(const struct cli *cli, const struct exec_options *o
         cJSON_AddNumberToObject(arguments, "timeout_seconds", (double)options->timeout);
     if (input.length)
         cJSON_AddStringToObject(arguments, "stdin", input.data);
+    if (options->detach)
+        cJSON_AddTrueToObject(arguments, "detach");
+    if (options->wait_ms >= 0)
+        cJSON_AddNumberToObject(arguments, "wait_ms", (double)options->wait_ms);
     return steal_pointer(arguments);
 }
 
-/* The whole result at once, for --json. */
-static int exec_json(struct cli *cli, const char *path, cJSON *arguments)
+/* Starts it and tells its ID. */
+static int exec_detached(struct cli *cli, const char *path, cJSON *arguments)
 {
-    auto_buf struct buf body = {0};
+    static const char *const names[] = {"workspace_id", "exec_id", "running", NULL};
     auto_json cJSON *result = NULL;
-    int status = cli_call_json(cli, "POST", path, arguments, &body, &result);
+    int status = cli_call_json(cli, "POST", path, arguments, NULL, &result);
     if (status)
         return status;
-    output_json(body.data);
-    return (int)json_number(result, "exit_code", EXIT_PROBLEM);
+    puts(json_text(result, "exec_id", ""));
+    output_summary("workspace-exec", result, names);
+    return 0;
+}
+
+static int exec_as_told(struct cli *cli, const struct exec_options *options, const char *path,
+                        cJSON *arguments)
+{
+    if (cli->json)
+        return exec_answer(cli, NULL, path, arguments, NULL);
+    if (options->detach)
+        return exec_detached(cli, path, arguments);
+    if (options->wait_ms < 0)
+        return exec_stream(cli, "workspace-exec", path, arguments, summary_names);
+    cJSON_AddStringToObject(arguments, "encoding", "base64");
+    return exec_answer(cli, "workspace-exec", path, arguments, state_names);
 }
 
 static int workspace_exec(struct cli *cli, int argc, char **argv)
 {
-    struct exec_options parsed = {.timeout = -1};
+    struct exec_options parsed = {.timeout = -1, .wait_ms = -1};
     const struct option options[] = {
         {"timeout", OPTION_INTEGER, &parsed.timeout, "SECONDS", "end it after so long (30)"},
         {"cwd", OPTION_TEXT, &parsed.cwd, "DIR", "run it here (/workspace)"},
@@ -74,6 +97,9 @@ static int workspace_exec(struct cli *cli, int argc, char **argv)
         {"secret-env", OPTION_LIST, &parsed.secret_env, "NAME[=VAR]",
          "set a variable to a secret's value; may be given again"},
         {"no-stdin", OPTION_FLAG, &parsed.no_stdin, NULL, "leave a piped stdin unread"},
+        {"detach", OPTION_FLAG, &parsed.detach, NULL, "print its ID at once; it goes on"},
+        {"wait-ms", OPTION_INTEGER, &parsed.wait_ms, "N",
+         "wait so long at most, with status 0 if it runs still; it goes on"},
         {0}};
     const struct usage usage = {
         .line = "workspace exec WORKSPACE_ID [OPTIONS] [--] COMMAND...",
@@ -86,6 +112,8 @@ static int workspace_exec(struct cli *cli, int argc, char **argv)
     struct words words;
     int status = options_parse(&usage, argc, argv, &cli->json, &words);
     auto_json cJSON *arguments = NULL;
+    if (status == OPTIONS_PARSED && parsed.detach && parsed.wait_ms >= 0)
+        status = options_fail(&usage, "--detach and --wait-ms exclude each other");
     if (status == OPTIONS_PARSED)
         arguments = exec_arguments(cli, &parsed, &words, &usage, &status);
     text_list_free(&parsed.environment);
@@ -96,9 +124,70 @@ static int workspace_exec(struct cli *cli, int argc, char **argv)
     auto_buf struct buf path = {0};
     if (!cli_path(&path, "/v1/workspaces/", words.items[0], "/exec", NULL))
         return cli_out_of_memory(cli);
+    return exec_as_told(cli, &parsed, path.data, steal_pointer(arguments));
+}
+
+static bool exec_path(struct buf *path, const struct words *words)
+{
+    return cli_path(path, "/v1/workspaces/", words->items[0], "/execs/", words->items[1], NULL);
+}
+
+static int exec_status(struct cli *cli, int argc, char **argv)
+{
+    const char *wait_ms = NULL, *cursor = NULL;
+    const struct option options[] = {
+        {"wait-ms", OPTION_TEXT, &wait_ms, "N", "wait so long for its end (0)"},
+        {"cursor", OPTION_TEXT, &cursor, "CURSOR", "only output past this, of an earlier summary"},
+        {0}};
+    const struct usage usage = {.line = "workspace exec status WORKSPACE_ID EXEC_ID [OPTIONS]",
+                                .summary =
+                                    "Shows what a command has printed, and whether it runs still.",
+                                .options = options,
+                                .minimum = 2,
+                                .maximum = 2};
+    struct words words;
+    int status = options_parse(&usage, argc, argv, &cli->json, &words);
+    if (status != OPTIONS_PARSED)
+        return status;
+
+    auto_buf struct buf path = {0}, body = {0};
+    auto_json cJSON *result = NULL;
+    if (!exec_path(&path, &words) || !cli_query(&path, "wait_ms", wait_ms) ||
+        !cli_query(&path, "cursor", cursor) ||
+        !cli_query(&path, "encoding", cli->json ? NULL : "base64"))
+        return cli_out_of_memory(cli);
+    status = cli_call_json(cli, "GET", path.data, NULL, &body, &result);
+    if (status)
+        return status;
+    if (!cli->json)
+        return exec_show(cli, "workspace-exec-status", result, true, state_names);
+    output_json(body.data);
+    return 0;
+}
+
+static int exec_cancel(struct cli *cli, int argc, char **argv)
+{
+    const struct usage usage = {.line = "workspace exec cancel WORKSPACE_ID EXEC_ID",
+                                .summary = "Ends a command and all that it started.",
+                                .minimum = 2,
+                                .maximum = 2};
+    struct words words;
+    int status = options_parse(&usage, argc, argv, &cli->json, &words);
+    if (status != OPTIONS_PARSED)
+        return status;
+
+    auto_buf struct buf path = {0}, body = {0};
+    auto_json cJSON *result = NULL;
+    if (!exec_path(&path, &words))
+        return cli_out_of_memory(cli);
+    status = cli_call_json(cli, "DELETE", path.data, NULL, &body, &result);
+    if (status)
+        return status;
     if (cli->json)
-        return exec_json(cli, path.data, steal_pointer(arguments));
-    return exec_stream(cli, "workspace-exec", path.data, steal_pointer(arguments), summary_names);
+        output_json(body.data);
+    else
+        output_summary("workspace-exec-cancel", result, state_names);
+    return 0;
 }
 
 static void print_entry(const cJSON *entry)
@@ -155,4 +244,6 @@ static int workspace_logs(struct cli *cli, int argc, char **argv)
 const struct command exec_commands[] = {
     {"workspace", "exec", "run a command in it", workspace_exec},
     {"workspace", "logs", "show the commands that ran", workspace_logs},
+    {"workspace exec", "status", "show one that was detached", exec_status},
+    {"workspace exec", "cancel", "end one", exec_cancel},
     {0}};

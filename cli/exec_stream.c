@@ -4,6 +4,7 @@
 #include "cli/lines.h"
 #include "cli/output.h"
 
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -12,21 +13,29 @@ struct exec_reader {
     cJSON *result; /* of the last event */
 };
 
-/* One piece of output, to where it belongs. */
-static int write_output(struct exec_reader *reader, FILE *out, const cJSON *event)
+static bool is_base64(const cJSON *object)
 {
-    const char *data = json_text(event, "data", "");
-    auto_buf struct buf bytes = {0};
-    bool encoded = !strcmp(json_text(event, "encoding", "utf-8"), "base64");
-    int error = encoded ? base64_decode(&bytes, data) : 0;
-    if (error)
-        return hearth_fail(&reader->failure, HEARTH_EIO, "bad_reply", "output that is not base64");
+    return strcmp(json_text(object, "encoding", ""), "base64") == 0;
+}
 
-    size_t length = encoded ? bytes.length : strlen(data);
-    if (fwrite(encoded ? bytes.data : data, 1, length, out) != length || fflush(out) != 0)
-        return hearth_fail(&reader->failure, HEARTH_EIO, "output_closed",
-                           "output cannot be written, the command was ended");
+/* Output, to where it belongs. */
+static int write_output(FILE *out, const char *data, bool base64, const char *told,
+                        struct hearth_failure *failure)
+{
+    auto_buf struct buf bytes = {.limit = SIZE_MAX};
+    if (base64 && base64_decode(&bytes, data))
+        return hearth_fail(failure, HEARTH_EIO, "bad_reply", "output that is not base64");
+
+    size_t length = base64 ? bytes.length : strlen(data);
+    if (length && (fwrite(base64 ? bytes.data : data, 1, length, out) != length || fflush(out)))
+        return hearth_fail(failure, HEARTH_EIO, "output_closed", "%s", told);
     return 0;
+}
+
+static int write_event(struct exec_reader *reader, FILE *out, const cJSON *event)
+{
+    return write_output(out, json_text(event, "data", ""), is_base64(event),
+                        "output cannot be written, the command was ended", &reader->failure);
 }
 
 static int on_event(void *arg, const cJSON *event, const char *text)
@@ -35,9 +44,9 @@ static int on_event(void *arg, const cJSON *event, const char *text)
     const char *type = json_text(event, "type", "");
 
     if (!strcmp(type, "stdout"))
-        return write_output(reader, stdout, event);
+        return write_event(reader, stdout, event);
     if (!strcmp(type, "stderr"))
-        return write_output(reader, stderr, event);
+        return write_event(reader, stderr, event);
     if (!strcmp(type, "exit")) {
         cJSON_Delete(reader->result);
         reader->result = cJSON_Duplicate(event, true);
@@ -75,4 +84,32 @@ int exec_stream(struct cli *cli, const char *verb, const char *path, cJSON *argu
     }
     cJSON_Delete(reader.result);
     return status;
+}
+
+int exec_show(const struct cli *cli, const char *verb, const cJSON *result, bool base64,
+              const char *const *summary_names)
+{
+    static const char told[] = "output cannot be written";
+    struct hearth_failure failure = HEARTH_FAILURE_NONE;
+    if (write_output(stdout, json_text(result, "stdout", ""), base64, told, &failure) ||
+        write_output(stderr, json_text(result, "stderr", ""), base64, told, &failure))
+        return cli_fail(cli, &failure, NULL);
+    output_summary(verb, result, summary_names);
+    return 0;
+}
+
+int exec_answer(struct cli *cli, const char *verb, const char *path, cJSON *arguments,
+                const char *const *summary_names)
+{
+    auto_buf struct buf body = {0};
+    auto_json cJSON *result = NULL;
+    bool base64 = is_base64(arguments);
+    int status = cli_call_json(cli, "POST", path, arguments, &body, &result);
+    if (status == 0 && cli->json)
+        output_json(body.data);
+    else if (status == 0)
+        status = exec_show(cli, verb, result, base64, summary_names);
+    if (status || cJSON_IsTrue(json_member(result, "running")))
+        return status;
+    return (int)json_number(result, "exit_code", EXIT_PROBLEM);
 }

@@ -11,6 +11,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#define OFFSET_MAX (1L << 50) /* as the daemon's */
+
 static int file_list(struct cli *cli, int argc, char **argv)
 {
     static const struct column columns[] = {{"TYPE", "artifact_type"}, {"SIZE", "size_bytes"},
@@ -54,15 +56,38 @@ static int file_list(struct cli *cli, int argc, char **argv)
     return 0;
 }
 
+/* Of a Range header (RFC 9110, 14.1.2); NULL for the whole file. */
+static const char *byte_range(char *text, size_t size, long offset, long max_bytes)
+{
+    if (offset == 0 && max_bytes < 0)
+        return NULL;
+    if (max_bytes < 0 || max_bytes > OFFSET_MAX)
+        snprintf(text, size, "bytes=%ld-", offset);
+    else
+        snprintf(text, size, "bytes=%ld-%ld", offset, offset + max_bytes - 1);
+    return text;
+}
+
+/* Nothing for a negative number. */
+static bool query_number(struct buf *path, const char *name, long number)
+{
+    char text[24];
+    snprintf(text, sizeof text, "%ld", number);
+    return cli_query(path, name, number < 0 ? NULL : text);
+}
+
 static int file_read(struct cli *cli, int argc, char **argv)
 {
-    const char *max_bytes = NULL, *output = NULL;
+    const char *encoding = NULL, *output = NULL;
+    long offset = 0, max_bytes = -1;
     const struct option options[] = {
-        {"max-bytes", OPTION_TEXT, &max_bytes, "N", "with --json: at most so many (65536)"},
+        {"offset", OPTION_INTEGER, &offset, "N", "begin at this byte (0)"},
+        {"max-bytes", OPTION_INTEGER, &max_bytes, "N", "at most so many (all; with --json 65536)"},
+        {"encoding", OPTION_TEXT, &encoding, "NAME", "with --json: utf-8 or base64 (utf-8)"},
         {"output", OPTION_TEXT, &output, "FILE", "into this file instead of stdout"},
         {0}};
     const struct usage usage = {.line = "workspace file read WORKSPACE_ID PATH [OPTIONS]",
-                                .summary = "Prints a file's bytes, all of them.",
+                                .summary = "Prints a file's bytes, all of them or a part.",
                                 .options = options,
                                 .minimum = 2,
                                 .maximum = 2};
@@ -70,19 +95,29 @@ static int file_read(struct cli *cli, int argc, char **argv)
     int status = options_parse(&usage, argc, argv, &cli->json, &words);
     if (status != OPTIONS_PARSED)
         return status;
+    if (max_bytes == 0)
+        return options_fail(&usage, "--max-bytes is 1 or more");
+    if (offset > OFFSET_MAX)
+        return options_fail(&usage, "--offset is past the end of any file");
+    if (encoding && !cli->json)
+        return options_fail(&usage,
+                            "--encoding is of --json: without it the bytes come as they are");
 
     auto_buf struct buf path = {0}, body = {0};
     if (!cli_path(&path, "/v1/workspaces/", words.items[0], "/files/content", NULL) ||
         !cli_query(&path, "path", words.items[1]))
         return cli_out_of_memory(cli);
     if (!cli->json) {
+        char range[64];
         uint64_t bytes;
-        status = download(cli, path.data, output, false, &bytes);
+        status = download(cli, path.data, byte_range(range, sizeof range, offset, max_bytes),
+                          output, false, &bytes);
         if (status == 0)
             fprintf(stderr, "[workspace-file-read] bytes=%llu\n", (unsigned long long)bytes);
         return status;
     }
-    if (!cli_query(&path, "max_bytes", max_bytes))
+    if (!query_number(&path, "offset", offset) || !query_number(&path, "max_bytes", max_bytes) ||
+        !cli_query(&path, "encoding", encoding))
         return cli_out_of_memory(cli);
     status = cli_call_json(cli, "GET", path.data, NULL, &body, NULL);
     if (status == 0)

@@ -127,6 +127,8 @@ static bool set_headers(struct exchange *exchange)
 
     bool ok =
         add_header(exchange, "Accept", request->accept ? request->accept : "application/json");
+    if (request->range)
+        ok = ok && add_header(exchange, "Range", request->range);
     if (token) {
         auto_buf struct buf value = {0};
         ok = ok && !buf_printf(&value, "Bearer %s", token) &&

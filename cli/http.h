@@ -27,6 +27,7 @@ struct http_request {
     const char *method, *path; /* "/v1/…", its parts escaped, with the query */
     const char *body;          /* JSON text, NULL: none */
     const char *accept;        /* NULL: application/json */
+    const char *range;         /* "bytes=FIRST-LAST", NULL: all */
 
     /* A body that is read as it is sent: bytes, 0 at the end, negative to give up. */
     ssize_t (*read)(void *arg, void *out, size_t size);

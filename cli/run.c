@@ -1,10 +1,6 @@
 /* hearth run: one command in a guest of its own. */
 
-#include "cli/command.h"
-#include "cli/output.h"
-
-#include <stdio.h>
-#include <string.h>
+#include "cli/exec_stream.h"
 
 struct run_options {
     long vcpu_count, mem_mib, timeout, ttl;
@@ -63,21 +59,7 @@ static int run(struct cli *cli, int argc, char **argv)
     cJSON *arguments = run_arguments(&parsed, &words);
     if (!arguments)
         return cli_out_of_memory(cli);
-
-    auto_buf struct buf body = {0};
-    auto_json cJSON *result = NULL;
-    status = cli_call_json(cli, "POST", "/v1/vm-runs", arguments, &body, &result);
-    if (status)
-        return status;
-    if (cli->json) {
-        output_json(body.data);
-    } else {
-        fputs(json_text(result, "stdout", ""), stdout);
-        fflush(stdout);
-        fputs(json_text(result, "stderr", ""), stderr);
-        output_summary("run", result, names);
-    }
-    return (int)json_number(result, "exit_code", EXIT_PROBLEM);
+    return exec_answer(cli, "run", "/v1/vm-runs", arguments, names);
 }
 
 const struct command run_commands[] = {{"run", NULL, "run one command in a fresh guest", run}, {0}};

@@ -18,6 +18,13 @@ _hearth() {
             break
         fi
     done
+    # The next word of every command that begins with what is typed.
+    local next
+    next=$(awk -v typed="${typed[*]}" '
+        typed == "" || index($0, typed " ") == 1 {
+            rest = typed == "" ? $0 : substr($0, length(typed) + 2)
+            split(rest, words, " "); print words[1]
+        }' <<<"$commands" | sort -u)
     if [[ $word == -* ]]; then
         [[ -n $command ]] || return
         candidates=$(hearth $command --list-options 2>/dev/null | cut -f 1)
@@ -25,13 +32,9 @@ _hearth() {
         candidates=$(hearth env list 2>/dev/null | awk 'NR > 1 { print $1 }')
     elif [[ -n $command && $command == workspace* && ${#typed[@]} -eq $count ]]; then
         candidates=$(hearth workspace list --limit 1000 2>/dev/null | awk '$1 ~ /^ws_/ { print $1 }')
+        candidates+=$'\n'$next
     else
-        # The next word of every command that begins with what is typed.
-        candidates=$(awk -v typed="${typed[*]}" '
-            typed == "" || index($0, typed " ") == 1 {
-                rest = typed == "" ? $0 : substr($0, length(typed) + 2)
-                split(rest, words, " "); print words[1]
-            }' <<<"$commands" | sort -u)
+        candidates=$next
     fi
     mapfile -t COMPREPLY < <(compgen -W "$candidates" -- "$word")
     # A colon splits bash's words: what stands before it is typed already.

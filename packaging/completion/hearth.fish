@@ -30,7 +30,6 @@ function __hearth_next
     end
     if string match -q 'workspace*' -- $command; and test "$typed" = "$command"
         hearth workspace list --limit 1000 2>/dev/null | string match -r '^ws_\S+\s+\S+' | string replace -r '\s+' \t
-        return
     end
     for line in (hearth --list-commands 2>/dev/null)
         set -l parts (string split \t -- $line)

@@ -72,7 +72,16 @@ def test_help_names_every_command_and_each_has_its_own(bin_dir):
                                    ["workspace", "create", "x", "--nosuch"],
                                    ["workspace", "create", "x", "--mem-mib", "much"],
                                    ["workspace", "create", "x", "--label", "no-equals-sign"],
-                                   ["workspace", "exec", "ws_x"], ["run", "debian:12", "--"]])
+                                   ["workspace", "exec", "ws_x"],
+                                   ["workspace", "exec", "ws_x", "--detach", "--wait-ms", "1", "ls"],
+                                   ["workspace", "exec", "ws_x", "--wait-ms", "soon", "ls"],
+                                   ["workspace", "exec", "status", "ws_x"],
+                                   ["workspace", "exec", "cancel", "ws_x", "ex_x", "more"],
+                                   ["workspace", "file", "read", "ws_x", "f", "--max-bytes", "0"],
+                                   ["workspace", "file", "read", "ws_x", "f", "--offset", "-1"],
+                                   ["workspace", "file", "read", "ws_x", "f", "--offset", "9" * 18],
+                                   ["workspace", "file", "read", "ws_x", "f", "--encoding", "base64"],
+                                   ["run", "debian:12", "--"]])
 def test_wrong_words_are_told_and_exit_2(bin_dir, words):
     done = Cli(bin_dir, HEARTH_URL="unix:///nonexistent")(*words)
     assert done.returncode == 2
@@ -276,6 +285,50 @@ def test_exec_with_json_is_the_whole_result(hearth, workspace):
     assert (result["stdout"], result["exit_code"]) == ("x\n", 3)
 
 
+def test_a_detached_command_is_looked_at_and_waited_for(hearth, workspace):
+    """It ends only after it was seen to run."""
+    started = hearth.ok("workspace", "exec", workspace.id, "--detach", "--",
+                        r"printf 'one\377\n'; while [ ! -e go ]; do sleep 0.05; done; echo two; exit 3")
+    exec_id = started.stdout.strip()
+    assert re.fullmatch(r"ex_[a-z2-7]{16}", exec_id)
+    assert f"exec_id={exec_id} running=yes" in started.stderr
+    status = ("workspace", "exec", "status", workspace.id, exec_id)
+    assert hearth.json(*status)["running"]
+    workspace.write("go", "")
+    ended = subprocess.run([hearth.program, *status, "--wait-ms", "60000"], capture_output=True,
+                           env=hearth.environment, timeout=120)
+    assert (ended.returncode, ended.stdout) == (0, b"one\xff\ntwo\n")
+    assert re.match(rb"\[workspace-exec-status\] .*running=no exit_code=3 ", ended.stderr)
+    cursor = hearth.json(*status)["cursor"]
+    assert hearth.ok(*status, "--cursor", cursor).stdout == ""
+    made = hearth.ok("workspace", "exec", workspace.id, "--detach", "--json", "--", "exit 7")
+    assert json.loads(made.stdout)["exec_id"] != exec_id
+
+
+def test_a_wait_is_bounded_and_the_command_goes_on_until_it_is_cancelled(hearth, workspace):
+    done = hearth("workspace", "exec", workspace.id, "--wait-ms", "60000", "--",
+                  "echo out; echo err >&2; exit 4")
+    assert (done.returncode, done.stdout) == (4, "out\n")
+    assert done.stderr.startswith("err\n[workspace-exec] ")
+    past = hearth.ok("workspace", "exec", workspace.id, "--wait-ms", "1", "--timeout", "600", "--",
+                     "sleep 600")
+    assert "running=yes" in past.stderr
+    exec_id = re.search(r"exec_id=(\w+)", past.stderr)[1]
+    cancelled = hearth.ok("workspace", "exec", "cancel", workspace.id, exec_id)
+    assert re.match(r"\[workspace-exec-cancel\] .*running=no .*cancelled=yes", cancelled.stderr)
+    past = hearth.ok("workspace", "exec", workspace.id, "--wait-ms", "1", "--json", "sleep", "9")
+    assert json.loads(past.stdout)["exit_code"] is None
+
+
+@pytest.mark.parametrize("verb", ["status", "cancel"])
+def test_a_command_that_is_not_there_is_one_line_and_exit_1(hearth, workspace, verb):
+    words = ("workspace", "exec", verb, workspace.id, "ex_aaaaaaaaaaaaaaaa")
+    done = hearth(*words)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(r"hearth: [^\n]+\n", done.stderr)
+    assert json.loads(hearth(*words, "--json").stdout)["code"] == "exec_not_found"
+
+
 def test_logs_show_what_ran(hearth, workspace):
     hearth.ok("workspace", "exec", workspace.id, "--", "echo first-command")
     assert "first-command" in hearth.ok("workspace", "logs", workspace.id).stdout
@@ -305,6 +358,23 @@ def test_a_file_that_cannot_be_read_leaves_none_here(hearth, workspace, tmp_path
     done = hearth("workspace", "file", "read", workspace.id, "nosuch", "--output", tmp_path / "f")
     assert done.returncode == 1
     assert not (tmp_path / "f").exists()
+
+
+def test_a_part_of_a_file_is_read(hearth, workspace):
+    hearth.ok("workspace", "file", "write", workspace.id, "f", "--text", "0123456789")
+    hearth.ok("workspace", "file", "write", workspace.id, "empty", "--text", "")
+    read = ("workspace", "file", "read", workspace.id)
+    for options, wanted in {"--offset 4": "456789", "--max-bytes 3": "012",
+                            "--offset 4 --max-bytes 2": "45", "--offset 8 --max-bytes 99": "89",
+                            f"--max-bytes {2**62}": "0123456789"}.items():
+        assert hearth.ok(*read, "f", *options.split()).stdout == wanted
+    assert hearth.ok(*read, "empty", "--max-bytes", "5").stdout == ""
+    part = hearth.json(*read, "f", "--offset", "4", "--max-bytes", "2", "--encoding", "base64")
+    assert (part["content"], part["offset"], part["truncated"]) == ("NDU=", 4, True)
+    for past in (["--offset", "11"], ["--json", "--encoding", "rot13"]):
+        done = hearth(*read, "f", *past)
+        assert done.returncode == 1
+        assert re.fullmatch(r"hearth: [^\n]+\n", done.stderr)
 
 
 def test_file_write_takes_text_or_stdin(hearth, workspace):

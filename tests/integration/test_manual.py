@@ -17,7 +17,8 @@ CLIENT_SIDE = {"json", "help", "id-only", "exclude", "gitignore", "no-stdin", "o
 ARGUMENTS = {"secret-file": "secrets", "no-newline": "append_newline"}
 # Nouns and verbs whose operation has another name.
 OPERATIONS = {"run": "vm_run", "env pull": "environment_pull", "env import": "environment_import",
-              "tenant token": "tenant_token_issue", "workspace file list": "workspace_file_list"}
+              "tenant token": "tenant_token_issue", "workspace file list": "workspace_file_list",
+              "workspace exec status": "workspace_exec_read"}
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +86,7 @@ def test_a_page_is_well_formed_and_names_what_there_is(page, names):
 CASES = [
     ("hearth wo", {"workspace"}),
     ("hearth workspace file ", {"list", "read", "write"}),
+    ("hearth workspace exec ", {"status", "cancel"}),
     ("hearth workspace create --i", {"--id-only", "--isolation"}),
     ("hearth run deb", {"debian:12", "debian:12-base", "debian:12-build"}),
 ]
@@ -117,6 +119,7 @@ def test_workspaces_are_offered_by_id(environment, client):
     try:
         for shell in (bash, fish):
             assert created["workspace_id"] in shell("hearth workspace status ws_", environment)
+            assert created["workspace_id"] in shell("hearth workspace exec ", environment)
     finally:
         client.delete(f"/v1/workspaces/{created['workspace_id']}")
 
