@@ -22,7 +22,7 @@ struct command {
 extern const struct command run_commands[], workspace_commands[], exec_commands[], file_commands[],
     tree_commands[], shell_commands[], disk_commands[], env_commands[], tenant_commands[],
     doctor_commands[], events_commands[], mcp_commands[], sync_commands[], change_commands[],
-    service_commands[], network_commands[]; /* each ended by a NULL noun */
+    service_commands[], network_commands[], vm_commands[]; /* each ended by a NULL noun */
 
 #define EXIT_PROBLEM 1
 

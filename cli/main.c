@@ -7,10 +7,10 @@
 #include <string.h>
 
 static const struct command *const tables[] = {
-    run_commands,    workspace_commands, exec_commands,    file_commands,
-    tree_commands,   shell_commands,     disk_commands,    env_commands,
-    tenant_commands, doctor_commands,    events_commands,  mcp_commands,
-    sync_commands,   change_commands,    service_commands, network_commands,
+    run_commands,     workspace_commands, exec_commands, file_commands,   tree_commands,
+    shell_commands,   disk_commands,      env_commands,  tenant_commands, doctor_commands,
+    events_commands,  mcp_commands,       sync_commands, change_commands, service_commands,
+    network_commands, vm_commands,
 };
 #define TABLE_COUNT (sizeof tables / sizeof *tables)
 

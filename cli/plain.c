@@ -85,13 +85,20 @@ static int add_input(const struct cli *cli, const struct plain *plain, cJSON *ar
     return 0;
 }
 
+static void show_id(const struct plain *plain, const cJSON *row)
+{
+    output_text(json_text(row, plain->id, ""));
+    output_text("\n");
+}
+
 static void show_ids(const struct plain *plain, const cJSON *result)
 {
     const cJSON *row;
+    if (!plain->list)
+        show_id(plain, result);
     cJSON_ArrayForEach(row, json_member(result, plain->list))
     {
-        output_text(json_text(row, plain->id, ""));
-        output_text("\n");
+        show_id(plain, row);
     }
 }
 
@@ -165,7 +172,8 @@ int plain_run(struct cli *cli, const struct plain *plain, int argc, char **argv)
     }
     if (plain->id)
         options[option_count] =
-            (struct option){"id-only", OPTION_FLAG, &id_only, NULL, "print the IDs and no more"};
+            (struct option){"id-only", OPTION_FLAG, &id_only, NULL,
+                            plain->list ? "print the IDs and no more" : "print the ID and no more"};
     const struct usage usage = {.line = plain->line,
                                 .summary = plain->summary,
                                 .options = options,

@@ -30,7 +30,7 @@ struct plain {
     bool line_of_text;            /* … and is a line without its end */
     const char *list;             /* the member that is a table of */
     const struct column *columns; /* these columns; without either, all members are shown */
-    const char *id;          /* of a row of the table: with --id-only it is all that is shown */
+    const char *id; /* of a row of the table, or of the result: --id-only shows nothing else */
     const char *const *told; /* members for the summary line; NULL ends them */
     bool fields;             /* all members are shown beside it */
     const char *good;        /* a member that is true, or the command has failed: status 1 */

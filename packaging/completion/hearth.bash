@@ -28,7 +28,7 @@ _hearth() {
     if [[ $word == -* ]]; then
         [[ -n $command ]] || return
         candidates=$(hearth $command --list-options 2>/dev/null | cut -f 1)
-    elif [[ -n $command && ($command == run || $command == "workspace create" || $command == env*) ]]; then
+    elif [[ -n $command && ($command == run || $command == "workspace create" || $command == "vm create" || $command == env*) ]]; then
         candidates=$(hearth env list 2>/dev/null | awk 'NR > 1 { print $1 }')
     elif [[ -n $command && $command == workspace* && ${#typed[@]} -eq $count ]]; then
         candidates=$(hearth workspace list --limit 1000 2>/dev/null | awk '$1 ~ /^ws_/ { print $1 }')

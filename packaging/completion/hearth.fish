@@ -24,7 +24,7 @@ end
 function __hearth_next
     set -l typed (__hearth_typed)
     set -l command (__hearth_command)
-    if contains -- "$command" run 'workspace create'; or string match -q 'env*' -- $command
+    if contains -- "$command" run 'workspace create' 'vm create'; or string match -q 'env*' -- $command
         hearth env list 2>/dev/null | tail -n +2 | string match -r '^\S+'
         return
     end

@@ -81,6 +81,9 @@ def test_help_names_every_command_and_each_has_its_own(bin_dir):
                                    ["workspace", "file", "read", "ws_x", "f", "--offset", "-1"],
                                    ["workspace", "file", "read", "ws_x", "f", "--offset", "9" * 18],
                                    ["workspace", "file", "read", "ws_x", "f", "--encoding", "base64"],
+                                   ["vm"], ["vm", "start"], ["vm", "exec", "vm_x"],
+                                   ["vm", "create", "x", "--mem-mib", "much"],
+                                   ["vm", "status", "vm_x", "vm_y"], ["vm", "reap-expired", "x"],
                                    ["run", "debian:12", "--"]])
 def test_wrong_words_are_told_and_exit_2(bin_dir, words):
     done = Cli(bin_dir, HEARTH_URL="unix:///nonexistent")(*words)
@@ -340,6 +343,41 @@ def test_run_runs_one_command_and_leaves_nothing(hearth, client):
     assert (done.returncode, done.stdout) == (5, "Linux\n")
     assert "exit_code=5" in done.stderr
     assert client.get("/v1/workspaces")["count"] == before
+
+
+# Machines, step by step
+
+def test_a_machine_is_made_started_used_once_and_gone(hearth):
+    vm_id = hearth.ok("vm", "create", ENVIRONMENT, "--id-only", "--ttl-seconds", "300", "--mem-mib",
+                      "512").stdout.strip()
+    assert re.fullmatch(r"vm_[a-z2-7]{16}", vm_id)
+    for words, state in (("exec", None), ("start", "started"), ("stop", "stopped"),
+                         ("start", "started"), ("status", "started")):
+        if state is None:
+            early = hearth("vm", words, vm_id, "--", "true")
+            assert (early.returncode, early.stdout) == (1, "")
+            assert re.fullmatch(r"hearth: [^\n]+\n", early.stderr)
+            continue
+        done = hearth.ok("vm", words, vm_id)
+        assert done.stderr == f"[vm-{words}] vm_id={vm_id} state={state}\n"
+        assert f"vm_id: {vm_id}\n" in done.stdout and "mem_mib: 512\n" in done.stdout
+    info = hearth.ok("vm", "network-info", vm_id)
+    assert "network_enabled: no\n" in info.stdout and "guest_ip: -\n" in info.stdout
+    done = hearth("vm", "exec", vm_id, "--timeout", "20", "--", "echo out; echo err >&2; exit 6")
+    assert (done.returncode, done.stdout) == (6, "out\n")
+    assert re.match(rf"err\n\[vm-exec\] vm_id={vm_id} exit_code=6 .*deleted=yes", done.stderr)
+    gone = hearth("vm", "status", vm_id, "--json")
+    assert (gone.returncode, json.loads(gone.stdout)["code"]) == (1, "vm_not_found")
+
+
+def test_machines_are_deleted_at_ones_word(hearth):
+    made = hearth.json("vm", "create", ENVIRONMENT)
+    assert made["state"] == "created"
+    deleted = hearth.ok("vm", "delete", made["vm_id"])
+    assert deleted.stderr == f"[vm-delete] vm_id={made['vm_id']} deleted=yes reason=explicit_delete\n"
+    reaped = hearth.ok("vm", "reap-expired")
+    assert re.fullmatch(r"\[vm-reap-expired\] count=\d+\n", reaped.stderr)
+    assert isinstance(hearth.json("vm", "reap-expired")["removed_vm_ids"], list)
 
 
 # Files

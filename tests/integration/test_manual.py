@@ -88,6 +88,8 @@ CASES = [
     ("hearth workspace file ", {"list", "read", "write"}),
     ("hearth workspace exec ", {"status", "cancel"}),
     ("hearth workspace create --i", {"--id-only", "--isolation"}),
+    ("hearth vm ", {"create", "start", "exec", "network-info", "reap-expired"}),
+    ("hearth vm create deb", {"debian:12"}),
     ("hearth run deb", {"debian:12", "debian:12-base", "debian:12-build"}),
 ]
 
