@@ -14,34 +14,71 @@ static const struct command *const tables[] = {
 };
 #define TABLE_COUNT (sizeof tables / sizeof *tables)
 
-static void print_commands(FILE *out, const char *noun)
+/* What they are listed in the order of. */
+static const char *const nouns[] = {
+    "run",
+    "workspace",
+    "workspace exec",
+    "workspace file",
+    "workspace sync",
+    "workspace patch",
+    "workspace snapshot",
+    "workspace shell",
+    "workspace service",
+    "workspace disk",
+    "env",
+    "vm",
+    "tenant",
+    "secret",
+    "store",
+    "events",
+    "mcp",
+    "doctor",
+};
+#define NOUN_COUNT (sizeof nouns / sizeof *nouns)
+
+/* Its place among them; NOUN_COUNT, the last, for one that is not there. */
+static size_t place_of(const char *noun)
 {
-    for (size_t i = 0; i < TABLE_COUNT; i++) {
-        for (const struct command *command = tables[i]; command->noun; command++) {
-            if (noun && strcmp(command->noun, noun))
-                continue;
-            char name[48];
-            snprintf(name, sizeof name, "%s%s%s", command->noun, command->verb ? " " : "",
-                     command->verb ? command->verb : "");
-            fprintf(out, "  %-24s %s\n", name, command->summary);
-        }
-    }
+    size_t place = 0;
+    while (place < NOUN_COUNT && strcmp(nouns[place], noun))
+        place++;
+    return place;
 }
 
-/* For the shells' completion and the manual: a line a command, "noun verb<TAB>summary". */
-static int list_commands(void)
+/* noun or one below it, as "workspace file" is below "workspace". */
+static bool is_below(const char *noun, const char *top)
 {
-    for (size_t i = 0; i < TABLE_COUNT; i++)
-        for (const struct command *command = tables[i]; command->noun; command++)
-            printf("%s%s%s\t%s\n", command->noun, command->verb ? " " : "",
-                   command->verb ? command->verb : "", command->summary);
-    return 0;
+    size_t length = strlen(top);
+    return strncmp(noun, top, length) == 0 && (noun[length] == 0 || noun[length] == ' ');
+}
+
+static void print_command(FILE *out, const struct command *command, bool aligned)
+{
+    char name[48];
+    snprintf(name, sizeof name, "%s%s%s", command->noun, command->verb ? " " : "",
+             command->verb ? command->verb : "");
+    if (aligned)
+        fprintf(out, "  %-25s  %s\n", name, command->summary);
+    else
+        fprintf(out, "%s\t%s\n", name, command->summary);
+}
+
+/* A line a command of noun and those below it (NULL: of all): aligned for a person, else name, tab
+ * and summary. */
+static void print_commands(FILE *out, const char *noun, bool aligned)
+{
+    for (size_t place = 0; place <= NOUN_COUNT; place++)
+        for (size_t i = 0; i < TABLE_COUNT; i++)
+            for (const struct command *command = tables[i]; command->noun; command++)
+                if (place_of(command->noun) == place && (!noun || is_below(command->noun, noun)))
+                    print_command(out, command, aligned);
 }
 
 static int print_help(void)
 {
     printf("usage: hearth NOUN VERB [WORDS] [--json] [--help]\n\n");
-    print_commands(stdout, NULL);
+    print_commands(stdout, NULL, true);
     printf("\n"
            "Talks to the daemon that HEARTH_URL names (http://HOST:PORT or unix:///PATH, with\n"
            "HEARTH_TOKEN or HEARTH_TOKEN_FILE), else to this user's own or the system's on this\n"
@@ -96,7 +133,7 @@ static int no_such_command(int argc, char **argv)
         if (!help && argc > 1)
             fprintf(out, "hearth: %s has no verb '%s'\n", argv[0], argv[1]);
         fprintf(out, "usage: hearth %s VERB [WORDS] [--json] [--help]\n\n", argv[0]);
-        print_commands(out, argv[0]);
+        print_commands(out, argv[0], true);
         return help ? 0 : 2;
     }
     if (argc > 0)
@@ -120,8 +157,11 @@ int main(int argc, char **argv)
     if (argc > first && (!strcmp(argv[first], "--help") || !strcmp(argv[first], "-h") ||
                          !strcmp(argv[first], "help")))
         return print_help();
-    if (argc > first && !strcmp(argv[first], "--list-commands"))
-        return list_commands();
+    /* For the shells' completion and the manual. */
+    if (argc > first && !strcmp(argv[first], "--list-commands")) {
+        print_commands(stdout, NULL, false);
+        return 0;
+    }
 
     int used;
     const struct command *command = find_command(argc - first, argv + first, &used);

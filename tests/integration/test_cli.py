@@ -60,11 +60,30 @@ def test_it_names_its_version(bin_dir):
 
 def test_help_names_every_command_and_each_has_its_own(bin_dir):
     cli = Cli(bin_dir)
-    listed = re.findall(r"^  ([a-z ]+?)  +\S", cli.ok("--help").stdout, re.M)
+    listed = re.findall(r"^  ([a-z -]+?)  +\S", cli.ok("--help").stdout, re.M)
+    assert listed == [line.split("\t")[0] for line in
+                      cli.ok("--list-commands").stdout.splitlines()]
     assert {"run", "workspace create", "workspace file read", "env pull", "tenant create",
             "doctor"} <= set(listed)
     for command in listed:
         assert f"usage: hearth {command}" in cli.ok(*command.split(), "--help").stdout
+
+
+def test_help_lists_commands_noun_by_noun(bin_dir):
+    cli = Cli(bin_dir)
+    listed = [line.split("\t")[0] for line in cli.ok("--list-commands").stdout.splitlines()]
+    nouns = [" ".join(command.split()[:-1]) or command for command in listed]
+    order = list(dict.fromkeys(nouns))
+    assert len(order) == sum(a != b for a, b in zip(nouns, [None, *nouns])), "each noun stands together"
+    assert order == ["run", "workspace", "workspace exec", "workspace file", "workspace sync",
+                     "workspace patch", "workspace snapshot", "workspace shell",
+                     "workspace service", "workspace disk", "env", "vm", "tenant", "secret",
+                     "store", "events", "mcp", "doctor"]
+    shown = re.findall(r"^  (workspace [a-z -]+?)  +\S", cli.ok("workspace", "--help").stdout, re.M)
+    assert shown == [command for command in listed if command.startswith("workspace ")]
+    widths = {len(re.match(r"  [a-z -]+?  +", line)[0]) for line in
+              cli.ok("--help").stdout.splitlines() if line.startswith("  ")}
+    assert len(widths) == 1
 
 
 @pytest.mark.parametrize("words", [[], ["nosuch"], ["workspace"], ["workspace", "nosuch"],
