@@ -21,6 +21,9 @@ from harness.daemon import BIN
 from test_ports import memory
 from test_shells import Shell, module_workspace, problem, shell  # noqa: F401 - two are fixtures
 
+# What it attaches to is the guest's shell, which test_shells asks in machines too; one test here is of a machine.
+pytestmark = pytest.mark.in_a_container
+
 
 class Terminal:
     """`hearth workspace shell attach` on a pty of its own."""

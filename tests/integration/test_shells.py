@@ -116,13 +116,16 @@ def test_plain_is_what_a_person_sees(shell):
 
 def test_a_pager_is_seen_as_its_screen(shell):
     shell.type("seq -f 'line %03.0f' 1 200 | less")
+    shell.until("line 029")
     seen = shell.plain()
     lines = seen.splitlines()
     assert lines[-30:-1] == [f"line {i:03}" for i in range(1, 30)] and lines[-1].startswith(":")
     shell.type(" ", append_newline=False)
+    shell.until("line 058")
     lines = shell.plain().splitlines()
     assert "line 030" in lines and "line 058" in lines and "line 010" not in lines[-30:]
     shell.type("q", append_newline=False)
+    shell.until("?1049l")
     assert shell.plain().endswith("hearth$ ") and "line 030" not in shell.plain()
 
 
