@@ -166,7 +166,7 @@ def test_nobody_hears_of_another_tenants(told, tenant):
     admin = told.client()
     newest = events(admin, after=-1)["next_after"]
     create(tenant)
-    assert kinds(events(tenant)) == ["workspace.created"]
+    assert kinds(events(tenant, wait_ms=30000)) == ["workspace.created"]
     assert events(admin, after=newest)["events"] == []
 
 
