@@ -16,10 +16,20 @@ LONGEST = ["test_machine_transports", "test_environment_digest", "test_openapi",
            "test_example", "test_machine_survival", "test_templates"]
 
 
-def pytest_collection_modifyitems(items):
+def is_left_out(item):
+    """Tests that say so run in a container alone: what they show does not differ by the kind of guest, and takes
+    long in an emulated one."""
+    parameters = getattr(item, "callspec", None) and item.callspec.params
+    return (parameters and parameters.get("either_daemon") == "machine_daemon"
+            and item.get_closest_marker("in_a_container"))
+
+
+def pytest_collection_modifyitems(config, items):
     """The longest files are begun first, so that no worker is left alone with one at the end."""
+    config.hook.pytest_deselected(items=[item for item in items if is_left_out(item)])
     order = {name: place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+    items[:] = sorted((item for item in items if not is_left_out(item)),
+                      key=lambda item: order.get(item.path.stem, len(order)))
 
 
 @pytest.fixture(scope="session")
@@ -123,17 +133,6 @@ def machine_daemon(images):
     """The shared hearthd whose workspaces are microVMs. Not to be stopped by a test."""
     with harness_daemon.running(images, driver="qemu") as hearthd:
         yield hearthd
-
-
-def pytest_collection_modifyitems(config, items):
-    """Tests that say so run in a container alone: what they show does not differ by the kind of guest, and takes
-    long in an emulated one."""
-    def left_out(item):
-        parameters = getattr(item, "callspec", None) and item.callspec.params
-        return (parameters and parameters.get("either_daemon") == "machine_daemon"
-                and item.get_closest_marker("in_a_container"))
-    config.hook.pytest_deselected(items=[item for item in items if left_out(item)])
-    items[:] = [item for item in items if not left_out(item)]
 
 
 @pytest.fixture(scope="module", params=["daemon", "machine_daemon"], ids=["container", "machine"])
