@@ -109,8 +109,7 @@ static bool settle(struct forward *forward)
     return false;
 }
 
-/* The other side of the socket is gone. What it wrote before has been told. */
-/* False: forward is gone. */
+/* What came from the socket; no bytes: its end. False: the forward is gone. */
 static bool send_data(struct forward *forward, uint8_t *bytes, size_t length)
 {
     Hearth__Agent__V1__PortDialItem item = HEARTH__AGENT__V1__PORT_DIAL_ITEM__INIT;
@@ -122,7 +121,7 @@ static bool send_data(struct forward *forward, uint8_t *bytes, size_t length)
     return send_item(forward, &item);
 }
 
-/* What the other side said before it broke off is passed on still. */
+/* The other side of the socket is gone. What it said before it broke off is passed on still. */
 static void socket_failed(struct forward *forward)
 {
     uint8_t bytes[FORWARD_ITEM_MAX];
