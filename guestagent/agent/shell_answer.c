@@ -99,7 +99,7 @@ static void waiter_free(struct waiter *waiter)
     free(waiter);
 }
 
-static void answer(struct waiter *waiter)
+static void answer_output(struct waiter *waiter)
 {
     struct shell *shell = waiter->shell;
     struct link_call *call = waiter->call;
@@ -125,7 +125,6 @@ static void answer(struct waiter *waiter)
     free(marks.list);
 }
 
-/* A waiter that is told the state alone. */
 static void answer_state(struct waiter *waiter)
 {
     const struct shell *shell = waiter->shell;
@@ -134,12 +133,20 @@ static void answer_state(struct waiter *waiter)
     shell_reply_state(shell, call);
 }
 
+static void answer(struct waiter *waiter)
+{
+    if (waiter->what == FOR_THE_PROMPT || waiter->what == FOR_THE_END)
+        answer_state(waiter);
+    else
+        answer_output(waiter);
+}
+
 static bool satisfied(const struct waiter *waiter)
 {
     const struct shell *shell = waiter->shell;
     if (!shell->running)
         return true;
-    if (waiter->what == FOR_OUTPUT)
+    if (waiter->what == FOR_OUTPUT || waiter->what == FOR_THE_PROMPT)
         return shell->text.characters > waiter->cursor;
     return waiter->what == FOR_IDLENESS &&
            clock_monotonic_us() - shell->active_us >= waiter->idle_us;
@@ -213,21 +220,15 @@ void shell_wait_for_close(struct shell *shell, struct link_call *call)
     waiter_new(shell, call, FOR_THE_END);
 }
 
-static void prompt_is_late(evutil_socket_t fd, short what, void *arg)
-{
-    (void)fd;
-    (void)what;
-    answer_state(arg);
-}
-
 void shell_wait_for_prompt(struct shell *shell, struct link_call *call)
 {
     struct waiter *waiter = waiter_new(shell, call, FOR_THE_PROMPT);
     if (!waiter)
         return;
-    waiter->timer = shell_timer(shell, PROMPT_WAIT_MS * US_PER_MS, prompt_is_late, waiter);
+    waiter->until_us = clock_monotonic_us() + PROMPT_WAIT_MS * US_PER_MS;
+    set_timer(waiter);
     if (!waiter->timer)
-        answer_state(waiter);
+        answer(waiter);
 }
 
 void shell_answer_output(struct shell *shell)
@@ -235,9 +236,7 @@ void shell_answer_output(struct shell *shell)
     list_for_each(cursor, next, &shell->waiters)
     {
         struct waiter *waiter = container_of(cursor, struct waiter, link);
-        if (waiter->what == FOR_THE_PROMPT && shell->text.characters)
-            answer_state(waiter);
-        else if (waiter->what == FOR_OUTPUT && satisfied(waiter))
+        if (waiter->what != FOR_IDLENESS && waiter->what != FOR_THE_END && satisfied(waiter))
             answer(waiter);
     }
 }
@@ -245,13 +244,8 @@ void shell_answer_output(struct shell *shell)
 bool shell_answer_ended(struct shell *shell)
 {
     bool closed = shell->closing;
-    while (!list_empty(&shell->waiters)) {
-        struct waiter *waiter = container_of(shell->waiters.next, struct waiter, link);
-        if (waiter->what == FOR_THE_PROMPT || waiter->what == FOR_THE_END)
-            answer_state(waiter);
-        else
-            answer(waiter);
-    }
+    while (!list_empty(&shell->waiters))
+        answer(container_of(shell->waiters.next, struct waiter, link));
     return closed;
 }
 
