@@ -1,8 +1,7 @@
 /* hearth env list|pull|inspect|import|prune: the systems that guests start from. */
 
-#include "cli/command.h"
 #include "cli/lines.h"
-#include "cli/output.h"
+#include "cli/plain.h"
 #include "cli/progress.h"
 
 #include <errno.h>
@@ -12,32 +11,19 @@
 
 static const char *const summary_names[] = {"name", "version", "size_bytes", NULL};
 
-static int env_list(struct cli *cli, int argc, char **argv)
-{
-    static const struct column columns[] = {{"NAME", "name"},
-                                            {"BUILT", "built"},
-                                            {"SIZE", "size_bytes"},
-                                            {"DESCRIPTION", "description"},
-                                            {NULL, NULL}};
-    const struct usage usage = {.line = "env list",
-                                .summary = "Lists environments: built, imported, and to be had."};
-    struct words words;
-    int status = options_parse(&usage, argc, argv, &cli->json, &words);
-    if (status != OPTIONS_PARSED)
-        return status;
-    auto_buf struct buf body = {0};
-    auto_json cJSON *result = NULL;
-    status = cli_call_json(cli, "GET", "/v1/environments", NULL, &body, &result);
-    if (status)
-        return status;
-    if (cli->json) {
-        output_json(body.data);
-        return 0;
-    }
-    output_table(json_member(result, "environments"), columns);
-    output_count("env-list", json_member(result, "environments"));
-    return 0;
-}
+static const struct plain env_list = {
+    .line = "env list",
+    .summary = "Lists environments: built, imported, and to be had.",
+    .method = "GET",
+    .path = "/v1/environments",
+    .list = "environments",
+    .columns = (const struct column[]){{"NAME", "name"},
+                                       {"BUILT", "built"},
+                                       {"SIZE", "size_bytes"},
+                                       {"DESCRIPTION", "description"},
+                                       {NULL, NULL}},
+};
+PLAIN_COMMAND(env_list)
 
 static int env_inspect(struct cli *cli, int argc, char **argv)
 {
@@ -194,33 +180,18 @@ static int env_import(struct cli *cli, int argc, char **argv)
     return status;
 }
 
-static int env_prune(struct cli *cli, int argc, char **argv)
-{
-    static const char *const names[] = {"removed", "bytes_freed", NULL};
-    const struct usage usage = {.line = "env prune",
-                                .summary = "Removes what no environment's name and no workspace "
-                                           "refers to."};
-    struct words words;
-    int status = options_parse(&usage, argc, argv, &cli->json, &words);
-    if (status != OPTIONS_PARSED)
-        return status;
-    auto_buf struct buf body = {0};
-    auto_json cJSON *result = NULL;
-    status =
-        cli_call_json(cli, "POST", "/v1/environments/prune", cJSON_CreateObject(), &body, &result);
-    if (status)
-        return status;
-    if (cli->json)
-        output_json(body.data);
-    else
-        output_summary("env-prune", result, names);
-    return 0;
-}
+static const struct plain env_prune = {
+    .line = "env prune",
+    .summary = "Removes what no environment's name and no workspace refers to.",
+    .path = "/v1/environments/prune",
+    .told = (const char *const[]){"removed", "bytes_freed", NULL},
+};
+PLAIN_COMMAND(env_prune)
 
 const struct command env_commands[] = {
-    {"env", "list", "list environments", env_list},
+    {"env", "list", "list environments", run_env_list},
     {"env", "pull", "build an environment", env_pull},
     {"env", "import", "make one of a root file system's tar or an image", env_import},
     {"env", "inspect", "show what one is made of", env_inspect},
-    {"env", "prune", "remove what nothing refers to", env_prune},
+    {"env", "prune", "remove what nothing refers to", run_env_prune},
     {0}};

@@ -2,7 +2,7 @@
 
 #include "cli/exec_stream.h"
 
-#include "cli/output.h"
+#include "cli/plain.h"
 #include "cli/secret.h"
 #include "cli/standard_input.h"
 
@@ -127,11 +127,6 @@ static int workspace_exec(struct cli *cli, int argc, char **argv)
     return exec_as_told(cli, &parsed, path.data, steal_pointer(arguments));
 }
 
-static bool exec_path(struct buf *path, const struct words *words)
-{
-    return cli_path(path, "/v1/workspaces/", words->items[0], "/execs/", words->items[1], NULL);
-}
-
 static int exec_status(struct cli *cli, int argc, char **argv)
 {
     const char *wait_ms = NULL, *cursor = NULL;
@@ -152,8 +147,8 @@ static int exec_status(struct cli *cli, int argc, char **argv)
 
     auto_buf struct buf path = {0}, body = {0};
     auto_json cJSON *result = NULL;
-    if (!exec_path(&path, &words) || !cli_query(&path, "wait_ms", wait_ms) ||
-        !cli_query(&path, "cursor", cursor) ||
+    if (!cli_path(&path, "/v1/workspaces/", words.items[0], "/execs/", words.items[1], NULL) ||
+        !cli_query(&path, "wait_ms", wait_ms) || !cli_query(&path, "cursor", cursor) ||
         !cli_query(&path, "encoding", cli->json ? NULL : "base64"))
         return cli_out_of_memory(cli);
     status = cli_call_json(cli, "GET", path.data, NULL, &body, &result);
@@ -165,30 +160,15 @@ static int exec_status(struct cli *cli, int argc, char **argv)
     return 0;
 }
 
-static int exec_cancel(struct cli *cli, int argc, char **argv)
-{
-    const struct usage usage = {.line = "workspace exec cancel WORKSPACE_ID EXEC_ID",
-                                .summary = "Ends a command and all that it started.",
-                                .minimum = 2,
-                                .maximum = 2};
-    struct words words;
-    int status = options_parse(&usage, argc, argv, &cli->json, &words);
-    if (status != OPTIONS_PARSED)
-        return status;
-
-    auto_buf struct buf path = {0}, body = {0};
-    auto_json cJSON *result = NULL;
-    if (!exec_path(&path, &words))
-        return cli_out_of_memory(cli);
-    status = cli_call_json(cli, "DELETE", path.data, NULL, &body, &result);
-    if (status)
-        return status;
-    if (cli->json)
-        output_json(body.data);
-    else
-        output_summary("workspace-exec-cancel", result, state_names);
-    return 0;
-}
+static const struct plain exec_cancel = {
+    .line = "workspace exec cancel WORKSPACE_ID EXEC_ID",
+    .summary = "Ends a command and all that it started.",
+    .method = "DELETE",
+    .path = "/v1/workspaces/{workspace_id}/execs/{exec_id}",
+    .words = {"workspace_id", "exec_id"},
+    .told = state_names,
+};
+PLAIN_COMMAND(exec_cancel)
 
 static void print_entry(const cJSON *entry)
 {
@@ -245,5 +225,5 @@ const struct command exec_commands[] = {
     {"workspace", "exec", "run a command in it", workspace_exec},
     {"workspace", "logs", "show the commands that ran", workspace_logs},
     {"workspace exec", "status", "show one that was detached", exec_status},
-    {"workspace exec", "cancel", "end one", exec_cancel},
+    {"workspace exec", "cancel", "end one", run_exec_cancel},
     {0}};

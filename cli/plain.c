@@ -1,5 +1,6 @@
 #include "cli/plain.h"
 
+#include "cli/exec_stream.h"
 #include "cli/standard_input.h"
 
 #include <stdio.h>
@@ -63,7 +64,7 @@ static bool add_option(cJSON *arguments, const struct plain_option *option,
     case OPTION_LIST:
         if (option->add)
             return option->add(arguments, option->argument, &value->list, usage);
-        if (value->list.count) {
+        if (value->list.count || option->always) {
             cJSON *items = cJSON_AddArrayToObject(arguments, option->argument);
             for (size_t i = 0; i < value->list.count; i++)
                 cJSON_AddItemToArray(items, cJSON_CreateString(value->list.items[i]));
@@ -71,6 +72,15 @@ static bool add_option(cJSON *arguments, const struct plain_option *option,
         break;
     }
     return true;
+}
+
+static int add_command(const struct cli *cli, const struct words *words, cJSON *arguments)
+{
+    auto_free char *line = cli_shell_line(words);
+    if (!line)
+        return cli_out_of_memory(cli);
+    cJSON_AddStringToObject(arguments, "command", line);
+    return 0;
 }
 
 static int add_input(const struct cli *cli, const struct plain *plain, cJSON *arguments)
@@ -140,21 +150,61 @@ static bool name_of(struct buf *name, const struct plain *plain)
     return true;
 }
 
+/* form with the arguments that it names in their places; they are taken out of arguments. */
+static bool fill_path(struct buf *path, const char *form, cJSON *arguments)
+{
+    for (const char *brace; (brace = strchr(form, '{')); form = strchr(brace, '}') + 1) {
+        auto_free char *name = strndup(brace + 1, strcspn(brace + 1, "}"));
+        auto_json cJSON *word =
+            name ? cJSON_DetachItemFromObjectCaseSensitive(arguments, name) : NULL;
+        if (!word || buf_append(path, form, (size_t)(brace - form)) ||
+            http_escape(path, word->valuestring))
+            return false;
+    }
+    return !buf_text(path, form);
+}
+
+static bool has_body(const char *method)
+{
+    return strcmp(method, "GET") != 0 && strcmp(method, "DELETE") != 0;
+}
+
 static int ask(struct cli *cli, const struct plain *plain, cJSON *arguments, bool id_only)
 {
+    const char *method = plain->method ? plain->method : "POST";
     auto_buf struct buf path = {0}, body = {0}, verb = {0};
     auto_json cJSON *result = NULL;
     bool named = plain->tool ? cli_path(&path, "/v1/tools/", plain->tool, "/call", NULL)
-                             : !buf_text(&path, plain->path);
+                             : fill_path(&path, plain->path, arguments);
     if (!named || !name_of(&verb, plain)) {
         cJSON_Delete(arguments);
         return cli_out_of_memory(cli);
     }
-    int status = cli_call_json(cli, "POST", path.data, arguments, &body, &result);
+    if (plain->command)
+        return exec_answer(cli, verb.data, path.data, arguments, plain->told);
+    if (!has_body(method)) {
+        cJSON_Delete(arguments);
+        arguments = NULL;
+    }
+    int status = cli_call_json(cli, method, path.data, arguments, &body, &result);
     if (status)
         return status;
     show(cli, plain, verb.data, &body, result, id_only);
     return plain->good && !cJSON_IsTrue(json_member(result, plain->good)) ? 1 : 0;
+}
+
+static int run(struct cli *cli, const struct plain *plain, const struct usage *usage,
+               const struct words *words, const union value *values, bool id_only)
+{
+    auto_json cJSON *arguments = cJSON_CreateObject();
+    for (size_t i = 0; i < words->count; i++)
+        cJSON_AddStringToObject(arguments, plain->words[i], words->items[i]);
+    for (size_t i = 0; plain->options[i].name; i++)
+        if (!add_option(arguments, &plain->options[i], &values[i], usage))
+            return 2;
+    int status =
+        plain->command ? add_command(cli, words, arguments) : add_input(cli, plain, arguments);
+    return status ? status : ask(cli, plain, steal_pointer(arguments), id_only);
 }
 
 int plain_run(struct cli *cli, const struct plain *plain, int argc, char **argv)
@@ -178,22 +228,12 @@ int plain_run(struct cli *cli, const struct plain *plain, int argc, char **argv)
                                 .summary = plain->summary,
                                 .options = options,
                                 .minimum = count_words(plain),
-                                .maximum = count_words(plain)};
+                                .maximum = count_words(plain),
+                                .command = plain->command};
     struct words words;
     int status = options_parse(&usage, argc, argv, &cli->json, &words);
-    if (status == OPTIONS_PARSED) {
-        cJSON *arguments = cJSON_CreateObject();
-        for (size_t i = 0; i < words.count; i++)
-            cJSON_AddStringToObject(arguments, plain->words[i], words.items[i]);
-        bool good = true;
-        for (size_t i = 0; i < option_count && good; i++)
-            good = add_option(arguments, &plain->options[i], &values[i], &usage);
-        status = good ? add_input(cli, plain, arguments) : 2;
-        if (status)
-            cJSON_Delete(arguments);
-        else
-            status = ask(cli, plain, arguments, id_only);
-    }
+    if (status == OPTIONS_PARSED)
+        status = run(cli, plain, &usage, &words, values, id_only);
     for (size_t i = 0; i < option_count; i++)
         if (plain->options[i].kind == OPTION_LIST)
             text_list_free(&values[i].list);

@@ -17,14 +17,16 @@ struct plain_option {
     /* OPTION_LIST, for an argument that is a map: cli_add_pairs or a sibling of it */
     bool (*add)(cJSON *object, const char *name, const struct text_list *pairs,
                 const struct usage *usage);
+    bool always; /* OPTION_LIST: an empty one is sent too */
 };
 
 struct plain {
     const char *line, *summary;         /* as struct usage has them */
     const char *tool;                   /* called as a tool, or: */
-    const char *path;                   /* POSTed to */
+    const char *method, *path;          /* method NULL: POST; "{name}" in path is that argument */
     const char *words[PLAIN_WORDS_MAX]; /* arguments that the plain words are, in order */
     struct plain_option options[PLAIN_OPTIONS_MAX + 1];
+    bool command;                 /* more words are one, and the result is what it printed */
     const char *input;            /* the argument that standard input is */
     const char *text;             /* the member of the result that is printed as it is, or: */
     bool line_of_text;            /* … and is a line without its end */

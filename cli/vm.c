@@ -1,6 +1,5 @@
 /* hearth vm …: machines step by step, each for one command; `hearth run` does all of it at once. */
 
-#include "cli/exec_stream.h"
 #include "cli/plain.h"
 
 static const char *const state_names[] = {"vm_id", "state", NULL};
@@ -81,42 +80,25 @@ static const struct plain reap_expired = {
 };
 PLAIN_COMMAND(reap_expired)
 
-static int exec(struct cli *cli, int argc, char **argv)
-{
-    static const char *const names[] = {"vm_id",          "exit_code",   "timed_out", "truncated",
-                                        "execution_mode", "duration_ms", "cleanup",   NULL};
-    long timeout = -1;
-    const struct option options[] = {
-        {"timeout", OPTION_INTEGER, &timeout, "SECONDS", "end it after so long (30)"}, {0}};
-    const struct usage usage = {
-        .line = "vm exec VM_ID [OPTIONS] [--] COMMAND...",
-        .summary = "Runs a command (one word: a shell line; several: as they are) in a started "
-                   "machine,\nprints its output, deletes the machine and exits with the command's "
-                   "status.",
-        .options = options,
-        .minimum = 1,
-        .maximum = 1,
-        .command = true};
-    struct words words;
-    int result = options_parse(&usage, argc, argv, &cli->json, &words);
-    if (result != OPTIONS_PARSED)
-        return result;
-
-    auto_buf struct buf path = {0};
-    auto_free char *line = cli_shell_line(&words);
-    if (!line || !cli_path(&path, "/v1/vms/", words.items[0], "/exec", NULL))
-        return cli_out_of_memory(cli);
-    cJSON *arguments = cJSON_CreateObject();
-    cJSON_AddStringToObject(arguments, "command", line);
-    if (timeout >= 0)
-        cJSON_AddNumberToObject(arguments, "timeout_seconds", (double)timeout);
-    return exec_answer(cli, "vm-exec", path.data, arguments, names);
-}
+static const struct plain exec = {
+    .line = "vm exec VM_ID [OPTIONS] [--] COMMAND...",
+    .summary = "Runs a command (one word: a shell line; several: as they are) in a started "
+               "machine,\nprints its output, deletes the machine and exits with the command's "
+               "status.",
+    .path = "/v1/vms/{vm_id}/exec",
+    .words = {"vm_id"},
+    .options = {{"timeout", OPTION_INTEGER, "timeout_seconds", "SECONDS",
+                 "end it after so long (30)"}},
+    .command = true,
+    .told = (const char *const[]){"vm_id", "exit_code", "timed_out", "truncated", "execution_mode",
+                                  "duration_ms", "cleanup", NULL},
+};
+PLAIN_COMMAND(exec)
 
 const struct command vm_commands[] = {
     {"vm", "create", "make a machine for one command", run_create},
     {"vm", "start", "start it", run_start},
-    {"vm", "exec", "run its command, and delete it", exec},
+    {"vm", "exec", "run its command, and delete it", run_exec},
     {"vm", "stop", "stop it; its disk stays", run_stop},
     {"vm", "delete", "delete it and all that is in it", run_delete},
     {"vm", "status", "show one machine", run_status},

@@ -1,7 +1,6 @@
 /* hearth workspace create|list|status|update|delete|stop|start */
 
-#include "cli/command.h"
-#include "cli/output.h"
+#include "cli/plain.h"
 #include "cli/secret.h"
 #include "cli/upload.h"
 
@@ -10,46 +9,6 @@
 
 static const char *const summary_names[] = {
     "workspace_id", "name", "environment", "state", "execution_mode", "command_count", NULL};
-
-/* Tells a STATUS: as JSON, or its fields and one line on stderr. */
-static void show_status(const struct cli *cli, const char *verb, const struct buf *body,
-                        const cJSON *status)
-{
-    if (cli->json) {
-        output_json(body->data);
-        return;
-    }
-    output_fields(status);
-    output_summary(verb, status, summary_names);
-}
-
-/* A request about one workspace whose answer is its STATUS. */
-static int call_status(struct cli *cli, const char *verb, const char *method, const char *id,
-                       const char *suffix, cJSON *arguments)
-{
-    auto_buf struct buf path = {0}, body = {0};
-    auto_json cJSON *result = NULL;
-    if (!cli_path(&path, "/v1/workspaces/", id, suffix, NULL)) {
-        cJSON_Delete(arguments);
-        return cli_out_of_memory(cli);
-    }
-    int status = cli_call_json(cli, method, path.data, arguments, &body, &result);
-    if (status == 0)
-        show_status(cli, verb, &body, result);
-    return status;
-}
-
-/* The words of a command that takes a workspace's ID alone. */
-static int parse_id(struct cli *cli, const char *line, const char *summary, int argc, char **argv,
-                    const char **ret_id)
-{
-    const struct usage usage = {.line = line, .summary = summary, .minimum = 1, .maximum = 1};
-    struct words words;
-    int status = options_parse(&usage, argc, argv, &cli->json, &words);
-    if (status == OPTIONS_PARSED)
-        *ret_id = words.items[0];
-    return status;
-}
 
 struct create_options {
     const char *name, *network_policy, *isolation, *transport, *seed_path;
@@ -111,10 +70,14 @@ static int create(struct cli *cli, const struct create_options *options, const c
     status = cli_call_json(cli, "POST", "/v1/workspaces", arguments, &body, &result);
     if (status)
         return status;
-    if (options->id_only)
+    if (options->id_only) {
         puts(json_text(result, "workspace_id", ""));
-    else
-        show_status(cli, "workspace-create", &body, result);
+    } else if (cli->json) {
+        output_json(body.data);
+    } else {
+        output_fields(result);
+        output_summary("workspace-create", result, summary_names);
+    }
     return 0;
 }
 
@@ -245,100 +208,69 @@ static int workspace_list(struct cli *cli, int argc, char **argv)
     return status;
 }
 
-static int workspace_status(struct cli *cli, int argc, char **argv)
-{
-    const char *id;
-    int status = parse_id(cli, "workspace status WORKSPACE_ID",
-                          "Shows all that is known of a workspace.", argc, argv, &id);
-    if (status != OPTIONS_PARSED)
-        return status;
-    return call_status(cli, "workspace-status", "GET", id, NULL, NULL);
-}
+static const struct plain workspace_status = {
+    .line = "workspace status WORKSPACE_ID",
+    .summary = "Shows all that is known of a workspace.",
+    .method = "GET",
+    .path = "/v1/workspaces/{workspace_id}",
+    .words = {"workspace_id"},
+    .fields = true,
+    .told = summary_names,
+};
+PLAIN_COMMAND(workspace_status)
 
-static int workspace_update(struct cli *cli, int argc, char **argv)
-{
-    const char *name = NULL;
-    bool clear_name = false;
-    auto_text_list struct text_list labels = {0}, clear_labels = {0};
-    const struct option options[] = {
-        {"name", OPTION_TEXT, &name, "NAME", "a new name"},
-        {"clear-name", OPTION_FLAG, &clear_name, NULL, "take the name away"},
-        {"label", OPTION_LIST, &labels, "KEY=VALUE", "set a label; the others stay"},
-        {"clear-label", OPTION_LIST, &clear_labels, "KEY", "take a label away"},
-        {0}};
-    const struct usage usage = {.line = "workspace update WORKSPACE_ID [OPTIONS]",
-                                .summary = "Changes a workspace's name and labels.",
-                                .options = options,
-                                .minimum = 1,
-                                .maximum = 1};
-    struct words words;
-    int status = options_parse(&usage, argc, argv, &cli->json, &words);
-    if (status != OPTIONS_PARSED)
-        return status;
+static const struct plain workspace_update = {
+    .line = "workspace update WORKSPACE_ID [OPTIONS]",
+    .summary = "Changes a workspace's name and labels.",
+    .method = "PATCH",
+    .path = "/v1/workspaces/{workspace_id}",
+    .words = {"workspace_id"},
+    .options = {{"name", OPTION_TEXT, "name", "NAME", "a new name"},
+                {"clear-name", OPTION_FLAG, "clear_name", NULL, "take the name away"},
+                {"label", OPTION_LIST, "labels", "KEY=VALUE", "set a label; the others stay",
+                 .add = cli_add_pairs},
+                {"clear-label", OPTION_LIST, "clear_labels", "KEY", "take a label away"}},
+    .fields = true,
+    .told = summary_names,
+};
+PLAIN_COMMAND(workspace_update)
 
-    cJSON *arguments = cJSON_CreateObject();
-    if (!cli_add_pairs(arguments, "labels", &labels, &usage)) {
-        cJSON_Delete(arguments);
-        return 2;
-    }
-    add_text(arguments, "name", name);
-    if (clear_name)
-        cJSON_AddTrueToObject(arguments, "clear_name");
-    cJSON *cleared = clear_labels.count ? cJSON_AddArrayToObject(arguments, "clear_labels") : NULL;
-    for (size_t i = 0; i < clear_labels.count; i++)
-        cJSON_AddItemToArray(cleared, cJSON_CreateString(clear_labels.items[i]));
-    return call_status(cli, "workspace-update", "PATCH", words.items[0], NULL, arguments);
-}
+static const struct plain workspace_stop = {
+    .line = "workspace stop WORKSPACE_ID",
+    .summary = "Ends what runs in a workspace; its files stay.",
+    .path = "/v1/workspaces/{workspace_id}/stop",
+    .words = {"workspace_id"},
+    .fields = true,
+    .told = summary_names,
+};
+PLAIN_COMMAND(workspace_stop)
 
-static int workspace_stop(struct cli *cli, int argc, char **argv)
-{
-    const char *id;
-    int status = parse_id(cli, "workspace stop WORKSPACE_ID",
-                          "Ends what runs in a workspace; its files stay.", argc, argv, &id);
-    if (status != OPTIONS_PARSED)
-        return status;
-    return call_status(cli, "workspace-stop", "POST", id, "/stop", NULL);
-}
+static const struct plain workspace_start = {
+    .line = "workspace start WORKSPACE_ID",
+    .summary = "Starts a stopped workspace.",
+    .path = "/v1/workspaces/{workspace_id}/start",
+    .words = {"workspace_id"},
+    .fields = true,
+    .told = summary_names,
+};
+PLAIN_COMMAND(workspace_start)
 
-static int workspace_start(struct cli *cli, int argc, char **argv)
-{
-    const char *id;
-    int status = parse_id(cli, "workspace start WORKSPACE_ID", "Starts a stopped workspace.", argc,
-                          argv, &id);
-    if (status != OPTIONS_PARSED)
-        return status;
-    return call_status(cli, "workspace-start", "POST", id, "/start", NULL);
-}
-
-static int workspace_delete(struct cli *cli, int argc, char **argv)
-{
-    static const char *const names[] = {"workspace_id", "deleted", "reason", NULL};
-    const char *id;
-    int status = parse_id(cli, "workspace delete WORKSPACE_ID",
-                          "Deletes a workspace and all that is in it.", argc, argv, &id);
-    if (status != OPTIONS_PARSED)
-        return status;
-
-    auto_buf struct buf path = {0}, body = {0};
-    auto_json cJSON *result = NULL;
-    if (!cli_path(&path, "/v1/workspaces/", id, NULL))
-        return cli_out_of_memory(cli);
-    status = cli_call_json(cli, "DELETE", path.data, NULL, &body, &result);
-    if (status)
-        return status;
-    if (cli->json)
-        output_json(body.data);
-    else
-        output_summary("workspace-delete", result, names);
-    return 0;
-}
+static const struct plain workspace_delete = {
+    .line = "workspace delete WORKSPACE_ID",
+    .summary = "Deletes a workspace and all that is in it.",
+    .method = "DELETE",
+    .path = "/v1/workspaces/{workspace_id}",
+    .words = {"workspace_id"},
+    .told = (const char *const[]){"workspace_id", "deleted", "reason", NULL},
+};
+PLAIN_COMMAND(workspace_delete)
 
 const struct command workspace_commands[] = {
     {"workspace", "create", "make a workspace, seeded with a directory or empty", workspace_create},
     {"workspace", "list", "list workspaces", workspace_list},
-    {"workspace", "status", "show one workspace", workspace_status},
-    {"workspace", "update", "change its name and labels", workspace_update},
-    {"workspace", "stop", "end what runs in it; its files stay", workspace_stop},
-    {"workspace", "start", "start it again", workspace_start},
-    {"workspace", "delete", "delete it and all that is in it", workspace_delete},
+    {"workspace", "status", "show one workspace", run_workspace_status},
+    {"workspace", "update", "change its name and labels", run_workspace_update},
+    {"workspace", "stop", "end what runs in it; its files stay", run_workspace_stop},
+    {"workspace", "start", "start it again", run_workspace_start},
+    {"workspace", "delete", "delete it and all that is in it", run_workspace_delete},
     {0}};
