@@ -1,7 +1,9 @@
 #include "cli/mcp_files.h"
 
 #include "cli/command.h"
+#include "cli/mcp_message.h"
 #include "cli/mcp_output.h"
+#include "cli/output.h"
 #include "cli/secret.h"
 #include "cli/upload.h"
 
@@ -9,8 +11,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
-
-#define META_VERSION "io.modelcontextprotocol/protocolVersion"
 
 struct mcp_files {
     const struct endpoint *endpoint;
@@ -70,43 +70,24 @@ static void job_free(struct job *job)
     free(job);
 }
 
-static void give(struct mcp_files *files, struct buf *out, cJSON *message)
+static void give(struct mcp_files *files, struct buf *out, const cJSON *message)
 {
-    char *text = cJSON_PrintUnformatted(message);
+    auto_buf struct buf line = {0};
+    mcp_append(&line, message);
     pthread_mutex_lock(&files->lock);
-    if (text && !buf_text(out, text))
-        buf_char(out, '\n');
+    buf_append(out, line.data, line.length);
     pthread_mutex_unlock(&files->lock);
-    cJSON_free(text);
     if (write(files->done_fd, "", 1) < 0)
         return; /* it is full: there is something to be taken anyway */
-}
-
-static const char *text_of(const cJSON *object, const char *name)
-{
-    return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, name));
 }
 
 /* Answers a call: text is its only block; structured (taken) is its result, NULL: it has failed. */
 static void answer_with(struct job *job, const char *text, cJSON *structured)
 {
-    const cJSON *params = cJSON_GetObjectItemCaseSensitive(job->message, "params");
-    const cJSON *meta = cJSON_GetObjectItemCaseSensitive(params, "_meta");
-    cJSON *answer = cJSON_CreateObject(), *block = cJSON_CreateObject();
-    cJSON_AddStringToObject(answer, "jsonrpc", "2.0");
-    cJSON_AddItemToObject(
-        answer, "id", cJSON_Duplicate(cJSON_GetObjectItemCaseSensitive(job->message, "id"), true));
-    cJSON *result = cJSON_AddObjectToObject(answer, "result");
-    if (cJSON_HasObjectItem(meta, META_VERSION))
-        cJSON_AddStringToObject(result, "resultType", "complete");
-    cJSON_AddStringToObject(block, "type", "text");
-    cJSON_AddStringToObject(block, "text", text);
-    cJSON_AddItemToArray(cJSON_AddArrayToObject(result, "content"), block);
-    if (structured)
-        cJSON_AddItemToObject(result, "structuredContent", structured);
-    cJSON_AddBoolToObject(result, "isError", !structured);
+    const cJSON *params = json_member(job->message, "params");
+    auto_json cJSON *answer = mcp_answer(json_member(job->message, "id"));
+    mcp_add_tool_result(answer, mcp_is_modern(params), text, structured);
     give(job->files, &job->files->to_client, answer);
-    cJSON_Delete(answer);
 }
 
 static void fail(struct job *job, const struct hearth_failure *failure, const char *argument)
@@ -151,8 +132,8 @@ static int upload(struct job *job, cJSON *arguments, const char *path_name, cons
     char id[64];
     int error = http_open(&http, &endpoint, failure);
     if (!error)
-        error =
-            upload_path(http, text_of(arguments, path_name), NULL, id, sizeof id, &reply, failure);
+        error = upload_path(http, json_text(arguments, path_name, NULL), NULL, id, sizeof id,
+                            &reply, failure);
     if (!error)
         cJSON_AddStringToObject(arguments, upload_name, id);
     endpoint_free(&endpoint);
@@ -165,7 +146,7 @@ static void *work(void *arg)
     struct job *job = arg;
     cJSON *params = cJSON_GetObjectItemCaseSensitive(job->message, "params");
     cJSON *arguments = cJSON_GetObjectItemCaseSensitive(params, "arguments");
-    const char *tool = text_of(params, "name"), *blamed = NULL;
+    const char *tool = json_text(params, "name", NULL), *blamed = NULL;
     struct hearth_failure failure;
     char of_secret[48];
     unsigned number = 0;
@@ -176,10 +157,10 @@ static void *work(void *arg)
         return NULL;
     }
     for (size_t i = 0; i < sizeof uploads / sizeof *uploads && !blamed; i++)
-        if (strcmp(uploads[i].tool, tool) == 0 && text_of(arguments, uploads[i].path) &&
+        if (strcmp(uploads[i].tool, tool) == 0 && json_text(arguments, uploads[i].path, NULL) &&
             upload(job, arguments, uploads[i].path, uploads[i].upload, &failure))
             blamed = uploads[i].path;
-    cJSON_ArrayForEach(secret, cJSON_GetObjectItemCaseSensitive(arguments, "secrets"))
+    cJSON_ArrayForEach(secret, json_member(arguments, "secrets"))
     {
         if (blamed)
             break;
@@ -198,9 +179,10 @@ static void *work(void *arg)
 /* Has the call something for us to do? */
 static bool concerns_us(const cJSON *message, const char *profile)
 {
-    const cJSON *params = cJSON_GetObjectItemCaseSensitive(message, "params");
-    const cJSON *arguments = cJSON_GetObjectItemCaseSensitive(params, "arguments");
-    const char *method = text_of(message, "method"), *tool = text_of(params, "name");
+    const cJSON *params = json_member(message, "params");
+    const cJSON *arguments = json_member(params, "arguments");
+    const char *method = json_text(message, "method", NULL),
+               *tool = json_text(params, "name", NULL);
     const cJSON *secret;
     if (!method || strcmp(method, "tools/call") != 0 || !tool ||
         !cJSON_HasObjectItem(message, "id"))
@@ -208,13 +190,13 @@ static bool concerns_us(const cJSON *message, const char *profile)
     if (mcp_output_concerns_us(tool, arguments, profile))
         return true;
     for (size_t i = 0; i < sizeof uploads / sizeof *uploads; i++)
-        if (strcmp(uploads[i].tool, tool) == 0 && text_of(arguments, uploads[i].path) &&
-            !text_of(arguments, uploads[i].upload))
+        if (strcmp(uploads[i].tool, tool) == 0 && json_text(arguments, uploads[i].path, NULL) &&
+            !json_text(arguments, uploads[i].upload, NULL))
             return true;
     if (strcmp(tool, "workspace_create") == 0)
-        cJSON_ArrayForEach(secret, cJSON_GetObjectItemCaseSensitive(arguments, "secrets"))
+        cJSON_ArrayForEach(secret, json_member(arguments, "secrets"))
         {
-            if (text_of(secret, "file_path"))
+            if (json_text(secret, "file_path", NULL))
                 return true;
         }
     return false;

@@ -1,5 +1,7 @@
 #include "cli/mcp_output.h"
 
+#include "cli/output.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <spawn.h>
@@ -27,11 +29,6 @@ static size_t find(const char *tool)
     return i;
 }
 
-static const char *text_of(const cJSON *object, const char *name)
-{
-    return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, name));
-}
-
 bool mcp_output_concerns_us(const char *tool, const cJSON *arguments, const char *profile)
 {
     size_t at = find(tool);
@@ -45,8 +42,9 @@ bool mcp_output_concerns_us(const char *tool, const cJSON *arguments, const char
             !(tools[at].has_path && strcmp(item->string, "path") == 0))
             return false;
     }
-    return text_of(arguments, "workspace_id") && text_of(arguments, "output_path") &&
-           (!tools[at].has_path || text_of(arguments, "path"));
+    return json_text(arguments, "workspace_id", NULL) &&
+           json_text(arguments, "output_path", NULL) &&
+           (!tools[at].has_path || json_text(arguments, "path", NULL));
 }
 
 /* What the child writes, to its end. */
@@ -91,14 +89,15 @@ int mcp_output_run(const char *tool, const cJSON *arguments, struct buf *out)
     const char *words[WORDS_MAX] = {"hearth", "--json"};
     auto_buf struct buf output = {0};
     size_t count = 2, at = find(tool);
-    if (at == TOOL_COUNT || buf_printf(&output, "--output=%s", text_of(arguments, "output_path")))
+    if (at == TOOL_COUNT ||
+        buf_printf(&output, "--output=%s", json_text(arguments, "output_path", NULL)))
         return -1;
     for (size_t i = 0; i < 3 && tools[at].words[i]; i++)
         words[count++] = tools[at].words[i];
     words[count++] = output.data;
     words[count++] = "--";
-    words[count++] = text_of(arguments, "workspace_id");
+    words[count++] = json_text(arguments, "workspace_id", NULL);
     if (tools[at].has_path)
-        words[count++] = text_of(arguments, "path");
+        words[count++] = json_text(arguments, "path", NULL);
     return run(words, out);
 }

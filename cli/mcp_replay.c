@@ -3,11 +3,12 @@
 #include "base/clock.h"
 #include "base/list.h"
 #include "cli/command.h"
+#include "cli/mcp_message.h"
+#include "cli/output.h"
 
 #include <stdio.h>
 #include <string.h>
 
-#define META_VERSION "io.modelcontextprotocol/protocolVersion"
 #define META_KEY "hearth/idempotency_key"
 #define SUBSCRIPTIONS_MAX 64 /* as many as the daemon takes of one client */
 #define CONNECTION_CLOSED (-32000)
@@ -34,11 +35,6 @@ struct mcp_replay {
     cJSON *readers;       /* tools that change nothing, by name: as the client was told */
     unsigned number;      /* of IDs of ours */
 };
-
-static const char *text_of(const cJSON *object, const char *name)
-{
-    return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, name));
-}
 
 struct mcp_replay *mcp_replay_new(void)
 {
@@ -129,39 +125,39 @@ static void subscribe(struct mcp_replay *replay, const char *uri, bool wanted)
 static void take_request(struct mcp_replay *replay, const cJSON *message, const char *line,
                          size_t length, bool sent)
 {
-    const cJSON *params = cJSON_GetObjectItemCaseSensitive(message, "params");
-    const cJSON *meta = cJSON_GetObjectItemCaseSensitive(params, "_meta");
-    const char *method = text_of(message, "method");
+    const cJSON *params = json_member(message, "params");
+    const cJSON *meta = json_member(params, "_meta");
+    const char *method = json_text(message, "method", NULL);
     bool call = strcmp(method, "tools/call") == 0;
-    const char *tool = call ? text_of(params, "name") : NULL;
-    bool once =
-        call && !text_of(meta, META_KEY) && !(tool && cJSON_HasObjectItem(replay->readers, tool));
-    cJSON *id = cJSON_Duplicate(cJSON_GetObjectItemCaseSensitive(message, "id"), true);
+    const char *tool = call ? json_text(params, "name", NULL) : NULL;
+    bool once = call && !json_text(meta, META_KEY, NULL) &&
+                !(tool && cJSON_HasObjectItem(replay->readers, tool));
+    cJSON *id = cJSON_Duplicate(json_member(message, "id"), true);
     struct waiting *waiting = wait_for(replay, id, once && sent ? NULL : line, length);
     if (!waiting)
         return;
     waiting->call = call;
     waiting->once = once;
-    waiting->modern = cJSON_HasObjectItem(meta, META_VERSION);
+    waiting->modern = mcp_is_modern(params);
     waiting->initialize = strcmp(method, "initialize") == 0;
     waiting->list = strcmp(method, "tools/list") == 0;
     if (waiting->initialize && !replay->initialize)
         replay->initialize = cJSON_Duplicate(message, true);
-    else if (strcmp(method, "resources/subscribe") == 0 && text_of(params, "uri"))
-        waiting->uri = strdup(text_of(params, "uri"));
+    else if (strcmp(method, "resources/subscribe") == 0 && json_text(params, "uri", NULL))
+        waiting->uri = strdup(json_text(params, "uri", NULL));
     else if (strcmp(method, "resources/unsubscribe") == 0)
-        subscribe(replay, text_of(params, "uri"), false);
+        subscribe(replay, json_text(params, "uri", NULL), false);
 }
 
 static void take_notification(struct mcp_replay *replay, const cJSON *message)
 {
-    const char *method = text_of(message, "method");
-    const cJSON *params = cJSON_GetObjectItemCaseSensitive(message, "params");
+    const char *method = json_text(message, "method", NULL);
+    const cJSON *params = json_member(message, "params");
     if (strcmp(method, "notifications/initialized") == 0) {
         replay->initialized = true;
     } else if (strcmp(method, "notifications/cancelled") == 0) {
         /* It is answered no more, here or there. */
-        const cJSON *id = cJSON_GetObjectItemCaseSensitive(params, "requestId");
+        const cJSON *id = json_member(params, "requestId");
         struct waiting *waiting = id ? find(replay, id) : NULL;
         if (waiting && !waiting->ours)
             waiting_free(replay, waiting);
@@ -172,10 +168,10 @@ void mcp_replay_take(struct mcp_replay *replay, const char *line, size_t length,
 {
     const char *end = NULL;
     auto_json cJSON *message = cJSON_ParseWithLengthOpts(line, length, &end, false);
-    const cJSON *id = cJSON_GetObjectItemCaseSensitive(message, "id");
+    const cJSON *id = json_member(message, "id");
     size_t rest = message ? length - (size_t)(end - line) : 0;
     /* What cannot be read is for the daemon to refuse, with no ID. */
-    if (!message || strspn(end, " \t\r\n") < rest || !text_of(message, "method"))
+    if (!message || strspn(end, " \t\r\n") < rest || !json_text(message, "method", NULL))
         return;
     if (!id)
         take_notification(replay, message);
@@ -200,33 +196,31 @@ static cJSON *answered_id(const char *line, size_t length)
     return at < end ? cJSON_ParseWithLength(from, (size_t)(at + 1 - from)) : NULL;
 }
 
-static void add_line(struct buf *out, const cJSON *message)
+static cJSON *about_resource(const char *method, const char *uri)
 {
-    char *text = cJSON_PrintUnformatted(message);
-    if (text && !buf_text(out, text))
-        buf_char(out, '\n');
-    cJSON_free(text);
+    cJSON *message = cJSON_CreateObject();
+    cJSON_AddStringToObject(message, "jsonrpc", "2.0");
+    cJSON_AddStringToObject(message, "method", method);
+    cJSON_AddStringToObject(cJSON_AddObjectToObject(message, "params"), "uri", uri);
+    return message;
 }
 
 /* What changed meanwhile was told to nobody: the client looks again. */
 static void tell_updated(const char *uri, struct buf *to_client)
 {
-    auto_json cJSON *message = cJSON_CreateObject();
-    cJSON_AddStringToObject(message, "jsonrpc", "2.0");
-    cJSON_AddStringToObject(message, "method", "notifications/resources/updated");
-    cJSON_AddStringToObject(cJSON_AddObjectToObject(message, "params"), "uri", uri);
-    add_line(to_client, message);
+    auto_json cJSON *message = about_resource("notifications/resources/updated", uri);
+    mcp_append(to_client, message);
 }
 
 static void learn_readers(struct mcp_replay *replay, const char *line, size_t length)
 {
     auto_json cJSON *answer = cJSON_ParseWithLength(line, length);
-    const cJSON *tool, *result = cJSON_GetObjectItemCaseSensitive(answer, "result");
-    cJSON_ArrayForEach(tool, cJSON_GetObjectItemCaseSensitive(result, "tools"))
+    const cJSON *tool, *result = json_member(answer, "result");
+    cJSON_ArrayForEach(tool, json_member(result, "tools"))
     {
-        const cJSON *hints = cJSON_GetObjectItemCaseSensitive(tool, "annotations");
-        const char *name = text_of(tool, "name");
-        if (name && cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(hints, "readOnlyHint")) &&
+        const cJSON *hints = json_member(tool, "annotations");
+        const char *name = json_text(tool, "name", NULL);
+        if (name && cJSON_IsTrue(json_member(hints, "readOnlyHint")) &&
             !cJSON_HasObjectItem(replay->readers, name))
             cJSON_AddTrueToObject(replay->readers, name);
     }
@@ -262,25 +256,17 @@ static void add_problem(const struct waiting *waiting, const struct hearth_failu
         cJSON_AddItemToObject(error, "data", cJSON_Duplicate(problem, true));
         return;
     }
-    cJSON *result = cJSON_AddObjectToObject(answer, "result"), *block = cJSON_CreateObject();
     char *text = cJSON_PrintUnformatted(problem);
-    if (waiting->modern)
-        cJSON_AddStringToObject(result, "resultType", "complete");
-    cJSON_AddStringToObject(block, "type", "text");
-    cJSON_AddStringToObject(block, "text", text ? text : "{}");
-    cJSON_AddItemToArray(cJSON_AddArrayToObject(result, "content"), block);
-    cJSON_AddBoolToObject(result, "isError", true);
+    mcp_add_tool_result(answer, waiting->modern, text ? text : "{}", NULL);
     cJSON_free(text);
 }
 
 static void refuse(struct mcp_replay *replay, struct waiting *waiting,
                    const struct hearth_failure *failure, struct buf *to_client)
 {
-    auto_json cJSON *answer = cJSON_CreateObject();
-    cJSON_AddStringToObject(answer, "jsonrpc", "2.0");
-    cJSON_AddItemToObject(answer, "id", cJSON_Duplicate(waiting->id, true));
+    auto_json cJSON *answer = mcp_answer(waiting->id);
     add_problem(waiting, failure, answer);
-    add_line(to_client, answer);
+    mcp_append(to_client, answer);
     waiting_free(replay, waiting);
 }
 
@@ -318,17 +304,15 @@ void mcp_replay_refuse(struct mcp_replay *replay, int64_t before_us,
 void mcp_replay_too_long(const char *line, size_t length, struct buf *to_client)
 {
     auto_json cJSON *message = cJSON_ParseWithLength(line, length);
-    const cJSON *id = cJSON_GetObjectItemCaseSensitive(message, "id");
+    const cJSON *id = json_member(message, "id");
     bool known = cJSON_IsString(id) || cJSON_IsNumber(id);
-    auto_json cJSON *answer = cJSON_CreateObject();
     if (message && !known)
         return; /* a notification has no answer */
-    cJSON_AddStringToObject(answer, "jsonrpc", "2.0");
-    cJSON_AddItemToObject(answer, "id", known ? cJSON_Duplicate(id, true) : cJSON_CreateNull());
+    auto_json cJSON *answer = mcp_answer(known ? id : NULL);
     cJSON *error = cJSON_AddObjectToObject(answer, "error");
     cJSON_AddNumberToObject(error, "code", INVALID_REQUEST);
     cJSON_AddStringToObject(error, "message", "the message is longer than it may be");
-    add_line(to_client, answer);
+    mcp_append(to_client, answer);
 }
 
 /* The new connection. */
@@ -343,7 +327,7 @@ static struct waiting *say(struct mcp_replay *replay, cJSON *message, struct buf
     struct waiting *waiting = wait_for(replay, cJSON_CreateString(id), NULL, 0);
     if (waiting)
         waiting->ours = true;
-    add_line(to_daemon, message);
+    mcp_append(to_daemon, message);
     return waiting;
 }
 
@@ -364,10 +348,7 @@ static void say_hello(struct mcp_replay *replay, struct buf *to_daemon)
 
 static void say_subscribe(struct mcp_replay *replay, const char *uri, struct buf *to_daemon)
 {
-    auto_json cJSON *message = cJSON_CreateObject();
-    cJSON_AddStringToObject(message, "jsonrpc", "2.0");
-    cJSON_AddStringToObject(message, "method", "resources/subscribe");
-    cJSON_AddStringToObject(cJSON_AddObjectToObject(message, "params"), "uri", uri);
+    auto_json cJSON *message = about_resource("resources/subscribe", uri);
     struct waiting *waiting = say(replay, message, to_daemon);
     if (waiting)
         waiting->uri = strdup(uri);
