@@ -47,13 +47,18 @@ static int find_token(char **ret_token, struct hearth_failure *failure)
     return *ret_token ? 0 : out_of_memory(failure);
 }
 
+static int use_socket(struct endpoint *endpoint, const char *socket_path,
+                      struct hearth_failure *failure)
+{
+    endpoint->socket_path = text_copy(socket_path);
+    endpoint->url = text_copy("http://localhost");
+    return endpoint->socket_path && endpoint->url ? 0 : out_of_memory(failure);
+}
+
 static int use_url(struct endpoint *endpoint, const char *url, struct hearth_failure *failure)
 {
-    if (text_starts_with(url, "unix:///")) {
-        endpoint->socket_path = text_copy(url + strlen("unix://"));
-        endpoint->url = text_copy("http://localhost");
-        return endpoint->socket_path && endpoint->url ? 0 : out_of_memory(failure);
-    }
+    if (text_starts_with(url, "unix:///"))
+        return use_socket(endpoint, url + strlen("unix://"), failure);
     if (!text_starts_with(url, "http://") && !text_starts_with(url, "https://")) {
         int error = hearth_fail(failure, HEARTH_EINVALID, "bad_url",
                                 "HEARTH_URL names no daemon: %.200s", url);
@@ -65,14 +70,6 @@ static int use_url(struct endpoint *endpoint, const char *url, struct hearth_fai
         length--;
     endpoint->url = strndup(url, length);
     return endpoint->url ? 0 : out_of_memory(failure);
-}
-
-static int use_socket(struct endpoint *endpoint, const char *socket_path,
-                      struct hearth_failure *failure)
-{
-    endpoint->socket_path = text_copy(socket_path);
-    endpoint->url = text_copy("http://localhost");
-    return endpoint->socket_path && endpoint->url ? 0 : out_of_memory(failure);
 }
 
 static int use_local(struct endpoint *endpoint, bool start, struct hearth_failure *failure)
