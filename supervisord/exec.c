@@ -443,8 +443,10 @@ static struct exec *admit(struct workspace *workspace, const struct exec_spec *s
     workspace_load_history(workspace);
     struct exec *exec = exec_new(workspace, exec_id);
     if (exec) {
-        exec->command = workspace_redact_text(workspace, exec_command_text(spec));
-        exec->cwd = workspace_redact_text(workspace, absolute_cwd(spec->cwd));
+        char *texts[] = {exec_command_text(spec), absolute_cwd(spec->cwd)};
+        workspace_redact_texts(workspace, texts, 2);
+        exec->command = texts[0];
+        exec->cwd = texts[1];
         exec->max_output_bytes = spec->max_output_bytes;
         exec->started_at = clock_wall_us();
     }

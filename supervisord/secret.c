@@ -279,18 +279,28 @@ struct redact_values *workspace_redact_values(const struct workspace *workspace,
     return values;
 }
 
-char *workspace_redact_text(const struct workspace *workspace, char *text)
+void workspace_redact_texts(const struct workspace *workspace, char **texts, size_t count)
 {
     int error;
     size_t length;
-    struct redact_values *values = text ? workspace_redact_values(workspace, &error) : NULL;
-    if (!text || (!values && !error))
-        return text;
-    char *clean = values ? redact_text(values, text, strlen(text), &length) : NULL;
+    struct redact_values *values = workspace_redact_values(workspace, &error);
+    for (size_t i = 0; (values || error) && i < count; i++) {
+        char *text = steal_pointer(texts[i]);
+        if (!text)
+            continue;
+        if (values)
+            texts[i] = redact_text(values, text, strlen(text), &length);
+        explicit_bzero(text, strlen(text));
+        free(text);
+    }
     redact_values_free(values);
-    explicit_bzero(text, strlen(text));
-    free(text);
-    return clean;
+}
+
+char *workspace_redact_text(const struct workspace *workspace, char *text)
+{
+    if (text)
+        workspace_redact_texts(workspace, &text, 1);
+    return text;
 }
 
 Hearth__Agent__V1__SecretVariable **secret_variables_make(const struct secret_variable *variables,

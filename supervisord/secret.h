@@ -20,7 +20,9 @@ int secret_variables_check(const struct workspace *workspace,
 /* What the workspace's secrets look like, to be looked for: freed by redact_values_free. NULL where
  * it has none, or *ret_error says why they cannot be opened. */
 struct redact_values *workspace_redact_values(const struct workspace *workspace, int *ret_error);
-/* text (owned) with them replaced, and as it was where there are none. NULL without memory. */
+/* Each text (owned) with them replaced, and as it was where there are none; the secrets are opened
+ * once for all. NULL where it was, without memory, and where they cannot be opened. */
+void workspace_redact_texts(const struct workspace *workspace, char **texts, size_t count);
 char *workspace_redact_text(const struct workspace *workspace, char *text);
 
 /* For hashes of what may hold something secret. */

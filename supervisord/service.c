@@ -122,10 +122,10 @@ void service_put(const struct service *service, struct change *change)
     char ports[PORTS_TEXT_SIZE];
     ports_write(service->published, ports);
     /* Who writes a secret into a command has it in no database. */
-    auto_free char *command =
-        workspace_redact_text(service->workspace, text_copy(service->command));
-    auto_free char *cwd = workspace_redact_text(service->workspace, text_copy(service->cwd));
-    auto_free char *target = workspace_redact_text(service->workspace, text_copy(service->target));
+    char *texts[] = {text_copy(service->command), text_copy(service->cwd),
+                     text_copy(service->target)};
+    workspace_redact_texts(service->workspace, texts, 3);
+    auto_free char *command = texts[0], *cwd = texts[1], *target = texts[2];
     const struct row_service row = {
         .workspace_id = service->workspace->workspace_id,
         .name = service->name,
