@@ -87,7 +87,7 @@ void write_denial(struct json_writer *json, const struct net_log_entry *entry)
     if (entry->port)
         json_unsigned(json, "port", entry->port);
     else
-        json_string(json, "port", NULL);
+        json_null(json, "port");
     json_string(json, "name", *entry->name ? entry->name : NULL);
     json_unsigned(json, "count", entry->count);
     json_time(json, "first_at", entry->first_us);
@@ -120,8 +120,7 @@ static void network_log(struct call *call, const void *arg)
     if (!log)
         return;
     if (!read_cursor(input->cursor, &after)) {
-        hearth_fail(&failure, HEARTH_EINVALID, "bad_cursor", "the cursor is of no page");
-        hearth_failure_field(&failure, "/cursor");
+        supervisor_bad_cursor(&failure);
         call_fail(call, &failure);
         return;
     }
