@@ -195,21 +195,32 @@ size_t call_redact_reach(const struct call *call)
     return longest ? longest - 1 : 0;
 }
 
-int call_redact_part(const struct call *call, struct buf *text, size_t from, size_t length)
+size_t call_redact_before(const struct call *call, uint64_t offset)
+{
+    size_t reach = call_redact_reach(call);
+    return offset < reach ? (size_t)offset : reach;
+}
+
+int call_redact_part(const struct call *call, struct buf *text, size_t from, size_t length,
+                     size_t *ret_length)
 {
     struct buf part = {.limit = SIZE_MAX};
     from = from < text->length ? from : text->length;
     length = length < text->length - from ? length : text->length - from;
+    *ret_length = length;
+    if (!text->length)
+        return 0;
     if (!call->redact) {
-        if (buf_append(&part, text->data ? text->data + from : "", length))
-            return HEARTH_ENOMEMORY;
-    } else if (text->length) {
-        part.data = redact_part(call->redact, text->data, text->length, from, length, &part.length);
-        part.capacity = part.length + 1;
-        if (!part.data)
-            return HEARTH_ENOMEMORY;
-        explicit_bzero(text->data, text->length);
+        buf_consume(text, from);
+        text->length = length;
+        text->data[length] = '\0';
+        return 0;
     }
+    part.data = redact_part(call->redact, text->data, text->length, from, length, &part.length);
+    part.capacity = part.length + 1;
+    if (!part.data)
+        return HEARTH_ENOMEMORY;
+    explicit_bzero(text->data, text->length);
     buf_free(text);
     *text = part;
     return 0;

@@ -28,9 +28,12 @@ bool call_shows_nothing(const struct call *call);
 /* Bytes that have to be seen on either side of a range of text so that a secret that lies over its
  * border is found; 0 where there is nothing to find. */
 size_t call_redact_reach(const struct call *call);
+/* How many of these are there before a range that begins at offset. */
+size_t call_redact_before(const struct call *call, uint64_t offset);
 /* Makes of text its part from `from` on, of at most length bytes, without what is secret in it or
- * over its borders. 0 or HEARTH_ENOMEMORY. */
-int call_redact_part(const struct call *call, struct buf *text, size_t from, size_t length);
+ * over its borders. Gives how many bytes that part had. 0 or HEARTH_ENOMEMORY. */
+int call_redact_part(const struct call *call, struct buf *text, size_t from, size_t length,
+                     size_t *ret_length);
 /* In place, each find as long as it was. 0, HEARTH_ENOMEMORY, or HEARTH_EUNAVAILABLE where the
  * secrets cannot be opened. */
 int call_redact_mask(const struct call *call, char *text, size_t length);

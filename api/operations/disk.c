@@ -311,13 +311,6 @@ static const struct field read_output[] = {
     {0},
 };
 
-/* What is read before the offset, so that a secret is seen whole that lies over it. */
-static size_t reach_before(const struct call *call, const struct read_input *input)
-{
-    size_t reach = call_redact_reach(call);
-    return (uint64_t)input->offset < reach ? (size_t)input->offset : reach;
-}
-
 static void read_done(void *arg, int error, const struct hearth_failure *failure, const char *path,
                       uint64_t size, const char *content, size_t length)
 {
@@ -328,12 +321,10 @@ static void read_done(void *arg, int error, const struct hearth_failure *failure
     struct json_writer json = JSON_WRITER(&body);
     struct hearth_failure own;
     bool cut = false;
-    size_t before = reach_before(disk->call, input), most = (size_t)input->max_bytes;
-    size_t got = length > before ? length - before : 0;
-    uint64_t end = (uint64_t)input->offset + (got < most ? got : most);
+    size_t before = call_redact_before(disk->call, (uint64_t)input->offset), got = 0;
     disk->job = NULL;
     if (!error && (buf_append(&shown, content, length) ||
-                   call_redact_part(disk->call, &shown, before, most))) {
+                   call_redact_part(disk->call, &shown, before, (size_t)input->max_bytes, &got))) {
         error = hearth_fail(&own, HEARTH_ENOMEMORY, NULL, "out of memory");
         failure = &own;
     }
@@ -353,7 +344,7 @@ static void read_done(void *arg, int error, const struct hearth_failure *failure
         json_base64(&json, "content", content, length);
     else
         cut = write_output(&json, "content", content, length, length, 0, ENCODING_UTF8);
-    json_boolean(&json, "truncated", cut || end < size);
+    json_boolean(&json, "truncated", cut || (uint64_t)input->offset + got < size);
     json_object_end(&json);
     reply_with(disk->call, &body, &json);
 }
@@ -365,7 +356,7 @@ static void read_(struct call *call, const void *arg)
     struct disk_call *disk = disk_call_new(call, input, input->workspace_id, &workspace);
     if (!disk)
         return;
-    size_t before = reach_before(call, input);
+    size_t before = call_redact_before(call, (uint64_t)input->offset);
     disk_read(workspace, input->path, (uint64_t)input->offset - before,
               before + (size_t)input->max_bytes + call_redact_reach(call), read_done, disk,
               &disk->job);

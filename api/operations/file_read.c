@@ -93,11 +93,9 @@ static void as_text(struct reading *reading)
 {
     struct buf body = {0};
     struct json_writer json = JSON_WRITER(&body);
-    uint64_t got =
-        reading->content.length > reading->before ? reading->content.length - reading->before : 0;
-    uint64_t most = (uint64_t)reading->input->max_bytes;
-    uint64_t end = (uint64_t)reading->input->offset + (got < most ? got : most);
-    if (call_redact_part(reading->call, &reading->content, reading->before, most)) {
+    size_t got;
+    if (call_redact_part(reading->call, &reading->content, reading->before,
+                         (size_t)reading->input->max_bytes, &got)) {
         out_of_memory(reading);
         return;
     }
@@ -114,7 +112,7 @@ static void as_text(struct reading *reading)
         cut = write_output(&json, "content", reading->content.data ? reading->content.data : "",
                            reading->content.length, reading->content.length, 0, ENCODING_UTF8);
     }
-    json_boolean(&json, "truncated", cut || end < reading->size);
+    json_boolean(&json, "truncated", cut || (uint64_t)reading->input->offset + got < reading->size);
     json_string(&json, "execution_mode", reading->execution_mode);
     json_object_end(&json);
     buf_free(&reading->content);
@@ -309,11 +307,10 @@ void file_read(struct call *call, const void *arg)
         call_fail(call, &HEARTH_FAILURE_NONE);
         return;
     }
-    size_t reach = call_redact_reach(call);
-    reading->before = offset < reach ? (size_t)offset : reach;
+    reading->before = call_redact_before(call, offset);
     reading->seen = reading->before;
     if (length)
-        length += reading->before + reach;
+        length += reading->before + call_redact_reach(call);
     reading->content.limit = SIZE_MAX;
     call_on_gone(call, gone, reading);
     files_read(workspace, input->path, offset - reading->before, length, &events, reading,
