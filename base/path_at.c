@@ -222,6 +222,20 @@ int path_remove_tree(int dir_fd, const char *path)
     return errno == EISDIR || errno == EPERM ? remove_directory(parent, name) : -errno;
 }
 
+int path_write_all(int fd, const void *data, size_t length)
+{
+    for (const char *at = data; length;) {
+        ssize_t put = write(fd, at, length);
+        if (put < 0 && errno == EINTR)
+            continue;
+        if (put < 0)
+            return -errno;
+        at += put;
+        length -= (size_t)put;
+    }
+    return 0;
+}
+
 ssize_t path_read_small(int dir_fd, const char *path, char *out, size_t size)
 {
     auto_close int fd = openat(dir_fd, path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
@@ -242,20 +256,6 @@ ssize_t path_read_small(int dir_fd, const char *path, char *out, size_t size)
     return (ssize_t)used;
 }
 
-static int write_all(int fd, const char *data, size_t length)
-{
-    while (length) {
-        ssize_t put = write(fd, data, length);
-        if (put < 0 && errno == EINTR)
-            continue;
-        if (put < 0)
-            return -errno;
-        data += put;
-        length -= (size_t)put;
-    }
-    return 0;
-}
-
 int path_write_durable(int dir_fd, const char *path, const void *data, size_t length, mode_t mode)
 {
     char temporary[4200], suffix[9], directory[4096] = ".";
@@ -269,7 +269,7 @@ int path_write_durable(int dir_fd, const char *path, const void *data, size_t le
     auto_close int fd = openat(dir_fd, temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
     if (fd < 0)
         return -errno;
-    int error = write_all(fd, data, length);
+    int error = path_write_all(fd, data, length);
     if (!error && (fsync(fd) < 0 || renameat(dir_fd, temporary, dir_fd, path) < 0))
         error = -errno;
     if (error) {

@@ -32,6 +32,9 @@ int path_open_parent(int dir_fd, const char *path, const char **ret_name);
  * there is no error. */
 int path_remove_tree(int dir_fd, const char *path);
 
+/* Writes all of data to a file or pipe that blocks. 0 or a negative errno, which errno is too. */
+int path_write_all(int fd, const void *data, size_t length);
+
 /* As path_make_directories, for an absolute path or one below the working directory. What is made
  * has this mode (as the umask leaves it). */
 int path_make_own_directories(const char *path, mode_t mode);

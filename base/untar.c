@@ -385,19 +385,14 @@ static int take_header(struct untar *untar, struct hearth_failure *failure)
 static int write_file(struct untar *untar, const char *data, size_t length,
                       struct hearth_failure *failure)
 {
-    for (size_t at = 0; at < length;) {
-        ssize_t put = write(untar->file_fd, data + at, length - at);
-        if (put < 0 && errno == EINTR)
-            continue;
-        if (put < 0)
-            return cannot(failure, errno, untar->output);
-        at += (size_t)put;
-    }
+    int error = path_write_all(untar->file_fd, data, length);
+    if (error)
+        return cannot(failure, -error, untar->output);
     untar->stats.bytes += length;
     untar->left -= length;
     if (untar->left)
         return 0;
-    int error = finish_file(untar);
+    error = finish_file(untar);
     untar->state = STATE_PADDING;
     return error ? cannot(failure, -error, untar->output) : 0;
 }

@@ -2,6 +2,7 @@
 #include "supervisord/upload_internal.h"
 
 #include "base/id.h"
+#include "base/path_at.h"
 #include "base/text.h"
 
 #include <errno.h>
@@ -106,16 +107,9 @@ int upload_write(struct upload_sink *sink, const void *data, size_t length,
     crypto_hash_sha256_update(&sink->hash, data, length);
     upload->size_bytes += length;
     tenant->upload_bytes += length;
-    for (const char *at = data; length;) {
-        ssize_t written = write(sink->fd, at, length);
-        if (written < 0 && errno == EINTR)
-            continue;
-        if (written < 0)
-            return hearth_fail_errno(failure, errno, "upload_failed", "cannot write the upload");
-        at += written;
-        length -= (size_t)written;
-    }
-    return 0;
+    int error = path_write_all(sink->fd, data, length);
+    return error ? hearth_fail_errno(failure, -error, "upload_failed", "cannot write the upload")
+                 : 0;
 }
 
 void upload_abort(struct upload_sink *sink)

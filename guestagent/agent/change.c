@@ -123,14 +123,9 @@ static int take_data(struct changing *changing, const ProtobufCBinaryData *data)
 {
     if (data->len && changing->file_fd < 0)
         return -EINVAL;
-    for (size_t at = 0; at < data->len;) {
-        ssize_t put = write(changing->file_fd, data->data + at, data->len - at);
-        if (put < 0 && errno == EINTR)
-            continue;
-        if (put < 0)
-            return -errno;
-        at += (size_t)put;
-    }
+    int error = path_write_all(changing->file_fd, data->data, data->len);
+    if (error)
+        return error;
     changing->bytes_written += data->len;
     return 0;
 }

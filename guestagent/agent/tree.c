@@ -227,17 +227,11 @@ static int put_member(struct applying *applying, const Hearth__Agent__V1__TreeIt
 
 static int put_data(struct applying *applying, const ProtobufCBinaryData *data)
 {
-    size_t at = 0;
     if (data->len && applying->file_fd < 0)
         return -EINVAL;
-    while (at < data->len) {
-        ssize_t put = write(applying->file_fd, data->data + at, data->len - at);
-        if (put < 0 && errno == EINTR)
-            continue;
-        if (put < 0)
-            return -errno;
-        at += (size_t)put;
-    }
+    int error = path_write_all(applying->file_fd, data->data, data->len);
+    if (error)
+        return error;
     applying->bytes_written += data->len;
     return 0;
 }

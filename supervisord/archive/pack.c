@@ -21,25 +21,11 @@ static int fail(const char *what)
     return 1;
 }
 
-static bool put(const char *data, size_t length)
-{
-    while (length) {
-        ssize_t written = write(STDOUT_FILENO, data, length);
-        if (written < 0 && errno == EINTR)
-            continue;
-        if (written < 0)
-            return false;
-        data += written;
-        length -= (size_t)written;
-    }
-    return true;
-}
-
 static int copy_file(int fd, char *piece)
 {
     ssize_t got;
     while ((got = read(fd, piece, PIECE)) > 0 || (got < 0 && errno == EINTR))
-        if (got > 0 && !put(piece, (size_t)got))
+        if (got > 0 && path_write_all(STDOUT_FILENO, piece, (size_t)got))
             return 1;
     return got < 0 ? fail(strerror(errno)) : 0;
 }
@@ -53,7 +39,7 @@ static int pack_directory(int fd, char *piece)
         return fail(failure.detail);
     ssize_t got;
     while ((got = tar_pack_read(pack, piece, PIECE, &failure)) > 0)
-        if (!put(piece, (size_t)got))
+        if (path_write_all(STDOUT_FILENO, piece, (size_t)got))
             return 1;
     tar_pack_close(pack);
     return got < 0 ? fail(failure.detail) : 0;

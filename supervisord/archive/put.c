@@ -92,20 +92,6 @@ int put_tree(const char *root, const char *path)
     return error ? refuse(&failure) : good(stats.entries, stats.bytes, stats.artifact_type);
 }
 
-static bool write_all(int fd, const char *data, size_t length)
-{
-    while (length) {
-        ssize_t written = write(fd, data, length);
-        if (written < 0 && errno == EINTR)
-            continue;
-        if (written < 0)
-            return false;
-        data += written;
-        length -= (size_t)written;
-    }
-    return true;
-}
-
 static bool is_zero(const char *data, size_t length)
 {
     return !data[0] && memcmp(data, data + 1, length - 1) == 0;
@@ -136,7 +122,7 @@ static bool copy(int fd, uint64_t size)
         if (got <= 0)
             return false;
         if (is_zero(piece, (size_t)got) ? lseek(fd, got, SEEK_CUR) < 0
-                                        : !write_all(fd, piece, (size_t)got))
+                                        : path_write_all(fd, piece, (size_t)got) < 0)
             return false;
         left -= (uint64_t)got;
     }

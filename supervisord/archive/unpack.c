@@ -190,16 +190,8 @@ bool unpack_data(void *arg, const void *data, size_t length)
     struct unpack *unpack = arg;
     if (unpack->fd < 0)
         return true; /* of a whiteout, which has none */
-    for (const char *at = data; length;) {
-        ssize_t written = write(unpack->fd, at, length);
-        if (written < 0 && errno == EINTR)
-            continue;
-        if (written < 0)
-            return fail(unpack, "a file cannot be written: %s", strerror(errno));
-        at += written;
-        length -= (size_t)written;
-    }
-    return true;
+    int error = path_write_all(unpack->fd, data, length);
+    return !error || fail(unpack, "a file cannot be written: %s", strerror(-error));
 }
 
 bool unpack_end_layer(struct unpack *unpack)

@@ -1,6 +1,7 @@
 #include "supervisord/tree/known.h"
 
 #include "base/log.h"
+#include "base/path_at.h"
 #include "supervisord/tree/codec.h"
 
 #include <errno.h>
@@ -41,17 +42,6 @@ static int encode(const struct known *known, struct buf *out)
     return error;
 }
 
-static bool write_all(int fd, const void *data, size_t length)
-{
-    for (size_t done = 0; done < length;) {
-        ssize_t put = write(fd, (const char *)data + done, length - done);
-        if (put < 0 && errno != EINTR)
-            return false;
-        done += put > 0 ? (size_t)put : 0;
-    }
-    return true;
-}
-
 void known_save(const struct known *known, int dir_fd, const char *name)
 {
     auto_buf struct buf bytes = {.limit = FILE_MAX};
@@ -63,8 +53,9 @@ void known_save(const struct known *known, int dir_fd, const char *name)
         auto_close int fd =
             openat(dir_fd, temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
         crypto_generichash(hash, sizeof hash, (unsigned char *)bytes.data, bytes.length, NULL, 0);
-        done = fd >= 0 && write_all(fd, bytes.data, bytes.length) &&
-               write_all(fd, hash, sizeof hash) && renameat(dir_fd, temporary, dir_fd, name) == 0;
+        done = fd >= 0 && path_write_all(fd, bytes.data, bytes.length) == 0 &&
+               path_write_all(fd, hash, sizeof hash) == 0 &&
+               renameat(dir_fd, temporary, dir_fd, name) == 0;
     }
     if (!done) { /* then the old one may not stay either: it is of another tree */
         log_warning("known_tree_not_kept", "%s", name);
