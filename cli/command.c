@@ -116,6 +116,25 @@ bool cli_query(struct buf *path, const char *name, const char *value)
     return !buf_printf(path, "%s%s=", mark, name) && !http_escape(path, value);
 }
 
+bool cli_query_number(struct buf *path, const char *name, long number)
+{
+    char text[24];
+    snprintf(text, sizeof text, "%ld", number);
+    return cli_query(path, name, number < 0 ? NULL : text);
+}
+
+void cli_add_text(cJSON *object, const char *name, const char *value)
+{
+    if (value)
+        cJSON_AddStringToObject(object, name, value);
+}
+
+void cli_add_number(cJSON *object, const char *name, long value)
+{
+    if (value >= 0)
+        cJSON_AddNumberToObject(object, name, (double)value);
+}
+
 bool cli_add_pairs(cJSON *object, const char *name, const struct text_list *pairs,
                    const struct usage *usage)
 {

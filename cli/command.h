@@ -51,8 +51,13 @@ int cli_call_json(struct cli *cli, const char *method, const char *path, cJSON *
 bool cli_path(struct buf *path, const char *literal, ...) __attribute__((sentinel));
 /* "?name=value", "&name=value"; nothing where value is NULL. */
 bool cli_query(struct buf *path, const char *name, const char *value);
+/* The same; nothing where number is negative. */
+bool cli_query_number(struct buf *path, const char *name, long number);
 int cli_out_of_memory(const struct cli *cli);
 
+/* Add a member; nothing where value is NULL or negative. */
+void cli_add_text(cJSON *object, const char *name, const char *value);
+void cli_add_number(cJSON *object, const char *name, long value);
 /* Adds {"k": "v", …} from "k=v" texts as member name. False where one has no "=" (told). */
 bool cli_add_pairs(cJSON *object, const char *name, const struct text_list *pairs,
                    const struct usage *usage);

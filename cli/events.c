@@ -58,15 +58,12 @@ static int on_object(void *arg, const cJSON *object, const char *text)
 
 static bool make_path(const struct events *events, struct buf *path)
 {
-    char number[24];
     bool good =
         cli_path(path, "/v1/events", NULL) && cli_query(path, "workspace_id", events->workspace_id);
     for (size_t i = 0; good && i < events->kinds.count; i++)
         good = cli_query(path, "kind", events->kinds.items[i]);
-    snprintf(number, sizeof number, "%ld", events->after);
-    good = good && cli_query(path, "after", events->after >= 0 ? number : NULL);
-    snprintf(number, sizeof number, "%ld", events->limit);
-    return good && cli_query(path, "limit", events->limit >= 0 && !events->follow ? number : NULL);
+    return good && cli_query_number(path, "after", events->after) &&
+           cli_query_number(path, "limit", events->follow ? -1 : events->limit);
 }
 
 /* Goes on where a stream ended: the daemon ends each after a while, or with itself. */

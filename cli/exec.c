@@ -48,16 +48,13 @@ static cJSON *exec_arguments(const struct cli *cli, const struct exec_options *o
         return NULL;
     }
     cJSON_AddStringToObject(arguments, "command", line);
-    if (options->cwd)
-        cJSON_AddStringToObject(arguments, "cwd", options->cwd);
-    if (options->timeout >= 0)
-        cJSON_AddNumberToObject(arguments, "timeout_seconds", (double)options->timeout);
+    cli_add_text(arguments, "cwd", options->cwd);
+    cli_add_number(arguments, "timeout_seconds", options->timeout);
     if (input.length)
         cJSON_AddStringToObject(arguments, "stdin", input.data);
     if (options->detach)
         cJSON_AddTrueToObject(arguments, "detach");
-    if (options->wait_ms >= 0)
-        cJSON_AddNumberToObject(arguments, "wait_ms", (double)options->wait_ms);
+    cli_add_number(arguments, "wait_ms", options->wait_ms);
     return steal_pointer(arguments);
 }
 

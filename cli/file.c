@@ -68,14 +68,6 @@ static const char *byte_range(char *text, size_t size, long offset, long max_byt
     return text;
 }
 
-/* Nothing for a negative number. */
-static bool query_number(struct buf *path, const char *name, long number)
-{
-    char text[24];
-    snprintf(text, sizeof text, "%ld", number);
-    return cli_query(path, name, number < 0 ? NULL : text);
-}
-
 static int file_read(struct cli *cli, int argc, char **argv)
 {
     const char *encoding = NULL, *output = NULL;
@@ -116,8 +108,8 @@ static int file_read(struct cli *cli, int argc, char **argv)
             fprintf(stderr, "[workspace-file-read] bytes=%llu\n", (unsigned long long)bytes);
         return status;
     }
-    if (!query_number(&path, "offset", offset) || !query_number(&path, "max_bytes", max_bytes) ||
-        !cli_query(&path, "encoding", encoding))
+    if (!cli_query_number(&path, "offset", offset) ||
+        !cli_query_number(&path, "max_bytes", max_bytes) || !cli_query(&path, "encoding", encoding))
         return cli_out_of_memory(cli);
     status = cli_call_json(cli, "GET", path.data, NULL, &body, NULL);
     if (status == 0)

@@ -54,12 +54,10 @@ static bool add_option(cJSON *arguments, const struct plain_option *option,
             cJSON_AddBoolToObject(arguments, option->argument, !option->negative);
         break;
     case OPTION_TEXT:
-        if (value->text)
-            cJSON_AddStringToObject(arguments, option->argument, value->text);
+        cli_add_text(arguments, option->argument, value->text);
         break;
     case OPTION_INTEGER:
-        if (value->number >= 0)
-            cJSON_AddNumberToObject(arguments, option->argument, (double)value->number);
+        cli_add_number(arguments, option->argument, value->number);
         break;
     case OPTION_LIST:
         if (option->add)

@@ -34,12 +34,6 @@ struct start_options {
     struct text_list ports, secret_env;
 };
 
-static void add_text(cJSON *arguments, const char *name, const char *text)
-{
-    if (text)
-        cJSON_AddStringToObject(arguments, name, text);
-}
-
 /* [HOST_PORT:]GUEST_PORT; the daemon says what is wrong with what is no port. */
 static void add_port(cJSON *list, const char *text)
 {
@@ -59,17 +53,15 @@ static cJSON *start_arguments(const struct start_options *options, const struct 
     auto_free char *line = cli_shell_line(words);
     if (!cli_add_secret_env(arguments, "secret_env", &options->secret_env, usage))
         return NULL;
-    add_text(arguments, "command", line);
-    add_text(arguments, "cwd", options->cwd);
-    add_text(arguments, "ready_file", options->file);
-    add_text(arguments, "ready_tcp", options->tcp);
-    add_text(arguments, "ready_http", options->http);
-    add_text(arguments, "ready_command", options->command);
-    add_text(arguments, "restart", options->restart);
-    if (options->timeout >= 0)
-        cJSON_AddNumberToObject(arguments, "ready_timeout_seconds", (double)options->timeout);
-    if (options->interval >= 0)
-        cJSON_AddNumberToObject(arguments, "ready_interval_ms", (double)options->interval);
+    cli_add_text(arguments, "command", line);
+    cli_add_text(arguments, "cwd", options->cwd);
+    cli_add_text(arguments, "ready_file", options->file);
+    cli_add_text(arguments, "ready_tcp", options->tcp);
+    cli_add_text(arguments, "ready_http", options->http);
+    cli_add_text(arguments, "ready_command", options->command);
+    cli_add_text(arguments, "restart", options->restart);
+    cli_add_number(arguments, "ready_timeout_seconds", options->timeout);
+    cli_add_number(arguments, "ready_interval_ms", options->interval);
     cJSON *ports =
         options->ports.count ? cJSON_AddArrayToObject(arguments, "published_ports") : NULL;
     for (size_t i = 0; i < options->ports.count; i++)

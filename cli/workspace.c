@@ -17,18 +17,6 @@ struct create_options {
     struct text_list labels, excludes, secrets, secret_files;
 };
 
-static void add_text(cJSON *object, const char *name, const char *value)
-{
-    if (value)
-        cJSON_AddStringToObject(object, name, value);
-}
-
-static void add_integer(cJSON *object, const char *name, long value)
-{
-    if (value >= 0)
-        cJSON_AddNumberToObject(object, name, (double)value);
-}
-
 static int create(struct cli *cli, const struct create_options *options, const char *environment,
                   const struct usage *usage)
 {
@@ -52,18 +40,18 @@ static int create(struct cli *cli, const struct create_options *options, const c
             cJSON_Delete(arguments);
             return status;
         }
-        add_text(arguments, "seed_upload", upload_id);
-        add_text(arguments, "seed_path", options->seed_path);
+        cli_add_text(arguments, "seed_upload", upload_id);
+        cli_add_text(arguments, "seed_path", options->seed_path);
     }
-    add_text(arguments, "environment", environment);
-    add_text(arguments, "name", options->name);
-    add_text(arguments, "network_policy", options->network_policy);
-    add_text(arguments, "isolation", options->isolation);
-    add_text(arguments, "transport", options->transport);
-    add_integer(arguments, "vcpu_count", options->vcpu_count);
-    add_integer(arguments, "mem_mib", options->mem_mib);
-    add_integer(arguments, "disk_mib", options->disk_mib);
-    add_integer(arguments, "ttl_seconds", options->ttl_seconds);
+    cli_add_text(arguments, "environment", environment);
+    cli_add_text(arguments, "name", options->name);
+    cli_add_text(arguments, "network_policy", options->network_policy);
+    cli_add_text(arguments, "isolation", options->isolation);
+    cli_add_text(arguments, "transport", options->transport);
+    cli_add_number(arguments, "vcpu_count", options->vcpu_count);
+    cli_add_number(arguments, "mem_mib", options->mem_mib);
+    cli_add_number(arguments, "disk_mib", options->disk_mib);
+    cli_add_number(arguments, "ttl_seconds", options->ttl_seconds);
 
     auto_buf struct buf body = {0};
     auto_json cJSON *result = NULL;
@@ -129,9 +117,8 @@ struct list_options {
 
 static bool list_path(struct buf *path, const struct list_options *options, const char *cursor)
 {
-    char limit[24];
-    snprintf(limit, sizeof limit, "%ld", options->limit);
-    bool ok = !buf_text(path, "/v1/workspaces") && cli_query(path, "limit", limit) &&
+    bool ok = !buf_text(path, "/v1/workspaces") &&
+              cli_query_number(path, "limit", options->limit) &&
               cli_query(path, "name", options->name) && cli_query(path, "state", options->state) &&
               cli_query(path, "cursor", cursor);
     for (size_t i = 0; ok && i < options->labels.count; i++)
