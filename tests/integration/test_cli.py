@@ -157,7 +157,7 @@ def test_over_tcp_without_a_token_it_is_turned_away(bin_dir, daemon):
 
 # A workspace's life
 
-def test_create_prints_the_id_and_no_more(hearth):
+def test_create_prints_the_id_and_no_more_and_it_stops_and_starts(hearth):
     done = hearth.ok("workspace", "create", ENVIRONMENT, "--id-only", "--name", "from-cli",
                      "--label", "a=1", "--label", "b=x=y")
     workspace_id = done.stdout.strip()
@@ -168,6 +168,9 @@ def test_create_prints_the_id_and_no_more(hearth):
         assert status["labels"] == {"a": "1", "b": "x=y"}
         listed = hearth.json("workspace", "list", "--label", "b=x=y")
         assert [row["workspace_id"] for row in listed["workspaces"]] == [workspace_id]
+        assert hearth.json("workspace", "stop", workspace_id)["state"] == "stopped"
+        started = hearth.ok("workspace", "start", workspace_id)
+        assert f"[workspace-start] workspace_id={workspace_id} " in started.stderr
     finally:
         deleted = hearth.ok("workspace", "delete", workspace_id)
     assert f"workspace_id={workspace_id}" in deleted.stderr
@@ -473,6 +476,16 @@ def test_a_tenants_token_works_until_it_is_revoked(hearth, bin_dir, daemon):
     assert made["token"] not in hearth.ok("tenant", "tokens", name).stdout
     hearth.ok("tenant", "revoke", name, made["token_id"])
     assert tenant("workspace", "list").returncode == 1
+
+
+def test_a_tenants_lists_are_replaced_by_none_too(hearth):
+    name = f"l-{os.getpid()}"
+    hearth.ok("tenant", "create", name, "--host-root", "/srv")
+    assert hearth.json("tenant", "update", name, "--host-root", "/opt")["host_roots"] == ["/opt"]
+    assert hearth.json("tenant", "update", name)["host_roots"] == []
+    allowed = hearth.json("tenant", "network", name, "listed", "--allow", "packages.example")
+    assert (allowed["network_mode"], allowed["network_allow"]) == ("listed", ["packages.example"])
+    assert hearth.json("tenant", "network", name, "listed")["network_allow"] == []
 
 
 def test_doctor_says_what_this_host_can_do(hearth):
