@@ -13,22 +13,53 @@ struct reading {
     struct supervisor *supervisor;
     char workspace_id[ID_SIZE], name[65];
     uint64_t output_offset, errors_offset;
+    struct buf output, errors; /* what was taken */
+    struct service_logs logs;
     struct hearth_failure failure;
     service_logs_done done;
     void *arg;
 };
 
-static void fail(struct reading *reading, const struct hearth_failure *failure)
+static void reading_free(struct reading *reading)
 {
-    reading->done(reading->arg, (int)failure->error, failure, NULL);
+    buf_free(&reading->output);
+    buf_free(&reading->errors);
     free(reading);
 }
 
-static void fail_now(void *arg)
+static void fail(void *arg)
 {
     struct reading *reading = arg;
-    struct hearth_failure failure = reading->failure;
-    fail(reading, &failure);
+    reading->done(reading->arg, (int)reading->failure.error, &reading->failure, NULL);
+    reading_free(reading);
+}
+
+static void put_text(struct service_log *log, const struct buf *text)
+{
+    log->data = text->data ? text->data : "";
+    log->length = text->length;
+}
+
+/* Tells what was taken. */
+static void tell(struct reading *reading)
+{
+    struct workspace *workspace = supervisor_workspace(reading->supervisor, reading->workspace_id);
+    const struct service *service = workspace ? service_find(workspace, reading->name) : NULL;
+    if (!service) {
+        service_not_found(&reading->failure);
+        fail(reading);
+        return;
+    }
+    service_describe(service, &reading->logs.status);
+    put_text(&reading->logs.output, &reading->output);
+    put_text(&reading->logs.errors, &reading->errors);
+    reading->done(reading->arg, 0, NULL, &reading->logs);
+    reading_free(reading);
+}
+
+static int too_large(struct reading *reading)
+{
+    return hearth_fail(&reading->failure, HEARTH_ENOMEMORY, NULL, "the logs are too large");
 }
 
 /* A message's segments in one piece. What stands before a hole is of no use to who reads the newest
@@ -41,108 +72,70 @@ static int take(struct service_log *log, struct buf *text,
         const Hearth__Agent__V1__ExecSegment *segment = output->segments[i];
         if (!text->length && segment->offset > offset)
             log->missed = segment->offset - offset;
-        if (text->length + segment->data.len > 4 * SERVICE_LOG_BYTES ||
-            buf_append(text, segment->data.data, segment->data.len))
+        if (buf_append(text, segment->data.data, segment->data.len))
             return HEARTH_ENOMEMORY;
     }
-    log->data = text->data ? text->data : "";
-    log->length = text->length;
     return 0;
-}
-
-static void tell(struct reading *reading, const Hearth__Agent__V1__ServiceLogsReply *reply)
-{
-    struct workspace *workspace = supervisor_workspace(reading->supervisor, reading->workspace_id);
-    const struct service *service = workspace ? service_find(workspace, reading->name) : NULL;
-    auto_buf struct buf output = {0}, errors = {0};
-    struct service_logs logs = {0};
-    if (!service) {
-        service_not_found(&reading->failure);
-        fail_now(reading);
-        return;
-    }
-    service_describe(service, &logs.status);
-    if (take(&logs.output, &output, reply ? reply->stdout : NULL, reading->output_offset) ||
-        take(&logs.errors, &errors, reply ? reply->stderr : NULL, reading->errors_offset)) {
-        hearth_fail(&reading->failure, HEARTH_ENOMEMORY, NULL, "the logs are too large");
-        fail_now(reading);
-        return;
-    }
-    reading->done(reading->arg, 0, NULL, &logs);
-    free(reading);
 }
 
 /* What was kept when the guest was stopped. */
 
-/* Past the offset that is asked for. */
-static void part_of(const struct row_log_part *part, uint64_t offset,
-                    Hearth__Agent__V1__ExecOutput *ret_output,
-                    Hearth__Agent__V1__ExecSegment *segment)
+static int take_part(struct service_log *log, struct buf *text, const struct row_log_part *part,
+                     uint64_t offset)
 {
     uint64_t end = part->from + part->length;
     uint64_t from = offset < part->from ? part->from : offset < end ? offset : end;
-    hearth__agent__v1__exec_segment__init(segment);
-    hearth__agent__v1__exec_output__init(ret_output);
-    segment->offset = from;
-    segment->data.len = (size_t)(end - from);
-    if (segment->data.len)
-        segment->data.data = (uint8_t *)(uintptr_t)part->data + (from - part->from);
-    ret_output->next_offset = end;
-    ret_output->n_segments = 1;
+    log->next = end;
+    log->missed = from > offset ? from - offset : 0;
+    return from == end ? 0
+                       : buf_append(text, (const char *)part->data + (from - part->from),
+                                    (size_t)(end - from));
 }
 
-struct kept {
-    struct reading *reading; /* NULL once it is told */
-};
-
-static int tell_row(void *arg, const struct row_service_log *row)
+static int take_row(void *arg, const struct row_service_log *row)
 {
-    struct kept *kept = arg;
-    struct reading *reading = steal_pointer(kept->reading);
-    Hearth__Agent__V1__ServiceLogsReply reply = HEARTH__AGENT__V1__SERVICE_LOGS_REPLY__INIT;
-    Hearth__Agent__V1__ExecOutput output, errors;
-    Hearth__Agent__V1__ExecSegment output_segment, errors_segment;
-    Hearth__Agent__V1__ExecSegment *output_list[] = {&output_segment};
-    Hearth__Agent__V1__ExecSegment *errors_list[] = {&errors_segment};
-    if (!reading)
-        return 0;
-    part_of(&row->output, reading->output_offset, &output, &output_segment);
-    part_of(&row->errors, reading->errors_offset, &errors, &errors_segment);
-    output.segments = output_list;
-    errors.segments = errors_list;
-    reply.stdout = &output;
-    reply.stderr = &errors;
-    tell(reading, &reply);
-    return 0;
+    struct reading *reading = arg;
+    struct service_logs *logs = &reading->logs;
+    return take_part(&logs->output, &reading->output, &row->output, reading->output_offset) ||
+                   take_part(&logs->errors, &reading->errors, &row->errors, reading->errors_offset)
+               ? too_large(reading)
+               : 0;
 }
 
 static void tell_kept(void *arg)
 {
     struct reading *reading = arg;
-    struct kept kept = {reading};
-    struct hearth_failure failure;
     struct workspace *workspace = supervisor_workspace(reading->supervisor, reading->workspace_id);
     const struct service *service = workspace ? service_find(workspace, reading->name) : NULL;
-    if (service &&
-        rows_find_service_log(reading->supervisor->history_reader, reading->workspace_id,
-                              service->instance, tell_row, &kept, &failure) &&
-        kept.reading) {
-        fail(steal_pointer(kept.reading), &failure);
-        return;
-    }
-    if (kept.reading)
-        tell(kept.reading, NULL);
+    reading->logs.output.next = reading->output_offset;
+    reading->logs.errors.next = reading->errors_offset;
+    if (service && rows_find_service_log(reading->supervisor->history_reader, reading->workspace_id,
+                                         service->instance, take_row, reading, &reading->failure))
+        fail(reading);
+    else
+        tell(reading);
 }
 
 static void read_done(void *arg, enum link_status status, const struct hearth_failure *failure,
-                      const ProtobufCMessage *reply)
+                      const ProtobufCMessage *message)
 {
-    if (status == LINK_STATUS_OK)
-        tell(arg, (const Hearth__Agent__V1__ServiceLogsReply *)reply);
-    else if (status == LINK_STATUS_NOT_FOUND)
-        tell_kept(arg); /* of an earlier life of the guest */
+    struct reading *reading = arg;
+    struct service_logs *logs = &reading->logs;
+    const Hearth__Agent__V1__ServiceLogsReply *reply =
+        (const Hearth__Agent__V1__ServiceLogsReply *)message;
+    if (status == LINK_STATUS_NOT_FOUND) { /* of an earlier life of the guest */
+        tell_kept(reading);
+        return;
+    }
+    if (status != LINK_STATUS_OK)
+        reading->failure = *failure;
+    else if (take(&logs->output, &reading->output, reply->stdout, reading->output_offset) ||
+             take(&logs->errors, &reading->errors, reply->stderr, reading->errors_offset))
+        too_large(reading);
+    if (reading->failure.error)
+        fail(reading);
     else
-        fail(arg, failure);
+        tell(reading);
 }
 
 void service_logs(struct workspace *workspace, const char *name, uint64_t output_offset,
@@ -156,13 +149,15 @@ void service_logs(struct workspace *workspace, const char *name, uint64_t output
     *reading = (struct reading){.supervisor = workspace->supervisor,
                                 .output_offset = output_offset,
                                 .errors_offset = errors_offset,
+                                .output = {.limit = 4 * SERVICE_LOG_BYTES},
+                                .errors = {.limit = 4 * SERVICE_LOG_BYTES},
                                 .done = done,
                                 .arg = arg};
     memcpy(reading->workspace_id, workspace->workspace_id, sizeof reading->workspace_id);
     snprintf(reading->name, sizeof reading->name, "%s", name);
     if (!service) {
         service_not_found(&reading->failure);
-        loop_defer(workspace->supervisor->loop, fail_now, reading);
+        loop_defer(workspace->supervisor->loop, fail, reading);
         return;
     }
     if (workspace_ready(workspace, &not_ready)) {
