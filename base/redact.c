@@ -113,15 +113,15 @@ static size_t without_ends(const char *value, size_t length)
 /* A key of several lines is shown a line at a time by a diff, a search, `sed -n 2p`. */
 static void add_lines(struct redact_values *values, const char *value, size_t length)
 {
-    const char *end = value + length, *newline = memchr(value, '\n', length);
-    for (size_t i = 0; newline && i < LINES_MAX && value < end; i++) {
-        newline = memchr(value, '\n', (size_t)(end - value));
-        const char *line = value;
-        size_t size = without_ends(line, (size_t)((newline ? newline : end) - line));
-        value = newline ? newline + 1 : end;
+    const char *end = value + length;
+    if (!memchr(value, '\n', length))
+        return;
+    for (size_t i = 0; i < LINES_MAX && value < end; i++) {
+        const char *newline = memchr(value, '\n', (size_t)(end - value));
+        size_t size = without_ends(value, (size_t)((newline ? newline : end) - value));
         if (size >= REDACT_LINE_MIN)
-            add(values, line, size);
-        newline = value;
+            add(values, value, size);
+        value = newline ? newline + 1 : end;
     }
 }
 
