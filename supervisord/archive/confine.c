@@ -269,17 +269,25 @@ void confine_walker(const char *directory)
     give_up(walking, sizeof walking / sizeof walking[0]);
 }
 
+/* As root the directory is all that is left of the host; false: it is not, and has the other walls.
+ */
+static bool leave_host(int directory_fd)
+{
+    if (geteuid() != 0)
+        return false;
+    if (unshare(CLONE_NEWNET | CLONE_NEWIPC) < 0 && errno != EPERM)
+        die("leave the host's namespaces");
+    if (fchdir(directory_fd) < 0 || chroot(".") < 0)
+        die("make the directory its root");
+    return true;
+}
+
 void confine_packer(int directory_fd)
 {
     limit_resources();
     enclose(directory_fd, LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR);
-    if (geteuid() == 0) {
-        if (unshare(CLONE_NEWNET | CLONE_NEWIPC) < 0 && errno != EPERM)
-            die("leave the host's namespaces");
-        if (fchdir(directory_fd) < 0 || chroot(".") < 0)
-            die("make the directory its root");
+    if (leave_host(directory_fd))
         keep_capabilities(searching, 1);
-    }
     give_up(walking, sizeof walking / sizeof walking[0]);
 }
 
@@ -290,11 +298,7 @@ void confine_writer(int directory_fd)
     enclose(directory_fd, LANDLOCK_TREE);
     if (fstat(directory_fd, &status) < 0)
         die("look at the directory");
-    if (geteuid() == 0) {
-        if (unshare(CLONE_NEWNET | CLONE_NEWIPC) < 0 && errno != EPERM)
-            die("leave the host's namespaces");
-        if (fchdir(directory_fd) < 0 || chroot(".") < 0)
-            die("make the directory its root");
+    if (leave_host(directory_fd)) {
         keep_capabilities(becoming, sizeof becoming / sizeof becoming[0]);
         if (setgroups(0, NULL) < 0 || setresgid(status.st_gid, status.st_gid, status.st_gid) < 0 ||
             setresuid(status.st_uid, status.st_uid, status.st_uid) < 0)
