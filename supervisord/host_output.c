@@ -1,7 +1,7 @@
 #include "supervisord/host_output.h"
 
 #include "base/text.h"
-#include "supervisord/spawn.h"
+#include "supervisord/host_path_internal.h"
 #include "supervisord/supervisor_internal.h"
 
 #include <errno.h>
@@ -12,7 +12,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#define TIMEOUT_MS (60 * 60 * 1000)
 #define FULL ((size_t)1 << 20)
 
 struct host_output {
@@ -121,10 +120,7 @@ static void on_child_end(void *arg, const struct child_result *result)
     bool good = result->exit_code == 0 && !result->timed_out &&
                 sscanf(result->output, "good %" SCNu64 " %" SCNu64 " %15[a-z]", &told.entry_count,
                        &told.bytes_written, told.artifact_type) == 3;
-    if (!output->failure.error && result->exit_code == HOST_PATH_LEADS_OUT)
-        hearth_fail(&output->failure, HEARTH_EINVALID, "host_path_forbidden",
-                    "the host path leads out of the tenant's host_roots");
-    else if (!output->failure.error && !good)
+    if (!output->failure.error && !host_path_leads_out(result, &output->failure) && !good)
         explain(output, result->output);
     tell(output, output->failure.error ? NULL : &told);
 }
@@ -132,25 +128,17 @@ static void on_child_end(void *arg, const struct child_result *result)
 static int start(struct host_output *output, enum host_output_kind kind, const char *root,
                  const char *below)
 {
-    auto_free char *program = spawn_sibling("hearth-archive");
-    const char *words[] = {
-        program, kind == HOST_OUTPUT_FILE ? "put-file" : "put", "--", root, below, NULL};
     int ends[2];
     struct child *child;
-    if (!program)
-        return hearth_fail(&output->failure, HEARTH_EUNSUPPORTED, "program_missing",
-                           "hearth-archive is not installed");
     if (pipe2(ends, O_CLOEXEC) < 0)
         return hearth_fail_errno(&output->failure, errno, NULL, "cannot make a pipe");
     auto_close int theirs = ends[0];
     output->fd = ends[1];
     fcntl(output->fd, F_SETFL, O_NONBLOCK);
-    const struct spawn_spec spec = {.argv = words,
-                                    .stdin_fd = theirs,
-                                    .stdout_fd = -1,
-                                    .stderr_fd = -1,
-                                    .timeout_ms = TIMEOUT_MS};
-    return spawn(&child, output->loop, &spec, on_child_end, output, &output->failure);
+    const struct spawn_spec spec = {.stdin_fd = theirs, .stdout_fd = -1, .stderr_fd = -1};
+    return host_path_spawn(&child, output->loop, &spec,
+                           kind == HOST_OUTPUT_FILE ? "put-file" : "put", root, below, on_child_end,
+                           output, &output->failure);
 }
 
 void host_output_open(struct host_output **ret_output, struct supervisor *supervisor,

@@ -1,7 +1,7 @@
-#include "supervisord/host_path.h"
+#include "supervisord/host_path_internal.h"
 
 #include "base/text.h"
-#include "supervisord/spawn.h"
+#include "supervisord/archive/status.h"
 #include "supervisord/supervisor_internal.h"
 
 #include <stdio.h>
@@ -78,6 +78,32 @@ bool host_roots_find(const char *roots, const char *path, char root[PATH_MAX],
     return false;
 }
 
+int host_path_spawn(struct child **ret_child, struct loop *loop, const struct spawn_spec *spec,
+                    const char *verb, const char *root, const char *below, child_done done,
+                    void *arg, struct hearth_failure *failure)
+{
+    auto_free char *program = spawn_sibling("hearth-archive");
+    const char *words[] = {program, verb, "--", root, below, NULL};
+    if (!program)
+        return hearth_fail(failure, HEARTH_EUNSUPPORTED, "program_missing",
+                           "hearth-archive is not installed");
+    struct spawn_spec whole = *spec;
+    whole.argv = words;
+    whole.timeout_ms = TIMEOUT_MS;
+    return spawn(ret_child, loop, &whole, done, arg, failure);
+}
+
+bool host_path_leads_out(const struct child_result *result, struct hearth_failure *failure)
+{
+    if (result->exit_code != ARCHIVE_LEADS_OUT)
+        return false;
+    hearth_fail(failure, HEARTH_EINVALID, "host_path_forbidden",
+                "the host path leads out of the tenant's host_roots");
+    return true;
+}
+
+/* Reading. */
+
 struct packing {
     struct supervisor *supervisor;
     struct principal principal;
@@ -113,10 +139,8 @@ static void packed(void *arg, const struct child_result *result)
     size_t length = strcspn(result->errors, "\n");
     bool shown = length && utf8_valid(result->errors, length);
     /* What it said when it failed has been taken for content: the upload goes. */
-    if (result->exit_code == HOST_PATH_LEADS_OUT)
-        hearth_fail(failure, HEARTH_EINVALID, "host_path_forbidden",
-                    "the host path leads out of the tenant's host_roots");
-    else if (!failure->error && (result->exit_code || result->timed_out))
+    if (!host_path_leads_out(result, failure) && !failure->error &&
+        (result->exit_code || result->timed_out))
         hearth_fail(failure, HEARTH_EINVALID, "host_path_unreadable",
                     "the host path cannot be read: %.*s",
                     shown ? (int)(length < 300 ? length : 300) : 14,
@@ -132,22 +156,13 @@ static void packed(void *arg, const struct child_result *result)
 
 static int start(struct packing *packing, const char *root, const char *below)
 {
-    auto_free char *program = spawn_sibling("hearth-archive");
-    const char *words[] = {program, "pack", "--", root, below, NULL};
-    const struct spawn_spec spec = {.argv = words,
-                                    .stdin_fd = -1,
-                                    .stdout_fd = -1,
-                                    .stderr_fd = -1,
-                                    .timeout_ms = TIMEOUT_MS,
-                                    .on_output = on_output};
-    if (!program)
-        return hearth_fail(&packing->failure, HEARTH_EUNSUPPORTED, "program_missing",
-                           "hearth-archive is not installed");
+    const struct spawn_spec spec = {
+        .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1, .on_output = on_output};
     int error = upload_begin(&packing->sink, packing->supervisor->uploads,
                              packing->principal.tenant, &packing->failure);
     return error ? error
-                 : spawn(&packing->child, packing->supervisor->loop, &spec, packed, packing,
-                         &packing->failure);
+                 : host_path_spawn(&packing->child, packing->supervisor->loop, &spec, "pack", root,
+                                   below, packed, packing, &packing->failure);
 }
 
 void host_path_upload(struct supervisor *supervisor, const struct principal *principal,

@@ -21,8 +21,6 @@ int host_roots_join(const char *const *roots, size_t count, char **ret_roots,
  * none. */
 bool host_roots_find(const char *roots, const char *path, char root[PATH_MAX],
                      const char **ret_below);
-/* The status of a hearth-archive that found a symlink that leads out of the root. */
-#define HOST_PATH_LEADS_OUT 3
 
 /* A directory, or a file that is a tar. The roots' own symlinks are followed, those below only as
  * far as they stay below. done comes once, never before this returns, with an upload or a failure

@@ -4,6 +4,7 @@
 #include "base/path_at.h"
 #include "base/tar_pack.h"
 #include "supervisord/archive/confine.h"
+#include "supervisord/archive/status.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -54,7 +55,7 @@ int pack_run(const char *root, const char *path)
                                              O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0);
     char *piece = malloc(PIECE);
     if (fd == -EXDEV || fd == -ELOOP)
-        return 3;
+        return ARCHIVE_LEADS_OUT;
     if (fd < 0 || !piece || fstat(fd, &status) < 0)
         return fail(fd < 0 ? strerror(-fd) : strerror(errno));
     if (S_ISDIR(status.st_mode)) {

@@ -5,19 +5,18 @@
 #include "base/path_at.h"
 #include "base/untar.h"
 #include "supervisord/archive/confine.h"
+#include "supervisord/archive/status.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #define PIECE ((size_t)256 << 10)
-#define LEADS_OUT 3
 
 static int refuse(const struct hearth_failure *failure)
 {
@@ -46,7 +45,7 @@ static int enter(const char *root, const char *path, int *ret_fd, const char **r
         return refuse_errno("the host root cannot be opened");
     auto_close int above = path_open_parent(root_fd, path, ret_name);
     if (above == -EXDEV || above == -ELOOP)
-        return LEADS_OUT;
+        return ARCHIVE_LEADS_OUT;
     if (above == -EINVAL) { /* the root itself */
         hearth_fail(&failure, HEARTH_ECONFLICT, "output_exists", "it is there already");
         return refuse(&failure);

@@ -4,8 +4,8 @@
  * thread.
  *
  * Gives the status to exit with: 0 with "good ENTRIES BYTES TYPE" on 1; 1 with "refused CODE
- * DETAIL" there (`output_exists`, `cannot_write`, `bad_reply`); 3 where the path leads out of the
- * root. */
+ * DETAIL" there (`output_exists`, `cannot_write`, `bad_reply`); ARCHIVE_LEADS_OUT where the
+ * path leads out of the root. */
 #pragma once
 
 /* A tar as the daemon makes them. */
