@@ -306,11 +306,10 @@ struct tenant_change {
     char request_id[68];
     struct tenant *tenant; /* to be added, or whom the token is of */
     bool adding;
-    char *network;       /* to be set; NULL */
     struct token *token; /* to be added */
     char token_id[TOKEN_ID_LENGTH + 1], text[TENANT_TOKEN_SIZE];
     int64_t revoked_at;
-    char *host_roots; /* to be set */
+    char *host_roots, *network; /* to be set; NULL: stays */
     struct hearth_failure failure;
     tenant_done done;
     void *arg;
@@ -442,35 +441,31 @@ void tenant_create(struct supervisor *supervisor, const struct tenant_asker *ask
     change_commit_audited(change, rows);
 }
 
-void tenant_set_host_roots(struct tenant *tenant, const struct tenant_asker *asker,
-                           const char *host_roots, tenant_done done, void *arg)
+/* Takes the texts; one of them is NULL. */
+static void set(struct tenant *tenant, const struct tenant_asker *asker, const char *operation,
+                char *host_roots, char *network, tenant_done done, void *arg)
 {
-    struct supervisor *supervisor = tenant->supervisor;
     struct tenant_change *change =
-        change_begin(supervisor, tenant, asker, "tenant_update", done, arg);
-    change->host_roots = text_copy(host_roots);
-    if (!change->host_roots) {
-        hearth_fail(&change->failure, HEARTH_ENOMEMORY, NULL, "out of memory");
-        loop_defer(supervisor->loop, change_failed, change);
-        return;
-    }
-    const struct row_tenant row = {.tenant_id = tenant->tenant_id,
-                                   .host_roots = change->host_roots};
+        change_begin(tenant->supervisor, tenant, asker, operation, done, arg);
+    const struct row_tenant row = {
+        .tenant_id = tenant->tenant_id, .host_roots = host_roots, .network = network};
+    change->host_roots = host_roots;
+    change->network = network;
     struct change *rows = change_new();
     change_set_tenant(rows, &row);
     change_commit_audited(change, rows);
 }
 
+void tenant_set_host_roots(struct tenant *tenant, const struct tenant_asker *asker,
+                           char *host_roots, tenant_done done, void *arg)
+{
+    set(tenant, asker, "tenant_update", host_roots, NULL, done, arg);
+}
+
 void tenant_set_network(struct tenant *tenant, const struct tenant_asker *asker, char *network,
                         tenant_done done, void *arg)
 {
-    struct tenant_change *change =
-        change_begin(tenant->supervisor, tenant, asker, "tenant_network_set", done, arg);
-    const struct row_tenant row = {.tenant_id = tenant->tenant_id, .network = network};
-    change->network = network;
-    struct change *rows = change_new();
-    change_set_tenant(rows, &row);
-    change_commit_audited(change, rows);
+    set(tenant, asker, "tenant_network_set", NULL, network, done, arg);
 }
 
 void tenant_issue_token(struct tenant *tenant, const struct tenant_asker *asker, unsigned rights,

@@ -73,9 +73,9 @@ struct tenant_asker {
 };
 void tenant_create(struct supervisor *supervisor, const struct tenant_asker *asker,
                    const struct tenant_spec *spec, tenant_done done, void *arg);
-/* Takes effect for requests that come after. host_roots as host_roots_join gives them. */
+/* Takes effect for requests that come after. host_roots: as host_roots_join gives them; taken. */
 void tenant_set_host_roots(struct tenant *tenant, const struct tenant_asker *asker,
-                           const char *host_roots, tenant_done done, void *arg);
+                           char *host_roots, tenant_done done, void *arg);
 /* network: as guest_network_text makes it; taken. */
 void tenant_set_network(struct tenant *tenant, const struct tenant_asker *asker, char *network,
                         tenant_done done, void *arg);

@@ -166,7 +166,7 @@ static void created(void *arg, int error, const struct hearth_failure *failure,
     reply_with(call, &body, &json);
 }
 
-/* The caller frees. */
+/* Gives them to the caller. */
 static char *roots_or_fail(struct call *call, const struct tenant_input *input)
 {
     struct hearth_failure failure;
@@ -269,7 +269,7 @@ static void update(struct call *call, const void *arg)
 {
     const struct tenant_input *input = arg;
     struct tenant *tenant = tenant_or_fail(call, input->name);
-    auto_free char *roots = tenant ? roots_or_fail(call, input) : NULL;
+    char *roots = tenant ? roots_or_fail(call, input) : NULL;
     struct tenant_asker who = asker(call);
     if (roots)
         tenant_set_host_roots(tenant, &who, roots, created, call);
