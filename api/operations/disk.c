@@ -157,18 +157,10 @@ static const struct host_output_events output_events = {.on_room = export_room,
 static void export(struct call *call, const void *arg)
 {
     const struct export_input *input = arg;
-    struct hearth_failure failure;
     struct workspace *workspace;
     struct disk_call *disk = disk_call_new(call, input, input->workspace_id, &workspace);
-    if (!disk)
+    if (!disk || !output_or_fail(call, input->output_path, HINT))
         return;
-    if (!input->output_path && !call_can_stream(call)) {
-        hearth_fail(&failure, HEARTH_EINVALID, "missing_argument", "/output_path: it is needed");
-        hearth_failure_field(&failure, "/output_path");
-        hearth_failure_hint(&failure, HINT);
-        call_fail(call, &failure);
-        return;
-    }
     if (input->output_path)
         host_output_open(&disk->output, call_supervisor(call), call_principal(call),
                          input->output_path, HOST_OUTPUT_FILE, &output_events, disk);

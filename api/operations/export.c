@@ -161,17 +161,9 @@ static const struct host_output_events output_events = {.on_room = on_room, .don
 static void export_(struct call *call, const void *arg)
 {
     const struct export_input *input = arg;
-    struct hearth_failure failure;
     struct workspace *workspace = workspace_or_fail(call, input->workspace_id);
-    if (!workspace)
+    if (!workspace || !output_or_fail(call, input->output_path, HINT))
         return;
-    if (!input->output_path && !call_can_stream(call)) {
-        hearth_fail(&failure, HEARTH_EINVALID, "missing_argument", "/output_path: it is needed");
-        hearth_failure_field(&failure, "/output_path");
-        hearth_failure_hint(&failure, HINT);
-        call_fail(call, &failure);
-        return;
-    }
     struct exporting *exporting = call_allocate_or_fail(call, sizeof *exporting);
     if (!exporting)
         return;

@@ -548,6 +548,16 @@ void fail_host_path(struct call *call, const struct hearth_failure *failure, con
     call_fail(call, &told);
 }
 
+bool output_or_fail(struct call *call, const char *output_path, const char *hint)
+{
+    struct hearth_failure failure;
+    if (output_path || call_can_stream(call))
+        return true;
+    hearth_fail(&failure, HEARTH_EINVALID, "missing_argument", "/output_path: it is needed");
+    fail_host_path(call, &failure, "/output_path", hint);
+    return false;
+}
+
 void fail_output_path(struct call *call, const struct hearth_failure *failure, const char *hint)
 {
     if (strncmp(failure->code, "host_path_", strlen("host_path_")) == 0 ||

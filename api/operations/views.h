@@ -43,6 +43,9 @@ const struct secret_variable *secret_variables_of(struct call *call, const struc
 /* The failure of a host path, as the call's. */
 void fail_host_path(struct call *call, const struct hearth_failure *failure, const char *field,
                     const char *hint);
+/* Whether what is exported has a place: output_path, or the reply's body. False after the call has
+ * been failed. */
+bool output_or_fail(struct call *call, const char *output_path, const char *hint);
 /* The failure of a host_output, whose own failures are output_path's; hint where it has none. */
 void fail_output_path(struct call *call, const struct hearth_failure *failure, const char *hint);
 enum text_encoding encoding_of(const char *name);
