@@ -96,13 +96,18 @@ void expiry_remove(struct workspace *workspace)
 
 /* Deadlines. */
 
+/* That runs, or is saved: expiry stops it first, and deletes its workspace later. */
+static bool has_guest(const struct workspace *workspace)
+{
+    return workspace->state == WORKSPACE_STARTED || workspace->state == WORKSPACE_SUSPENDED;
+}
+
 int64_t expiry_deadline(const struct workspace *workspace)
 {
     if (workspace->state == WORKSPACE_CREATING || workspace->state == WORKSPACE_DELETING)
         return CLOCK_NEVER;
     int64_t idle = workspace->ttl_us;
-    if (workspace->state != WORKSPACE_STARTED && workspace->state != WORKSPACE_SUSPENDED &&
-        !workspace->one_shot)
+    if (!has_guest(workspace) && !workspace->one_shot)
         idle += workspace->tenant->retention_us;
     return workspace->idle_since_us + idle;
 }
@@ -169,9 +174,7 @@ static void expire(struct workspace *workspace)
     memcpy(expiring->workspace_id, workspace->workspace_id, sizeof expiring->workspace_id);
     supervisor->expiring++;
     place_at(workspace, CLOCK_NEVER);
-    bool stop =
-        (workspace->state == WORKSPACE_STARTED || workspace->state == WORKSPACE_SUSPENDED) &&
-        !workspace->one_shot;
+    bool stop = has_guest(workspace) && !workspace->one_shot;
     log_info("workspace_expired", "workspace=%s tenant=%s to=%s", workspace->workspace_id,
              workspace->tenant->tenant_id, stop ? "stop" : "delete");
     if (stop && workspace_wake(workspace, true, woken, expiring))

@@ -3,7 +3,6 @@
 #include "base/buf.h"
 #include "base/cleanup.h"
 #include "base/log.h"
-#include "base/path_at.h"
 #include "supervisord/drivers/network.h"
 #include "supervisord/supervisor_internal.h"
 
