@@ -1,18 +1,13 @@
 """What services that do nothing cost the daemon: a thousand of them, over fifty workspaces."""
 
 import concurrent.futures
-import os
-import pathlib
 import time
+
+from machine_times import cpu_seconds
 
 WORKSPACES, SERVICES = 50, 20
 SETTLE_S, WATCH_S = 5, 20
 AT_ONCE = 8
-
-
-def processor_seconds(pid):
-    words = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def idle(bench, daemon, client):
@@ -27,9 +22,9 @@ def idle(bench, daemon, client):
         paths = list(pool.map(make, range(WORKSPACES)))
     try:
         time.sleep(SETTLE_S)
-        before, begun = processor_seconds(daemon.pid), time.monotonic()
+        before, begun = cpu_seconds([daemon.pid]), time.monotonic()
         time.sleep(WATCH_S)
-        part = (processor_seconds(daemon.pid) - before) / (time.monotonic() - begun)
+        part = (cpu_seconds([daemon.pid]) - before) / (time.monotonic() - begun)
         running = sum(client.get(path)["running_service_count"] for path in paths)
         assert running == WORKSPACES * SERVICES, running
         bench.row(f"hearthd's CPU with {running} idle services in {WORKSPACES} workspaces", f"{part * 100:.2f} %", "",
