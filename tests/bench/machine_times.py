@@ -11,6 +11,7 @@ import time
 
 import tree_times
 from harness import daemon as harness_daemon
+from harness.waiting import until
 
 MEM_MIB = 256
 TOGETHER = 20
@@ -83,23 +84,13 @@ def cpu_seconds(pids):
 
 def wait_for_template(daemon, client):
     client.request("DELETE", make(client))
-    deadline = time.monotonic() + TEMPLATE_SECONDS
-    while "template_made" not in daemon.log():
-        assert time.monotonic() < deadline, "no template was made"
-        time.sleep(0.1)
+    until(lambda: "template_made" in daemon.log(), "no template was made", TEMPLATE_SECONDS)
 
 
 def fill_pool(client):
     """Until as many wait as are wanted, and none is being made."""
-    deadline = time.monotonic() + TEMPLATE_SECONDS
-    while True:
-        text = client.request("GET", "/metrics").body.decode()
-        waiting, making = (float(re.search(rf"^hearth_{name} (\S+)$", text, re.M)[1])
-                           for name in ("guests_pooled", "guests_pool_making"))
-        if waiting >= TOGETHER and not making:
-            return
-        assert time.monotonic() < deadline, f"{waiting} wait"
-        time.sleep(0.05)
+    until(lambda: client.metric("guests_pooled") >= TOGETHER and not client.metric("guests_pool_making"),
+          "too few wait", TEMPLATE_SECONDS)
 
 
 def waiting_to_first_answer(client):

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 import socket
 import urllib.parse
 
@@ -136,3 +137,8 @@ class Client:
 
     def delete(self, path):
         return self.ok("DELETE", path)
+
+    def metric(self, name):
+        """The value of hearth_NAME, which has no labels."""
+        text = self.request("GET", "/metrics").body.decode()
+        return float(re.search(rf"^hearth_{name} (\S+)$", text, re.M)[1])

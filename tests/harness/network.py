@@ -83,6 +83,11 @@ with concurrent.futures.ThreadPoolExecutor(32) as pool:
 """
 
 
+def both(*addresses):
+    """What reaches() gives of addresses that are reached."""
+    return {f"{protocol} {address}" for protocol in ("tcp", "udp") for address in addresses}
+
+
 class Network:
     """Both namespaces, and processes in them, until the end."""
 

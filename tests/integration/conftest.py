@@ -8,6 +8,7 @@ import pytest
 
 from harness import daemon as harness_daemon
 from harness import images as harness_images
+from harness.network import Network
 
 
 # A minute or more each, while other workers take the many small ones. What boots machines computes all
@@ -139,6 +140,14 @@ def machine_daemon(images):
 def either_daemon(request):
     """The shared one whose workspaces are containers, then the one whose are microVMs."""
     return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    """A host and a world of a test file's own (harness/network.py); as root, with pasta."""
+    made = Network(tmp_path_factory.mktemp("network"))
+    yield made
+    made.end()
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import grpc
 import pytest
 
 from harness.agent import Agent, message
+from harness.waiting import until
 
 FILE, DIRECTORY, SYMLINK = 1, 2, 3
 
@@ -89,7 +90,7 @@ def test_what_cannot_be_started_says_so(agent):
 def test_a_time_out_ends_the_whole_group(agent):
     state = agent.run("sleep 1000 & echo $!; wait", timeout_ms=300, kill_grace_ms=100)
     assert state.exit.timed_out and state.exit.exit_code == 124
-    wait_for(lambda: not pathlib.Path(f"/proc/{int(text(state.stdout))}").exists())
+    until(lambda: not pathlib.Path(f"/proc/{int(text(state.stdout))}").exists())
 
 
 def test_a_time_out_kills_what_ignores_term(agent):
@@ -408,15 +409,8 @@ def test_a_tree_that_breaks_off_changes_nothing(agent):
     with pytest.raises(grpc.RpcError):
         agent.TreeApply(half())
     agent.Hello(protocol=1)
-    wait_for(lambda: not [name for name in os.listdir(agent.workspace.parent) if name.startswith(".hearth")])
+    until(lambda: not [name for name in os.listdir(agent.workspace.parent) if name.startswith(".hearth")])
     assert tree(agent.workspace) == {}
-
-
-def wait_for(condition):
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -469,7 +463,7 @@ def test_a_stage_left_by_a_killed_agent_goes_at_the_next_start(agent, tmp_path):
             yield message("TreeItem", data=b"x")
 
     call = agent.begin.TreeApply(endless())
-    wait_for(lambda: [name for name in os.listdir(tmp_path) if name.startswith(".hearth-stage-")])
+    until(lambda: [name for name in os.listdir(tmp_path) if name.startswith(".hearth-stage-")])
     agent.process.kill()
     agent.process.wait()
     with pytest.raises(grpc.RpcError):

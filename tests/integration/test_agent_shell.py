@@ -3,12 +3,12 @@
 import os
 import pathlib
 import signal
-import time
 
 import grpc
 import pytest
 
 from harness import agent as harness_agent
+from harness.waiting import until
 
 ENVIRONMENT = [{"name": "PATH", "value": "/usr/bin:/bin"}, {"name": "TERM", "value": "dumb"},
                {"name": "PS1", "value": "hearth$ "}, {"name": "LANG", "value": "C.UTF-8"}]
@@ -136,7 +136,7 @@ def test_a_signal_goes_to_the_foreground(agent):
     shell = Shell(agent)
     shell.type("sleep 1000\n")
     shell.until("sleep 1000\r\n")
-    wait_for(lambda: children_named(shell.opened.pid, "sleep"))
+    until(lambda: children_named(shell.opened.pid, "sleep"))
     agent.ShellSignal(shell_id="sh", signal=signal.SIGINT)
     shell.type("echo ended-$?\n")
     shell.until("ended-130\r\n")
@@ -164,10 +164,10 @@ def test_close_hangs_up_and_then_kills_all_of_the_session(agent):
     shell = Shell(agent)
     shell.type("(trap '' HUP; sleep 1000) & set +m; nohup sleep 1000 & trap '' HUP; echo pids $(jobs -p)\n")
     shell.until("pids ")
-    wait_for(lambda: len(processes_of_session(shell.opened.pid)) >= 3)
+    until(lambda: len(processes_of_session(shell.opened.pid)) >= 3)
     state = agent.ShellClose(shell_id="sh", kill_grace_ms=200)
     assert not state.running
-    wait_for(lambda: not processes_of_session(shell.opened.pid))
+    until(lambda: not processes_of_session(shell.opened.pid))
     refused(shell.read, grpc.StatusCode.NOT_FOUND)
 
 
@@ -222,14 +222,7 @@ def test_a_stop_hangs_shells_up(agent):
     shell.until("hearth$ ")
     agent.Shutdown()
     assert agent.process.wait(60) == 0
-    wait_for(lambda: not pathlib.Path(f"/proc/{shell.opened.pid}").exists())
-
-
-def wait_for(condition):
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: not pathlib.Path(f"/proc/{shell.opened.pid}").exists())
 
 
 def stats():

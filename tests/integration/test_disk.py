@@ -7,12 +7,12 @@ import json
 import os
 import shutil
 import subprocess
-import time
 
 import pytest
 
 from harness.daemon import BIN
 from harness.http import Problem
+from harness.waiting import until
 
 TOOLS = {**os.environ, "PATH": "/usr/sbin:/sbin:" + os.environ["PATH"]}
 
@@ -153,12 +153,6 @@ def test_what_cannot_be_listed_is_told(stopped):
 
 # Export
 
-def wait_until(condition):
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-
-
 def fsck(image):
     done = subprocess.run(["e2fsck", "-fn", image], env=TOOLS, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
@@ -280,7 +274,7 @@ def test_a_reader_that_leaves_frees_the_disk(workspace_factory, daemon):
                     headers={"Authorization": f"Bearer {daemon.token}"})
     assert reading.getresponse().read(10)
     reading.close()
-    wait_until(lambda: workspace.client.request("POST", f"{workspace.path}/start", {}).status == 200)
+    until(lambda: workspace.client.request("POST", f"{workspace.path}/start", {}).status == 200)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")

@@ -14,14 +14,10 @@ import pytest
 
 from conftest import Workspace
 from harness import daemon as harness_daemon
+from harness import waiting
 
 QEMU = shutil.which("qemu-system-x86_64")
 PATIENCE_S = 120  # of a test; what is timed is timed by hand
-
-
-def metric(client, name):
-    text = client.request("GET", "/metrics").body.decode()
-    return float(re.search(rf"^hearth_{name} (\S+)$", text, re.M)[1])
 
 
 def until(client, path, state):
@@ -71,7 +67,7 @@ def test_a_guest_that_never_answers_is_booted_twice_and_given_up(hearthd_factory
     with hearthd.client(timeout=300) as client:
         reply = create(client)
         assert (reply.status, reply.json()["code"]) == (503, "boot_timed_out"), reply.json()
-        assert metric(client, "machine_boots_retried_total") == 1
+        assert client.metric("machine_boots_retried_total") == 1
         assert client.get("/v1/workspaces")["count"] == 0
         assert_nothing_runs(hearthd)
 
@@ -83,7 +79,7 @@ def test_a_qemu_that_hangs_at_start_is_given_up_and_containers_go_on(hearthd_fac
         container = create(client, isolation="container")
         reply = create(client)
         assert (reply.status, reply.json()["code"]) == (503, "boot_timed_out"), reply.json()
-        assert metric(client, "machine_boots_retried_total") == 1
+        assert client.metric("machine_boots_retried_total") == 1
         if container.status == 201:
             path = f"/v1/workspaces/{container.json()['workspace_id']}"
             assert client.post(f"{path}/exec", {"command": "echo on"})["stdout"] == "on\n"
@@ -273,10 +269,7 @@ def test_a_runtime_directory_that_is_full_fails_the_start_alone(anyones_path, he
                 path.unlink()
             Workspace(client, mem_mib=256).delete()
             kept.delete()
-            deadline = time.monotonic() + PATIENCE_S
-            while list(hearthd.runtime_dir.glob("machines/gu_*")):
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
+            waiting.until(lambda: not list(hearthd.runtime_dir.glob("machines/gu_*")), patience_s=PATIENCE_S)
         hearthd.stop()
     finally:
         if hearthd.running:
@@ -299,7 +292,7 @@ def make_several(hearthd, count):
 
 def counts(client):
     """Clones, clones that failed, templates given up, boots that were tried again."""
-    return [metric(client, f"machine_{name}_total")
+    return [client.metric(f"machine_{name}_total")
             for name in ("template_clones", "clone_failures", "template_failures", "boots_retried")]
 
 
@@ -367,10 +360,7 @@ def test_a_template_outlives_its_daemon_and_is_not_taken_where_it_is_not_what_it
     make_several(hearthd, 1)
     with hearthd.client() as client:
         assert counts(client) == [0, 1, 1, 0]
-    deadline = time.monotonic() + PATIENCE_S
-    while directory in kept(hearthd):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    waiting.until(lambda: directory not in kept(hearthd), patience_s=PATIENCE_S)
 
 
 def test_a_template_of_another_kernel_or_another_boot_is_removed(hearthd_factory, tmp_path):
@@ -386,10 +376,8 @@ def test_a_template_of_another_kernel_or_another_boot_is_removed(hearthd_factory
     make_several(hearthd, 1)
     with hearthd.client() as client:
         assert counts(client)[:2] == [0, 0]
-    deadline = time.monotonic() + PATIENCE_S
-    while first in kept(hearthd) or not kept(hearthd) or any(path.suffix for path in kept(hearthd)):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    waiting.until(lambda: first not in (found := kept(hearthd)) and found and not any(path.suffix for path in found),
+                  patience_s=PATIENCE_S)
     (second,) = kept(hearthd)
     hearthd.stop()
     about = (second / "about").read_text()

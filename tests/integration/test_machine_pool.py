@@ -3,27 +3,19 @@
 import os
 import pathlib
 import signal
-import time
 
 import pytest
 
 from conftest import Workspace
 from harness import daemon as harness_daemon
-from test_templates import metric, wait_for_log
+from harness.waiting import until
+from test_templates import wait_for_log
 
 POOL = 2
-PATIENCE_S = 60
-
-
-def until(condition, what):
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
 
 
 def wait_for_pool(hearthd, client, count=POOL):
-    until(lambda: metric(client, "guests_pooled") == count and metric(client, "guests_pool_making") == 0,
+    until(lambda: client.metric("guests_pooled") == count and client.metric("guests_pool_making") == 0,
           f"not {count} guests wait: {hearthd.log()[-3000:]}")
 
 
@@ -49,7 +41,7 @@ def client(pooling):
 
 def test_creates_take_what_waits_and_it_is_made_anew(pooling, client):
     wait_for_pool(pooling, client)
-    claims, clones = metric(client, "pool_claims_total"), metric(client, "machine_template_clones_total")
+    claims, clones = client.metric("pool_claims_total"), client.metric("machine_template_clones_total")
     waiting, seen, machines = set(pooling.guest_pids()), set(), []
     for _ in range(POOL):
         machines.append(Workspace(client, mem_mib=256))
@@ -57,8 +49,8 @@ def test_creates_take_what_waits_and_it_is_made_anew(pooling, client):
                                   "head -c 8 /dev/urandom | od -An -tx1 | tr -d ' '", timeout_seconds=120)["stdout"].split()
         assert len(drawn) == 4 and not seen & set(drawn)
         seen |= set(drawn)
-    assert metric(client, "pool_claims_total") == claims + POOL
-    assert metric(client, "machine_template_clones_total") == clones + POOL
+    assert client.metric("pool_claims_total") == claims + POOL
+    assert client.metric("machine_template_clones_total") == clones + POOL
     assert waiting <= set(pooling.guest_pids())  # they are the machines now
     wait_for_pool(pooling, client)
     assert len(pooling.guest_pids()) == 2 * POOL
@@ -76,10 +68,10 @@ def test_a_reset_takes_one_too(pooling, client):
     machine = Workspace(client, mem_mib=256)
     machine.write("note", "gone\n")
     wait_for_pool(pooling, client)
-    claims = metric(client, "pool_claims_total")
+    claims = client.metric("pool_claims_total")
     client.post(f"{machine.path}/reset", {})
     assert machine.exec("ls")["stdout"] == ""
-    assert metric(client, "pool_claims_total") == claims + 1
+    assert client.metric("pool_claims_total") == claims + 1
     machine.delete()
 
 
@@ -96,12 +88,12 @@ def test_one_that_ends_while_it_waits_is_replaced(pooling, client):
 
 def test_another_size_has_its_own_and_without_a_template_nothing_waits(pooling, client):
     wait_for_pool(pooling, client)
-    claims = metric(client, "pool_claims_total")
+    claims = client.metric("pool_claims_total")
     machine = Workspace(client, mem_mib=256, disk_mib=5000)  # the same template, another disk
-    assert metric(client, "pool_claims_total") == claims
+    assert client.metric("pool_claims_total") == claims
     wait_for_pool(pooling, client, 2 * POOL)
     again = Workspace(client, mem_mib=256, disk_mib=5000)
-    assert metric(client, "pool_claims_total") == claims + 1
+    assert client.metric("pool_claims_total") == claims + 1
     assert again.exec("df -m / | awk 'NR==2 {print ($2 > 4500)}'")["stdout"] == "1\n"
     machine.delete()
     again.delete()
@@ -162,7 +154,7 @@ def test_where_memory_is_short_what_waits_goes_first(images):
             wait_for_pool(hearthd, client)
             hearthd.tell(999)
             wait_for_pool(hearthd, client, 0)
-            assert metric(client, "pool_evictions_total") == POOL
+            assert client.metric("pool_evictions_total") == POOL
             until(lambda: len(hearthd.guest_pids()) == 1, "what waited is left")
             assert machine.exec("echo on")["stdout"] == "on\n"
             hearthd.tell(1000 + 256 + 100)  # for one that waits, not for two

@@ -1,5 +1,6 @@
 """Idle machines on the disk: saved with all that runs in them, and back with the next operation, over restarts too."""
 
+import functools
 import os
 import time
 
@@ -7,16 +8,9 @@ import pytest
 
 from conftest import Workspace
 from harness import daemon as harness_daemon
+from harness import waiting
 
-PATIENCE_S = 120
-
-
-def until(condition, what):
-    deadline = time.monotonic() + PATIENCE_S
-    while not (result := condition()):
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
-    return result
+until = functools.partial(waiting.until, patience_s=120)
 
 
 def wait_for(machine, state):

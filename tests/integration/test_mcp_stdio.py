@@ -1,17 +1,18 @@
 """`hearth mcp serve`: the protocol's rules over standard input and output, byte by byte."""
 
+import functools
 import json
 import pathlib
 import re
 import signal
 import subprocess
-import time
 
 import pytest
 
 from harness.daemon import BIN
 from harness.mcp import (META_CAPABILITIES, META_VERSION, MODERN, Stdio, enveloped, hello, message,
                          result_of)
+from harness.waiting import until
 
 HANDSHAKE = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"]
 PROFILES = ["vm-run", "workspace-core", "workspace-full"]
@@ -52,11 +53,7 @@ def running(daemon, workspace_id, word, asking=None):
     return [line for line in found["stdout"].splitlines() if line.startswith(word)]
 
 
-def wait_for(condition, patience_s=20):
-    deadline = time.monotonic() + patience_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+wait_for = functools.partial(until, patience_s=20)
 
 
 # The handshake

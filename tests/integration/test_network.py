@@ -3,7 +3,6 @@
 import json
 import os
 import pathlib
-import re
 import shutil
 import socket
 import struct
@@ -16,16 +15,11 @@ import pytest
 
 from harness.daemon import BIN, Hearthd
 from harness.network import (GATEWAY, HOST, METADATA, OTHER_PRIVATE, OTHER_PUBLIC, PRIVATE, PROBE,
-                             PUBLIC, Guest, Network, NetworkedHearthd)
+                             PUBLIC, Guest, NetworkedHearthd, both)
+from harness.waiting import until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("pasta"),
                                 reason="makes network namespaces, and needs pasta")
-
-@pytest.fixture(scope="module")
-def network(tmp_path_factory):
-    made = Network(tmp_path_factory.mktemp("network"))
-    yield made
-    made.end()
 
 
 @pytest.fixture(scope="module", params=["oci", "qemu"])
@@ -41,10 +35,6 @@ def hearthd(request, network, images):
 @pytest.fixture(scope="module")
 def guest(hearthd):
     return Guest(hearthd.unix_client(), network_policy="egress", mem_mib=512)
-
-
-def both(*addresses):
-    return {f"{protocol} {address}" for protocol in ("tcp", "udp") for address in addresses}
 
 
 def count_denied(guest, protocol, address):
@@ -160,9 +150,7 @@ def test_whatever_a_machines_root_sends_is_denied(guest, hearthd):
         raw.sendto(head + struct.pack("!HHHH", 20000, 7777, 9, 0) + b"x", ("{PRIVATE}", 0))
     """)
     guest.output(f"python3 - <<'EOF'\n{packet}\nEOF")
-    deadline = time.monotonic() + 30
-    while count_denied(guest, "udp", PRIVATE) == before:
-        assert time.monotonic() < deadline
+    until(lambda: count_denied(guest, "udp", PRIVATE) != before, patience_s=30)
     assert guest.reaches(PUBLIC, PRIVATE) == both(PUBLIC)
 
 
@@ -228,24 +216,17 @@ def test_nothing_of_it_stays_behind(hearthd):
     made = Guest(hearthd.unix_client(), network_policy="egress", mem_mib=512)
     assert len(set(helpers(ours)) - before) >= 1
     made.client.request("DELETE", made.path)
-    deadline = time.monotonic() + 30
-    while set(helpers(ours)) - before:
-        assert time.monotonic() < deadline
+    until(lambda: not set(helpers(ours)) - before, patience_s=30)
 
 
 def test_a_clone_has_a_network_of_its_own(guest, hearthd):
     if not hearthd.machines:
         pytest.skip("containers are not cloned")
     client = hearthd.unix_client()
-
-    def clones():
-        text = client.request("GET", "/metrics").body.decode()
-        return float(re.search(r"^hearth_machine_template_clones_total (\S+)$", text, re.M)[1])
-
-    before, deadline = clones(), time.monotonic() + 120
+    before, deadline = client.metric("machine_template_clones_total"), time.monotonic() + 120
     while True:  # what is booted meanwhile has a template made
         clone = Guest(client, network_policy="egress", mem_mib=512)
-        if clones() > before:
+        if client.metric("machine_template_clones_total") > before:
             break
         client.request("DELETE", clone.path)
         assert time.monotonic() < deadline
@@ -272,9 +253,7 @@ def test_a_list_holds_for_names_too(guest, hearthd):
     """As test_network_policy.py has it for containers."""
     admin = hearthd.unix_client()
     admin.request("PUT", "/v1/tenants/admin/network", {"mode": "listed", "allow": ["good.example"]})
-    deadline = time.monotonic() + 60
-    while guest.exec("getent ahostsv4 bad.example")["exit_code"] == 0:
-        assert time.monotonic() < deadline
+    until(lambda: guest.exec("getent ahostsv4 bad.example")["exit_code"] != 0)
     assert guest.reaches(PUBLIC) == set()
     assert guest.output("getent ahostsv4 good.example").startswith(PUBLIC)
     assert guest.reaches(PUBLIC, OTHER_PUBLIC) == both(PUBLIC)
@@ -329,9 +308,7 @@ def test_a_plain_users_machine_has_it_too(network, tmp_path):
         machine.sendall(struct.pack("!I", len(head + syn)) + head + syn)
         reset = machine.recv(100)
         assert reset[4 + 14 + 12:][:4] == socket.inet_aton(PRIVATE) and reset[4 + 14 + 20 + 13] & 4
-    deadline = time.monotonic() + 30
-    while helpers(guest_id):
-        assert time.monotonic() < deadline
+    until(lambda: not helpers(guest_id), patience_s=30)
 
 
 def test_a_setting_that_is_no_network_is_refused(images):

@@ -1,28 +1,22 @@
 """What a tenant's guests may reach, and the log of what they were denied (harness/network.py)."""
 
+import functools
 import os
 import shutil
 import subprocess
 import textwrap
-import time
 
 import pytest
 
 from hearth import Hearth
 
+from harness import waiting
 from harness.http import Client
 from harness.network import (GATEWAY, METADATA, NAME_SERVER, OTHER_PRIVATE, OTHER_PUBLIC, PRIVATE,
-                             PUBLIC, Guest, Network, NetworkedHearthd)
+                             PUBLIC, Guest, NetworkedHearthd, both)
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("pasta"),
                                 reason="makes network namespaces, and needs pasta")
-
-
-@pytest.fixture(scope="module")
-def network(tmp_path_factory):
-    made = Network(tmp_path_factory.mktemp("network"))
-    yield made
-    made.end()
 
 
 @pytest.fixture(scope="module")
@@ -79,15 +73,8 @@ def resolves(guest, name):
     return guest.exec(f"getent ahostsv4 {name} | cut -d' ' -f1 | sort -u")["stdout"].split()
 
 
-def both(*addresses):
-    return {f"{protocol} {address}" for address in addresses for protocol in ("tcp", "udp")}
-
-
-def until(true):
-    """A policy's file is read by a process of its own, soon."""
-    deadline = time.monotonic() + 30
-    while not true():
-        assert time.monotonic() < deadline
+# A policy's file is read by a process of its own, soon.
+until = functools.partial(waiting.until, patience_s=30)
 
 
 def test_without_a_list_the_internet_is_reached(guest, hearthd):
@@ -155,9 +142,7 @@ def test_the_log_by_command_and_by_python(guest, hearthd, bin_dir):
 def test_a_log_is_of_the_tenant_alone(guest, hearthd):
     reply = hearthd.unix_client().request("GET", f"{guest.path}/network-log")
     assert (reply.status, reply.json()["code"]) == (404, "workspace_not_found")
-    metrics = hearthd.unix_client().request("GET", "/metrics").body.decode()
-    total, = (line for line in metrics.splitlines() if line.startswith("hearth_network_denied_total "))
-    assert float(total.split()[1]) >= log(guest)["denied_count"]
+    assert hearthd.unix_client().metric("network_denied_total") >= log(guest)["denied_count"]
 
 
 def test_a_list_counts_at_once_for_its_tenant_alone(guest, neighbour, hearthd):

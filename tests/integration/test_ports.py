@@ -8,13 +8,13 @@ import random
 import re
 import socket
 import subprocess
-import time
 
 import pytest
 
 from conftest import Workspace
 from harness import guest_server
 from harness.daemon import BIN
+from harness.waiting import until
 
 SERVER = pathlib.Path(guest_server.__file__).read_text()
 PORT = 8123
@@ -78,13 +78,6 @@ def is_refused(port):
     except ConnectionResetError:
         pass
     return False
-
-
-def until(condition):
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @pytest.fixture(scope="module")

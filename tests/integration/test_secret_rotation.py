@@ -7,10 +7,10 @@ import pathlib
 import shutil
 import sqlite3
 import stat
-import time
 
 import pytest
 
+from harness.waiting import until
 from test_cli import Cli
 
 ROTATE = "/v1/secrets/key/rotate"
@@ -50,13 +50,6 @@ def stored(hearthd):
 def sealed_with(hearthd):
     with stored(hearthd) as db:
         return {bytes(row[0]).hex() for row in db.execute("SELECT substr(sealed, 1, 8) FROM secret")}
-
-
-def until(condition):
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")

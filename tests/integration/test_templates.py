@@ -3,7 +3,6 @@
 import concurrent.futures
 import os
 import pathlib
-import re
 import signal
 
 import pytest
@@ -15,11 +14,6 @@ DRAW = ("head -c 16 /dev/urandom | od -An -tx1 | tr -d ' '; cat /proc/sys/kernel
         "cat /etc/machine-id; hostname; "
         "python3 -c 'import os, uuid, random; print(os.getrandom(16).hex()); print(uuid.uuid4()); "
         "print(random.getrandbits(128))'")
-
-
-def metric(client, name):
-    text = client.request("GET", "/metrics").body.decode()
-    return float(re.search(rf"^hearth_{name} (\S+)$", text, re.M)[1])
 
 
 def wait_for_log(hearthd, *words):
@@ -51,7 +45,7 @@ def cloning(cloning_daemon):
 
 
 def test_clones_share_nothing_that_is_random_or_theirs(cloning):
-    before = metric(cloning, "machine_template_clones_total")
+    before = cloning.metric("machine_template_clones_total")
     seen = set()
     for number in range(CLONES):
         workspace = Workspace(cloning, mem_mib=256)
@@ -59,8 +53,8 @@ def test_clones_share_nothing_that_is_random_or_theirs(cloning):
         assert len(drawn) == 7 and not seen & set(drawn), (number, drawn)
         seen |= set(drawn)
         workspace.delete()
-    assert metric(cloning, "machine_template_clones_total") == before + CLONES
-    assert metric(cloning, "machine_template_failures_total") == 0
+    assert cloning.metric("machine_template_clones_total") == before + CLONES
+    assert cloning.metric("machine_template_failures_total") == 0
 
 
 def test_a_clone_is_whole(cloning):
@@ -78,11 +72,11 @@ def test_a_clone_is_whole(cloning):
 
 
 def test_a_clone_with_a_larger_disk_is_grown_while_it_runs(cloning):
-    before = metric(cloning, "machine_template_clones_total")
+    before = cloning.metric("machine_template_clones_total")
     workspace = Workspace(cloning, mem_mib=256, disk_mib=7000)
     size = "df -m / | awk 'NR==2 {print ($2 > 6500 && $2 <= 7000)}'; dmesg | grep -c 'EXT4-fs error'"
     assert workspace.exec(size)["stdout"] == "1\n0\n"
-    assert metric(cloning, "machine_template_clones_total") == before + 1
+    assert cloning.metric("machine_template_clones_total") == before + 1
     workspace.exec("fallocate -l 5G filled; dd if=/dev/urandom of=blob bs=64k count=16 2>/dev/null; md5sum blob > sum")
     cloning.post(f"{workspace.path}/stop")
     cloning.post(f"{workspace.path}/start")
@@ -102,7 +96,7 @@ def test_clones_of_one_template_do_not_see_each_other(cloning):
 
 def test_many_created_at_once_are_all_clones(cloning_daemon, cloning):
     """However many: each has its turn, and the time that it has begins with it."""
-    before = [metric(cloning, f"machine_{name}_total") for name in ("template_clones", "clone_failures", "boots_retried")]
+    before = [cloning.metric(f"machine_{name}_total") for name in ("template_clones", "clone_failures", "boots_retried")]
 
     def one(_):
         with cloning_daemon.client(timeout=300) as client:
@@ -110,7 +104,7 @@ def test_many_created_at_once_are_all_clones(cloning_daemon, cloning):
 
     with concurrent.futures.ThreadPoolExecutor(20) as threads:
         made = list(threads.map(one, range(20)))
-    assert [metric(cloning, f"machine_{name}_total") for name in ("template_clones", "clone_failures", "boots_retried")
+    assert [cloning.metric(f"machine_{name}_total") for name in ("template_clones", "clone_failures", "boots_retried")
             ] == [before[0] + 20, *before[1:]]
     for workspace_id in made:
         cloning.request("DELETE", f"/v1/workspaces/{workspace_id}")
@@ -118,12 +112,12 @@ def test_many_created_at_once_are_all_clones(cloning_daemon, cloning):
 
 def check_density(hearthd, client, count):
     """So many idle clones beside each other: each answers, several at a time, and all by itself."""
-    before = metric(client, "machine_template_clones_total")
+    before = client.metric("machine_template_clones_total")
     machines = []
     for number in range(count):
         machines.append(Workspace(client, mem_mib=256))
         machines[-1].write("number", f"{number}\n")
-        assert metric(client, "machine_template_clones_total") == before + number + 1
+        assert client.metric("machine_template_clones_total") == before + number + 1
 
     def ask(machine):
         with hearthd.client(timeout=300) as own:
@@ -155,11 +149,11 @@ def test_a_template_that_cannot_be_made_costs_a_cold_boot(hearthd_factory):
             assert "template_made" not in hearthd.log()
         os.kill(makers[0], signal.SIGKILL)
         wait_for_log(hearthd, "template_failed")
-        assert metric(client, "machine_template_failures_total") == 1
+        assert client.metric("machine_template_failures_total") == 1
         again = Workspace(client, mem_mib=256)
         assert again.exec("echo up")["stdout"] == "up\n"
         assert workspace.exec("echo up")["stdout"] == "up\n"
-        assert metric(client, "machine_template_clones_total") == 0
+        assert client.metric("machine_template_clones_total") == 0
 
 
 def test_without_templates_there_are_none(hearthd_factory):
@@ -168,4 +162,4 @@ def test_without_templates_there_are_none(hearthd_factory):
         for _ in range(2):
             assert Workspace(client, mem_mib=256).exec("echo up")["stdout"] == "up\n"
         assert "template" not in hearthd.log()
-        assert metric(client, "machine_template_clones_total") == 0
+        assert client.metric("machine_template_clones_total") == 0
