@@ -1,6 +1,7 @@
 """A real hearthd on directories of its own: started, killed, started again, and cleared away."""
 
 import contextlib
+import json
 import os
 import pathlib
 import select
@@ -33,6 +34,12 @@ def flag_words(flags):
         else:
             words += ["--set", f"{key}={value}"]
     return words
+
+
+def operations():
+    """Every operation of hearthd's table, as its OpenAPI describes it."""
+    told = subprocess.run([BIN / "hearthd", "--describe=json"], check=True, capture_output=True).stdout
+    return [operation for methods in json.loads(told)["paths"].values() for operation in methods.values()]
 
 
 class Hearthd:

@@ -1,13 +1,12 @@
 """The manual pages, the shells' completions, and the command line's options beside the operation table."""
 
-import json
 import os
 import re
 import subprocess
 
 import pytest
 
-from harness.daemon import BIN, ROOT
+from harness.daemon import BIN, ROOT, operations
 
 COMPLETION = ROOT / "packaging/completion"
 # Of the client alone: they change no operation's arguments.
@@ -38,15 +37,12 @@ def commands():
 
 def fields():
     """{operation: names of its arguments}, from the table."""
-    table = json.loads(subprocess.run([BIN / "hearthd", "--describe=json"], check=True,
-                                      capture_output=True).stdout)
     found = {}
-    for path, methods in table["paths"].items():
-        for operation in methods.values():
-            names = {parameter["name"] for parameter in operation.get("parameters", [])}
-            for media in operation.get("requestBody", {}).get("content", {}).values():
-                names |= media.get("schema", {}).get("properties", {}).keys()
-            found[operation["operationId"]] = names
+    for operation in operations():
+        names = {parameter["name"] for parameter in operation.get("parameters", [])}
+        for media in operation.get("requestBody", {}).get("content", {}).values():
+            names |= media.get("schema", {}).get("properties", {}).keys()
+        found[operation["operationId"]] = names
     return found
 
 

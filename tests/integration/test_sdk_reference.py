@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from harness.daemon import BIN
+from harness.daemon import BIN, operations
 from harness.mcp import hello, message
 from hearth import AsyncHearth
 from hearth import Hearth as Pyro  # the change of the import
@@ -22,9 +22,7 @@ OPERATION_OF = {method: operation for operation, method in METHOD_OF.items()} | 
 
 def outputs():
     """Each operation's fields of a success."""
-    paths = json.loads(subprocess.run([BIN / "hearthd", "--describe=json"], capture_output=True,
-                                      check=True).stdout)["paths"]
-    for operation in (operation for methods in paths.values() for operation in methods.values()):
+    for operation in operations():
         for status, reply in operation["responses"].items():
             schema = reply.get("content", {}).get("application/json", {}).get("schema", {})
             if status.startswith("2") and "properties" in schema:

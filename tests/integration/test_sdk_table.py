@@ -1,13 +1,11 @@
 """The Python client's methods beside the operation table: no argument forgotten, every default the same."""
 
 import inspect
-import json
-import subprocess
 
 import pytest
 
 import hearth
-from harness.daemon import BIN
+from harness.daemon import operations
 
 METHODS = {
     "vm_run": "run_in_vm", "vm_create": "create_vm", "vm_start": "start_vm", "vm_exec": "exec_vm",
@@ -39,9 +37,7 @@ SAID_OTHERWISE = {
 
 def described():
     """Each operation's arguments: name to default, None where it has none."""
-    paths = json.loads(subprocess.run([BIN / "hearthd", "--describe=json"], capture_output=True,
-                                      check=True).stdout)["paths"]
-    for operation in (operation for methods in paths.values() for operation in methods.values()):
+    for operation in operations():
         body = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
         fields = {field["name"]: field["schema"] for field in operation.get("parameters", ())
                   if field["in"] != "header"}
