@@ -6,6 +6,7 @@ import pathlib
 import re
 import shutil
 import signal
+import sqlite3
 import struct
 import subprocess
 import time
@@ -139,15 +140,17 @@ def machine(machines, faulty_daemon):
 def qemu_of(hearthd, workspace):
     """None for one that does not run. The hostname is the workspace's; a guest's ID is in its name."""
     for pid in hearthd.guest_pids():
-        words = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        guest = words[words.index(b"-name") + 1].decode()
-        if guest == guest_of(hearthd, workspace):
+        if guest_name(pid) == guest_of(hearthd, workspace):
             return pid
     return None
 
 
+def guest_name(pid):
+    words = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    return words[words.index(b"-name") + 1].decode()
+
+
 def guest_of(hearthd, workspace):
-    import sqlite3
     with sqlite3.connect(f"file:{hearthd.state_dir}/state.db?mode=ro", uri=True) as db:
         (guest,), = db.execute("SELECT guest_id FROM workspace WHERE workspace_id = ?", (workspace.id,))
     return guest

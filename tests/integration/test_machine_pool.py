@@ -1,7 +1,6 @@
 """QEMU processes that wait for creates: taken, made anew, ended where nobody will come for them or memory is short."""
 
 import os
-import pathlib
 import signal
 
 import pytest
@@ -9,6 +8,7 @@ import pytest
 from conftest import Workspace
 from harness import daemon as harness_daemon
 from harness.waiting import until
+from test_machine_faults import guest_name, guest_of
 from test_templates import wait_for_log
 
 POOL = 2
@@ -116,18 +116,6 @@ def test_after_a_kill_nothing_that_waited_is_left_and_machines_stay(hearthd_fact
         assert machine.exec("echo on")["stdout"] == "on\n"
         machine.delete()
     until(lambda: not list(hearthd.state_dir.glob("machines/gu_*")), "a directory is left")
-
-
-def guest_name(pid):
-    words = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    return words[words.index(b"-name") + 1].decode()
-
-
-def guest_of(hearthd, workspace):
-    import sqlite3
-    with sqlite3.connect(f"file:{hearthd.state_dir}/state.db?mode=ro", uri=True) as db:
-        (guest,), = db.execute("SELECT guest_id FROM workspace WHERE workspace_id = ?", (workspace.id,))
-    return guest
 
 
 class ShortOfMemory(harness_daemon.Hearthd):

@@ -7,20 +7,18 @@ import pytest
 
 from conftest import Workspace
 from harness import guest_trees
-from test_sync import LINK, tar_of
+from test_sync import LINK, TAR, tar_of
 
 SEED = {"file": b"1\n2\n3\n", "dir": None, "dir/run": (0o755, b"#!/bin/sh\n"), "out": "-> /etc", "up": "-> ..",
         "inside": "-> dir", "loop": "-> loop", "bytes": b"\xff\xfe\0"}
-TAR = {"Content-Type": "application/x-tar"}
 ZSTD = {"Content-Type": "application/zstd"}
 ABSENT = "up_aaaaaaaaaaaaaaaa"
 
 
-@pytest.fixture(scope="module", params=["container", "machine"])
-def workspace(request):
+@pytest.fixture(scope="module")
+def workspace(either_daemon):
     """Changed since it was made, with a snapshot and a command in its history."""
-    name = "daemon" if request.param == "container" else "machine_daemon"
-    with request.getfixturevalue(name).client(timeout=300) as client:
+    with either_daemon.client(timeout=300) as client:
         made = Workspace(client, mem_mib=256, name="mine", labels={"a": "b"}, seed_upload=guest_trees.upload(client, SEED))
         assert made.exec("mkfifo pipe; echo new > new; sed -i s/2/two/ file; ln -s /etc/passwd secret; chmod 600 bytes")["exit_code"] == 0
         client.post(f"{made.path}/snapshots", {"snapshot_name": "kept"})

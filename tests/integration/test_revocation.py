@@ -1,5 +1,6 @@
 """A token that is revoked ends what it has open, at once; what others have open goes on."""
 
+import copy
 import http.client
 import types
 
@@ -112,8 +113,8 @@ def test_an_attached_shell_ends_with_its_token_and_the_shell_goes_on(daemon, ten
 
 def test_an_upgraded_port_ends_with_its_token(tenant):
     web = tenant.web
-    mine = Web.__new__(Web)
-    mine.__dict__ = {**web.__dict__, "client": tenant.client}
+    mine = copy.copy(web)
+    mine.client = tenant.client
     upgrade = ["Connection: Upgrade", "Upgrade: mine"]
     with mine.raw("/upgrade", upgrade) as connection, web.raw("/upgrade", upgrade) as others:
         read_until(connection, b"first words;"), read_until(others, b"first words;")

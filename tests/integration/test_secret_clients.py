@@ -90,11 +90,9 @@ def workspace_id(daemon):
         client.delete(f"/v1/workspaces/{made['workspace_id']}")
 
 
-
-
-def variables(name):
-    """The same secret under its own name, or under another one."""
-    return 'printf %s "$' + name + '" | sha256sum | head -c 64'
+def digest_of(variable):
+    """A command that prints it."""
+    return 'printf %s "$' + variable + '" | sha256sum | head -c 64'
 
 
 ONE = hashlib.sha256(LITERAL.encode()).hexdigest()
@@ -102,17 +100,17 @@ ONE = hashlib.sha256(LITERAL.encode()).hexdigest()
 
 @pytest.mark.parametrize("word, variable", [("TOKEN", "TOKEN"), ("TOKEN=OTHER", "OTHER")])
 def test_the_command_line_gives_them_as_variables(hearth, workspace_id, word, variable):
-    told = hearth.ok("workspace", "exec", workspace_id, "--secret-env", word, "--", variables(variable)).stdout
+    told = hearth.ok("workspace", "exec", workspace_id, "--secret-env", word, "--", digest_of(variable)).stdout
     assert told == ONE
     assert hearth.ok("workspace", "exec", workspace_id, "--secret-env", word, "--",
                      f'echo "${variable}"').stdout == "[REDACTED]\n"
     shell = hearth.ok("workspace", "shell", "open", workspace_id, "--secret-env", word).stdout.strip()
-    hearth.ok("workspace", "shell", "write", workspace_id, shell, variables(variable))
+    hearth.ok("workspace", "shell", "write", workspace_id, shell, digest_of(variable))
     read = hearth.ok("workspace", "shell", "read", workspace_id, shell, "--plain", "--wait-for-idle-ms", "1000").stdout
     hearth.ok("workspace", "shell", "close", workspace_id, shell)
     assert ONE in read
     hearth.ok("workspace", "service", "start", workspace_id, "teller", "--secret-env", word,
-              "--ready-command", "test -s told", "--", f"{variables(variable)} >told; cat told; sleep 600")
+              "--ready-command", "test -s told", "--", f"{digest_of(variable)} >told; cat told; sleep 600")
     logs = hearth.ok("workspace", "service", "logs", workspace_id, "teller").stdout
     hearth.ok("workspace", "service", "stop", workspace_id, "teller")
     hearth.ok("workspace", "exec", workspace_id, "--", "rm told")
@@ -122,10 +120,10 @@ def test_the_command_line_gives_them_as_variables(hearth, workspace_id, word, va
 def test_the_python_client_and_mcp_give_them_as_variables(url, workspace_id):
     with sdk.Hearth(url) as client, Stdio(url, "--profile", "workspace-full") as stdio:
         stdio.initialize()
-        ran = client.exec_workspace(workspace_id, command=variables("OTHER"), secret_env={"TOKEN": "OTHER"})
+        ran = client.exec_workspace(workspace_id, command=digest_of("OTHER"), secret_env={"TOKEN": "OTHER"})
         assert ran["stdout"] == ONE
         for mapping in ({"TOKEN": "OTHER"}, [{"name": "TOKEN", "value": "OTHER"}]):
-            ran = stdio.call("workspace_exec", {"workspace_id": workspace_id, "command": variables("OTHER"),
+            ran = stdio.call("workspace_exec", {"workspace_id": workspace_id, "command": digest_of("OTHER"),
                                                 "secret_env": mapping})
             assert ran["structuredContent"]["stdout"] == ONE
 
