@@ -220,6 +220,7 @@ def test_one_whose_qemu_died_while_no_daemon_looked_is_told_and_its_stale_socket
     pid = qemu_of(faulty_daemon, machine)
     faulty_daemon.kill9()
     os.kill(pid, signal.SIGKILL)
+    waiting.until(lambda: pid not in faulty_daemon.guest_pids(), patience_s=PATIENCE_S)
     sockets = [path for path in faulty_daemon.runtime_dir.glob("machines/gu_*/*") if path.is_socket()]
     assert len(sockets) == 6
     faulty_daemon.start()
