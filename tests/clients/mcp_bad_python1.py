@@ -3,26 +3,16 @@ either transport. Its argument is the JSON of what to connect to; prints what wa
 
 import asyncio
 import json
-import os
 import sys
 
 import anyio
 import httpx
 import mcp.types
-from mcp import ClientSession, McpError, StdioServerParameters
-from mcp.client.stdio import stdio_client
-from mcp.client.streamable_http import streamablehttp_client
+from mcp import ClientSession, McpError
+from mcp_python1 import connect
 
 TARGET = json.loads(sys.argv[1])
 AUTHORIZATION = {"Authorization": f"Bearer {TARGET['token']}"}
-
-
-def connect():
-    if TARGET["transport"] == "stdio":
-        return stdio_client(StdioServerParameters(
-            command=TARGET["command"], args=["mcp", "serve"],
-            env={**os.environ, "HEARTH_URL": TARGET["url"]}))
-    return streamablehttp_client(TARGET["url"], headers=AUTHORIZATION)
 
 
 async def refused(awaitable):
@@ -37,7 +27,7 @@ async def refused(awaitable):
 async def negotiated(version):
     mcp.types.LATEST_PROTOCOL_VERSION, kept = version, mcp.types.LATEST_PROTOCOL_VERSION
     try:
-        async with connect() as (reading, writing, *_), ClientSession(reading, writing) as session:
+        async with connect(TARGET) as (reading, writing, *_), ClientSession(reading, writing) as session:
             answer = (await session.initialize()).protocolVersion
             await session.send_ping()
             return answer
@@ -83,7 +73,7 @@ async def mistakes(session, session_id):
 async def main():
     seen = {"versions": {version: await negotiated(version) for version in
                          ("2024-11-05", "2025-03-26", "2025-06-18", "1999-01-01")}}
-    async with connect() as (reading, writing, *rest), ClientSession(reading, writing) as session:
+    async with connect(TARGET) as (reading, writing, *rest), ClientSession(reading, writing) as session:
         await session.initialize()
         seen.update(await mistakes(session, rest[0] if rest else None))
     print(json.dumps(seen))

@@ -70,4 +70,5 @@ async def main():
                                             notices)))
 
 
-asyncio.run(main())
+if __name__ == "__main__":
+    asyncio.run(main())
