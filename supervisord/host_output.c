@@ -1,6 +1,7 @@
 #include "supervisord/host_output.h"
 
 #include "base/text.h"
+#include "supervisord/feed.h"
 #include "supervisord/host_path_internal.h"
 #include "supervisord/supervisor_internal.h"
 
@@ -15,76 +16,23 @@
 #define FULL ((size_t)1 << 20)
 
 struct host_output {
-    struct loop *loop;
     const struct host_output_events *events;
     void *arg;
-    struct buf waiting; /* what the child has not taken */
-    int fd;             /* its descriptor 0; -1 once it has had all */
-    struct watch watch; /* for room in fd, while something waits */
-    bool watching, full, ended;
+    struct feed feed;              /* the child's descriptor 0 */
     struct hearth_failure failure; /* the first */
 };
 
-static void watch_room(struct host_output *output, bool on);
-
-static void close_input(struct host_output *output)
+static void on_room(void *arg)
 {
-    watch_room(output, false);
-    cleanup_close(&output->fd);
-    output->fd = -1;
-}
-
-/* As much as there is room for. */
-static void pass_on(struct host_output *output)
-{
-    while (output->fd >= 0 && output->waiting.length) {
-        ssize_t written = write(output->fd, output->waiting.data, output->waiting.length);
-        if (written < 0 && errno == EINTR)
-            continue;
-        if (written < 0 && errno == EAGAIN)
-            break;
-        if (written < 0) { /* it has ended, and will say why */
-            close_input(output);
-            break;
-        }
-        buf_consume(&output->waiting, (size_t)written);
-    }
-    if (output->fd < 0)
-        buf_clear(&output->waiting);
-    else if (!output->waiting.length && output->ended)
-        close_input(output);
-    watch_room(output, output->fd >= 0 && (output->waiting.length || output->full));
-}
-
-static void on_writable(void *arg)
-{
-    struct host_output *output = arg;
-    pass_on(output);
-    if (!output->full || output->waiting.length)
-        return;
-    output->full = false;
+    const struct host_output *output = arg;
     output->events->on_room(output->arg);
-}
-
-static void watch_room(struct host_output *output, bool on)
-{
-    if (on == output->watching)
-        return;
-    if (on)
-        output->watching =
-            watch_init_writable(&output->watch, output->loop, output->fd, on_writable, output) == 0;
-    else {
-        watch_free(&output->watch);
-        output->watching = false;
-    }
 }
 
 /* result is NULL where it has failed. */
 static void tell(struct host_output *output, const struct host_output_result *result)
 {
     output->events->done(output->arg, (int)output->failure.error, &output->failure, result);
-    close_input(output);
-    buf_free(&output->waiting);
+    feed_close(&output->feed);
     free(output);
 }
 
@@ -133,10 +81,10 @@ static int start(struct host_output *output, enum host_output_kind kind, const c
     if (pipe2(ends, O_CLOEXEC) < 0)
         return hearth_fail_errno(&output->failure, errno, NULL, "cannot make a pipe");
     auto_close int theirs = ends[0];
-    output->fd = ends[1];
-    fcntl(output->fd, F_SETFL, O_NONBLOCK);
+    output->feed.fd = ends[1];
+    fcntl(ends[1], F_SETFL, O_NONBLOCK);
     const struct spawn_spec spec = {.stdin_fd = theirs, .stdout_fd = -1, .stderr_fd = -1};
-    return host_path_spawn(&child, output->loop, &spec,
+    return host_path_spawn(&child, output->feed.loop, &spec,
                            kind == HOST_OUTPUT_FILE ? "put-file" : "put", root, below, on_child_end,
                            output, &output->failure);
 }
@@ -151,8 +99,13 @@ void host_output_open(struct host_output **ret_output, struct supervisor *superv
     struct host_output *output = calloc(1, sizeof *output);
     if (!output)
         abort();
-    *output =
-        (struct host_output){.loop = supervisor->loop, .events = events, .arg = arg, .fd = -1};
+    *output = (struct host_output){.events = events,
+                                   .arg = arg,
+                                   .feed = {.loop = supervisor->loop,
+                                            .fd = -1,
+                                            .full_at = FULL,
+                                            .on_room = on_room,
+                                            .arg = output}};
     *ret_output = output;
     if (!(principal->rights & (RIGHT_OPERATE | RIGHT_ADMIN))) {
         hearth_fail(&output->failure, HEARTH_EFORBIDDEN, "forbidden",
@@ -163,22 +116,18 @@ void host_output_open(struct host_output **ret_output, struct supervisor *superv
                     "no host_roots of the tenant allow the daemon to write %.100s", path);
     }
     if (output->failure.error || start(output, kind, root, below))
-        loop_defer(output->loop, tell_failure, output);
+        loop_defer(supervisor->loop, tell_failure, output);
 }
 
 bool host_output_write(struct host_output *output, const void *data, size_t length)
 {
     struct hearth_failure failure;
-    if (output->fd < 0)
-        return true; /* nobody takes it any more: the end comes */
-    if (buf_append(&output->waiting, data, length)) {
+    int room = feed_write(&output->feed, data, length);
+    if (room < 0) {
         hearth_fail(&failure, HEARTH_ENOMEMORY, NULL, "out of memory");
         host_output_give_up(output, &failure);
-        return true;
     }
-    output->full = output->full || output->waiting.length >= FULL;
-    pass_on(output);
-    return !output->full;
+    return room != 0;
 }
 
 void host_output_size(struct host_output *output, uint64_t size)
@@ -190,13 +139,12 @@ void host_output_size(struct host_output *output, uint64_t size)
 
 void host_output_end(struct host_output *output)
 {
-    output->ended = true;
-    pass_on(output);
+    feed_end(&output->feed);
 }
 
 void host_output_give_up(struct host_output *output, const struct hearth_failure *failure)
 {
     if (!output->failure.error)
         output->failure = *failure;
-    close_input(output); /* cut short: it takes away what it has made */
+    feed_close(&output->feed); /* cut short: it takes away what it has made */
 }

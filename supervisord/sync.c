@@ -2,10 +2,10 @@
 
 #include "base/buf.h"
 #include "base/text.h"
+#include "supervisord/feed.h"
 #include "supervisord/files.h"
 #include "supervisord/supervisor_internal.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,27 +18,13 @@ struct sync_push {
     char *source_path, *destination;
     struct hearth_failure failure;
     uint64_t entry_count, bytes_written;
-    /* A stream: what the reader has not taken yet waits in pending. */
-    int archive_fd; /* -1: closed */
-    struct watch room;
-    bool watching, finishing;
-    struct buf pending;
+    struct feed archive; /* of a stream */
     bool streamed, input_ended, seeded;
     struct seeding *seeding; /* of a stream, until seeded */
     void (*on_room)(void *arg);
     sync_done done;
     void *arg;
 };
-
-static void close_archive(struct sync_push *push)
-{
-    if (push->watching)
-        watch_free(&push->room);
-    push->watching = false;
-    cleanup_close(&push->archive_fd);
-    push->archive_fd = -1;
-    buf_free(&push->pending);
-}
 
 static void tell(struct sync_push *push)
 {
@@ -58,7 +44,7 @@ static void tell(struct sync_push *push)
                                        .bytes_written = push->bytes_written};
     int error = (int)push->failure.error;
     push->done(push->arg, error, &push->failure, error ? NULL : &result);
-    close_archive(push);
+    feed_close(&push->archive);
     free(push->source_path);
     free(push->destination);
     free(push);
@@ -80,7 +66,7 @@ static void seeded(void *arg, int error, const struct hearth_failure *failure, u
     push->bytes_written = bytes_written;
     if (error && !push->failure.error)
         push->failure = *failure;
-    close_archive(push);
+    feed_close(&push->archive);
     if (!push->input_ended && push->on_room)
         push->on_room(push->arg); /* the rest is taken, and dropped */
     maybe_tell(push);
@@ -90,6 +76,13 @@ static void failed_early(void *arg)
 {
     struct sync_push *push = arg;
     seeded(push, (int)push->failure.error, &push->failure, 0, 0);
+}
+
+static void on_archive_room(void *arg)
+{
+    struct sync_push *push = arg;
+    if (push->on_room && !push->input_ended)
+        push->on_room(push->arg);
 }
 
 static struct sync_push *push_new(struct workspace *workspace, const struct principal *principal,
@@ -106,7 +99,11 @@ static struct sync_push *push_new(struct workspace *workspace, const struct prin
                                .principal = *principal,
                                .execution_mode = status.facts.execution_mode,
                                .source_path = text_copy(spec->source_path),
-                               .archive_fd = -1,
+                               .archive = {.loop = workspace->supervisor->loop,
+                                           .fd = -1,
+                                           .full_at = 1,
+                                           .on_room = on_archive_room,
+                                           .arg = push},
                                .done = done,
                                .arg = arg};
     memcpy(push->workspace_id, workspace->workspace_id, sizeof push->workspace_id);
@@ -146,7 +143,7 @@ void sync_stream(struct workspace *workspace, const struct principal *principal,
     if (push->failure.error)
         loop_defer(push->supervisor->loop, failed_early, push);
     else
-        push->seeding = seed_stream(workspace->sandbox, relative, &push->archive_fd, seeded, push);
+        push->seeding = seed_stream(workspace->sandbox, relative, &push->archive.fd, seeded, push);
 }
 
 /* The archive's end may have been read already, though its stream goes on: so closing the pipe
@@ -155,76 +152,23 @@ static void give_up(struct sync_push *push, enum hearth_error error, const char 
 {
     struct hearth_failure failure;
     hearth_fail(&failure, error, NULL, "%s", detail);
-    close_archive(push);
+    feed_close(&push->archive);
     if (push->seeding)
         seed_cancel(push->seeding, &failure);
 }
 
-/* Gives what the pipe takes. A reader that is gone tells why by its own end. */
-static void flush(struct sync_push *push)
-{
-    while (push->pending.length && push->archive_fd >= 0) {
-        ssize_t put = write(push->archive_fd, push->pending.data, push->pending.length);
-        if (put < 0 && errno == EINTR)
-            continue;
-        if (put < 0 && errno == EAGAIN)
-            return;
-        if (put < 0) {
-            close_archive(push);
-            return;
-        }
-        buf_consume(&push->pending, (size_t)put);
-    }
-}
-
-static void on_writable(void *arg)
-{
-    struct sync_push *push = arg;
-    flush(push);
-    if (push->pending.length)
-        return;
-    if (push->watching)
-        watch_free(&push->room);
-    push->watching = false;
-    if (push->finishing)
-        close_archive(push); /* the archive's end */
-    else if (push->on_room && !push->input_ended)
-        push->on_room(push->arg);
-}
-
-static void wait_for_room(struct sync_push *push)
-{
-    if (!push->watching && push->archive_fd >= 0)
-        push->watching = watch_init_writable(&push->room, push->supervisor->loop, push->archive_fd,
-                                             on_writable, push) == 0;
-    if (!push->watching)
-        give_up(push, HEARTH_ENOMEMORY, "out of memory");
-}
-
 bool sync_write(struct sync_push *push, const void *data, size_t length)
 {
-    if (push->archive_fd < 0)
-        return true;
-    if (buf_append(&push->pending, data, length)) {
+    int room = feed_write(&push->archive, data, length);
+    if (room < 0)
         give_up(push, HEARTH_ENOMEMORY, "out of memory");
-        return true;
-    }
-    if (!push->watching)
-        flush(push);
-    if (!push->pending.length)
-        return true;
-    wait_for_room(push);
-    return push->archive_fd < 0;
+    return room != 0;
 }
 
 void sync_finish(struct sync_push *push)
 {
     push->input_ended = true;
-    push->finishing = true;
-    if (push->pending.length)
-        wait_for_room(push);
-    else
-        close_archive(push);
+    feed_end(&push->archive);
     maybe_tell(push);
 }
 
