@@ -4,7 +4,7 @@
 #include "api/operations/views.h"
 #include "supervisord/host_output.h"
 
-#include <string.h>
+#include <stdio.h>
 
 struct export_input {
     const char *workspace_id, *path, *output_path;
@@ -137,14 +137,15 @@ static void output_done(void *arg, int error, const struct hearth_failure *failu
     struct call *call = exporting->call;
     auto_buf struct buf body = {0};
     struct json_writer json = JSON_WRITER(&body);
-    char path[sizeof "/workspace/" + 4096] = "/workspace/", *relative = strchr(path + 1, '/') + 1;
+    char relative[4096], path[sizeof "/workspace/" + sizeof relative];
     end_export(exporting);
     if (error) {
         fail_output_path(call, failure, HINT);
         return;
     }
-    if (files_normalize(input->path, relative, NULL) || !*relative)
-        relative[-1] = '\0';
+    if (files_normalize(input->path, relative, NULL))
+        *relative = '\0';
+    snprintf(path, sizeof path, "/workspace%s%s", *relative ? "/" : "", relative);
     json_object_begin(&json, NULL);
     json_string(&json, "workspace_path", path);
     json_string(&json, "output_path", input->output_path);
