@@ -32,7 +32,7 @@ int rows_put_tenant(struct db *db, const struct row_tenant *row, struct hearth_f
     bind_integer(statement, 7, row->retention_us);
     bind_text(statement, 8, row->host_roots);
     bind_integer(statement, 9, (int64_t)row->max_kept_upload_bytes);
-    bind_text(statement, 10, row->network ? row->network : "open\n");
+    bind_text(statement, 10, row->network);
     return db_run(db, statement, failure);
 }
 

@@ -102,4 +102,5 @@ const struct row_tenant tenant = {.tenant_id = "t",
                                   .max_running_execs = 3,
                                   .max_mem_mib = 4,
                                   .retention_us = 5,
-                                  .host_roots = ""};
+                                  .host_roots = "",
+                                  .network = "open\n"};

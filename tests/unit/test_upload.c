@@ -92,7 +92,8 @@ static void put_tenant(const char *tenant_id)
                                                    .max_running_execs = 1,
                                                    .max_mem_mib = 1,
                                                    .retention_us = 1,
-                                                   .host_roots = ""});
+                                                   .host_roots = "",
+                                                   .network = "open\n"});
     change_commit(change, writer, note_end, NULL);
     loop_run(loop);
     ck_assert_int_eq(last_error, 0);
