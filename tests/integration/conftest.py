@@ -14,7 +14,7 @@ from harness.network import Network
 # A minute or more each, while other workers take the many small ones. What boots machines computes all
 # the time and is put between what waits.
 LONGEST = ["test_machine_transports", "test_environment_digest", "test_openapi", "test_machine_faults", "test_survival",
-           "test_example", "test_machine_survival", "test_templates"]
+           "test_machine_suspend", "test_example", "test_machine_survival", "test_network", "test_templates"]
 
 
 def is_left_out(item):
