@@ -16,9 +16,14 @@ int buf_reserve(struct buf *buf, size_t more)
     size_t capacity = buf->capacity ? buf->capacity : 128;
     while (capacity < need)
         capacity *= 2;
-    char *data = realloc(buf->data, capacity);
+    char *data = buf->secret ? malloc(capacity) : realloc(buf->data, capacity);
     if (!data)
         return HEARTH_ENOMEMORY;
+    if (buf->secret && buf->data) {
+        memcpy(data, buf->data, buf->length + 1);
+        explicit_bzero(buf->data, buf->capacity);
+        free(buf->data);
+    }
     buf->data = data;
     buf->capacity = capacity;
     return 0;
@@ -72,10 +77,14 @@ void buf_consume(struct buf *buf, size_t length)
     }
     memmove(buf->data, buf->data + length, buf->length - length + 1);
     buf->length -= length;
+    if (buf->secret)
+        explicit_bzero(buf->data + buf->length, length);
 }
 
 void buf_clear(struct buf *buf)
 {
+    if (buf->secret && buf->data)
+        explicit_bzero(buf->data, buf->length);
     buf->length = 0;
     if (buf->data)
         buf->data[0] = '\0';
@@ -83,8 +92,10 @@ void buf_clear(struct buf *buf)
 
 void buf_free(struct buf *buf)
 {
+    if (buf->secret && buf->data)
+        explicit_bzero(buf->data, buf->capacity);
     free(buf->data);
-    *buf = (struct buf){.limit = buf->limit};
+    *buf = (struct buf){.limit = buf->limit, .secret = buf->secret};
 }
 
 char *buf_steal(struct buf *buf)
@@ -92,6 +103,6 @@ char *buf_steal(struct buf *buf)
     if (!buf->data && buf_reserve(buf, 0) == 0)
         buf->data[0] = '\0';
     char *data = buf->data;
-    *buf = (struct buf){.limit = buf->limit};
+    *buf = (struct buf){.limit = buf->limit, .secret = buf->secret};
     return data;
 }

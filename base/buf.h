@@ -6,6 +6,7 @@
 #include "base/cleanup.h"
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 #define BUF_DEFAULT_LIMIT ((size_t)64 << 20)
@@ -15,6 +16,7 @@ struct buf {
     size_t length;
     size_t capacity;
     size_t limit; /* 0 means BUF_DEFAULT_LIMIT */
+    bool secret;  /* what was in it is wiped wherever it leaves it */
 };
 
 /* All return 0, or HEARTH_ENOMEMORY, or HEARTH_ETOOLARGE past the limit; the buffer is then as it

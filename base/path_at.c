@@ -157,9 +157,9 @@ static int remove_entry(struct removal *removal, int parent, const char *name, i
         return -errno;
     if (depth == REMOVE_DEPTH_MAX)
         return move_up(removal, parent, name);
-    int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    int fd = path_open_directory(parent, name);
     if (fd < 0)
-        return errno == ENOENT ? 0 : -errno;
+        return fd == -ENOENT ? 0 : fd;
     int error = remove_children(removal, fd, depth + 1);
     if (error)
         return error;
@@ -193,10 +193,10 @@ static int remove_children(struct removal *removal, int fd, int depth)
 
 static int remove_directory(int parent, const char *name)
 {
-    auto_close int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    auto_close int fd = path_open_directory(parent, name);
     struct stat status;
     if (fd < 0)
-        return errno == ENOENT ? 0 : -errno;
+        return fd == -ENOENT ? 0 : fd;
     if (fstat(fd, &status) < 0)
         return -errno;
     struct removal removal = {.top_fd = fd, .device = status.st_dev};
@@ -222,6 +222,12 @@ int path_remove_tree(int dir_fd, const char *path)
     return errno == EISDIR || errno == EPERM ? remove_directory(parent, name) : -errno;
 }
 
+int path_open_directory(int parent, const char *name)
+{
+    int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
 int path_write_all(int fd, const void *data, size_t length)
 {
     for (const char *at = data; length;) {
@@ -236,14 +242,11 @@ int path_write_all(int fd, const void *data, size_t length)
     return 0;
 }
 
-ssize_t path_read_small(int dir_fd, const char *path, char *out, size_t size)
+ssize_t path_read_all(int fd, void *out, size_t size)
 {
-    auto_close int fd = openat(dir_fd, path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-    if (fd < 0)
-        return -errno;
     size_t used = 0;
-    while (used < size - 1) {
-        ssize_t got = read(fd, out + used, size - 1 - used);
+    while (used < size) {
+        ssize_t got = read(fd, (char *)out + used, size - used);
         if (got < 0 && errno == EINTR)
             continue;
         if (got < 0)
@@ -252,8 +255,18 @@ ssize_t path_read_small(int dir_fd, const char *path, char *out, size_t size)
             break;
         used += (size_t)got;
     }
-    out[used] = '\0';
     return (ssize_t)used;
+}
+
+ssize_t path_read_small(int dir_fd, const char *path, char *out, size_t size)
+{
+    auto_close int fd = openat(dir_fd, path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    if (fd < 0)
+        return -errno;
+    ssize_t used = path_read_all(fd, out, size - 1);
+    if (used >= 0)
+        out[used] = '\0';
+    return used;
 }
 
 int path_write_durable(int dir_fd, const char *path, const void *data, size_t length, mode_t mode)

@@ -1,8 +1,8 @@
 /* File access below a directory that somebody else may be changing: every open goes through
  * openat2(2) with RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS, so that no name, `..` or symlink leaves
  * the directory, not even one that is swapped in between. What is checked is the descriptor that
- * was opened, never a name. The last three functions are for paths of our own choosing in
- * directories that nobody else can change: they follow symlinks. Any thread. */
+ * was opened, never a name. The functions from path_write_all on are for paths of our own choosing
+ * in directories that nobody else can change: they follow symlinks. Any thread. */
 #pragma once
 
 #include <stddef.h>
@@ -32,8 +32,17 @@ int path_open_parent(int dir_fd, const char *path, const char **ret_name);
  * there is no error. */
 int path_remove_tree(int dir_fd, const char *path);
 
+/* Opens the directory of this name, which may be no symlink. Gives a descriptor or a negative
+ * errno.
+ */
+int path_open_directory(int parent, const char *name);
+
 /* Writes all of data to a file or pipe that blocks. 0 or a negative errno, which errno is too. */
 int path_write_all(int fd, const void *data, size_t length);
+
+/* Reads from a file or pipe that blocks up to its end, at most size bytes. Gives how many, or a
+ * negative errno, which errno is too. */
+ssize_t path_read_all(int fd, void *out, size_t size);
 
 /* As path_make_directories, for an absolute path or one below the working directory. What is made
  * has this mode (as the umask leaves it). */

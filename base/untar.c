@@ -214,9 +214,8 @@ static int begin(struct untar *untar, char type)
         return 0;
     if (mkdirat(untar->above_fd, untar->made, 0700) < 0)
         return -errno;
-    untar->root_fd =
-        openat(untar->above_fd, untar->made, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    return untar->root_fd < 0 ? -errno : 0;
+    untar->root_fd = path_open_directory(untar->above_fd, untar->made);
+    return untar->root_fd < 0 ? untar->root_fd : 0;
 }
 
 static int put(struct untar *untar, char type, char *path, const char *target)

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/map.h"
 #include "base/text.h"
+#include "suite.h"
 
 #include <check.h>
 #include <errno.h>
@@ -53,6 +54,25 @@ START_TEST(buf_consumes_from_its_front)
     buf_consume(&buf, 99);
     ck_assert_uint_eq(buf.length, 0);
     ck_assert_str_eq(buf.data, "");
+}
+END_TEST
+
+START_TEST(a_secret_buf_wipes_what_leaves_it)
+{
+    auto_buf struct buf buf = {.secret = true};
+    ck_assert_int_eq(buf_text(&buf, "not to be seen again"), 0);
+    for (int i = 0; i < 100; i++) /* it moves */
+        ck_assert_int_eq(buf_text(&buf, "not to be seen again"), 0);
+    size_t length = buf.length;
+    buf_consume(&buf, length - 4);
+    ck_assert_str_eq(buf.data, "gain");
+    for (size_t i = 4; i < length; i++)
+        ck_assert_int_eq(buf.data[i], 0);
+    buf_clear(&buf);
+    for (size_t i = 0; i < length; i++)
+        ck_assert_int_eq(buf.data[i], 0);
+    buf_free(&buf);
+    ck_assert(buf.secret);
 }
 END_TEST
 
@@ -238,6 +258,32 @@ START_TEST(utf8_is_what_rfc_3629_says)
 }
 END_TEST
 
+START_TEST(a_character_that_has_begun_is_told_by_its_bytes)
+{
+    static const struct {
+        const char *text;
+        size_t begun;
+    } cases[] = {
+        {"", 0},
+        {"a", 0},
+        {"\xc3", 1},
+        {"a\xc3\xa4", 0},
+        {"a\xe2", 1},
+        {"a\xe2\x82", 2},
+        {"\xe2\x82\xac", 0},
+        {"\xf0\x9f\x99", 3},
+        {"\xf0\x9f\x99\x82", 0},
+        {"\x82\xac", 0}, /* its beginning is not there */
+        {"\xff", 0},
+        {"\xc0", 0},
+        {"\x80\x80\x80\x80", 0},
+        {"\xc3\xa4\xc3", 1},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        ck_assert_uint_eq(utf8_begun(cases[i].text, strlen(cases[i].text)), cases[i].begun);
+}
+END_TEST
+
 START_TEST(bad_utf8_is_replaced_byte_for_byte)
 {
     auto_buf struct buf out = {0};
@@ -381,6 +427,7 @@ int main(void)
     tcase_add_test(test_case, buf_keeps_its_limit_and_its_content);
     tcase_add_test(test_case, buf_grows_and_keeps_zero_bytes);
     tcase_add_test(test_case, buf_consumes_from_its_front);
+    tcase_add_test(test_case, a_secret_buf_wipes_what_leaves_it);
     tcase_add_test(test_case, buf_gives_its_bytes_away);
     tcase_add_test(test_case, list_keeps_order_and_takes_removal_while_it_is_walked);
     tcase_add_test(test_case, map_finds_each_of_many_and_none_that_left);
@@ -389,6 +436,7 @@ int main(void)
     tcase_add_test(test_case, random_text_is_of_the_alphabet_and_ended);
     tcase_add_loop_test(test_case, utf8_is_what_rfc_3629_says, 0,
                         (int)(sizeof utf8_cases / sizeof *utf8_cases));
+    tcase_add_test(test_case, a_character_that_has_begun_is_told_by_its_bytes);
     tcase_add_test(test_case, bad_utf8_is_replaced_byte_for_byte);
     tcase_add_test(test_case, repaired_text_keeps_to_the_limit_and_its_zero_bytes);
     tcase_add_test(test_case, text_is_copied_and_compared);
@@ -399,9 +447,5 @@ int main(void)
     tcase_add_loop_test(test_case, a_strangers_text_cannot_forge_a_line_of_the_log, 0,
                         (int)(sizeof quote_cases / sizeof *quote_cases));
     suite_add_tcase(suite, test_case);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_and_free(suite);
 }

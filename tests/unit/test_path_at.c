@@ -2,6 +2,7 @@
  * not. */
 #include "base/cleanup.h"
 #include "base/path_at.h"
+#include "suite.h"
 
 #include <check.h>
 #include <errno.h>
@@ -396,9 +397,5 @@ int main(void)
     tcase_add_test(test_case, a_small_file_is_read_whole_or_cut);
     tcase_add_test(test_case, a_file_is_replaced_whole_and_leaves_nothing_beside_it);
     suite_add_tcase(suite, test_case);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_and_free(suite);
 }
