@@ -2,6 +2,7 @@
 
 #include "agent.pb-c.h"
 #include "base/buf.h"
+#include "base/socket.h"
 
 #include <errno.h>
 #include <event2/event.h>
@@ -31,14 +32,13 @@ struct forward {
 
 static void close_socket(struct forward *forward, bool reset)
 {
-    const struct linger at_once = {.l_onoff = 1, .l_linger = 0};
     if (forward->readable)
         event_free(steal_pointer(forward->readable));
     if (forward->writable)
         event_free(steal_pointer(forward->writable));
     if (forward->fd >= 0 && reset)
-        setsockopt(forward->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
-    if (forward->fd >= 0)
+        socket_reset(steal_fd(&forward->fd));
+    else if (forward->fd >= 0)
         close(steal_fd(&forward->fd));
 }
 
@@ -169,15 +169,6 @@ static bool give_credit(struct forward *forward)
     return send_item(forward, &item);
 }
 
-/* How much the socket takes of it now; negative where it is broken. */
-static ssize_t write_some(const struct forward *forward, const void *data, size_t length)
-{
-    ssize_t written = send(forward->fd, data, length, MSG_NOSIGNAL);
-    if (written < 0)
-        return errno == EAGAIN || errno == EINTR ? 0 : -1;
-    return written;
-}
-
 /* All of the peer's bytes are in the socket: its end follows them. */
 static void end_writing(struct forward *forward)
 {
@@ -193,7 +184,7 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
     (void)fd;
     (void)what;
     size_t left = forward->queue.length - forward->sent;
-    ssize_t written = write_some(forward, forward->queue.data + forward->sent, left);
+    ssize_t written = socket_write(forward->fd, forward->queue.data + forward->sent, left);
     if (written < 0) {
         socket_failed(forward);
         return;
@@ -220,7 +211,7 @@ static bool take_data(struct forward *forward, const uint8_t *data, size_t lengt
     }
     forward->may_come -= length;
     if (!forward->queue.length) {
-        ssize_t written = write_some(forward, data, length);
+        ssize_t written = socket_write(forward->fd, data, length);
         if (written < 0) {
             socket_failed(forward);
             return false;

@@ -139,13 +139,27 @@ static void note_life(struct link *link)
     keepalive_in(link, link->keepalive_interval_ms * US_PER_MS);
 }
 
+/* As read(), but a device gives no more than a page at a time: its next ones are read too. */
+static ssize_t read_buffer(const struct link *link, uint8_t buffer[READ_BUFFER])
+{
+    ssize_t length = read(link->fd, buffer, READ_BUFFER);
+    if (link->is_socket || length <= 0)
+        return length;
+    ssize_t more = 1;
+    while (more > 0 && length < (ssize_t)READ_BUFFER) {
+        more = read(link->fd, buffer + length, READ_BUFFER - (size_t)length);
+        length += more > 0 ? more : 0;
+    }
+    return length; /* what ended it, if anything did, is told again */
+}
+
 static void on_readable(evutil_socket_t fd, short what, void *arg)
 {
     struct link *link = arg;
     uint8_t buffer[READ_BUFFER];
     link_enter(link);
     for (int i = 0; i < READS_PER_TURN && !link->freed && !link->broken; i++) {
-        ssize_t length = read(link->fd, buffer, sizeof buffer);
+        ssize_t length = read_buffer(link, buffer);
         if (length < 0) {
             if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
                 link_break(link, "cannot read from the peer", errno);
@@ -239,7 +253,10 @@ static int link_new(struct link **ret_link, struct event_base *base, int fd, boo
     list_init(&link->calls);
     list_init(&link->ready);
     list_init(&link->spent);
-    int error = prepare_fd(link, failure);
+    link->output = output_new();
+    int error = link->output
+                    ? prepare_fd(link, failure)
+                    : hearth_fail_errno(failure, ENOMEM, "link_failed", "cannot make a link");
     if (!error) {
         link->read_event = event_new(base, fd, EV_READ | EV_PERSIST, on_readable, link);
         link->write_event = event_new(base, fd, EV_WRITE, on_writable, link);
@@ -290,7 +307,7 @@ void link_free(struct link *link)
     nghttp2_session_del(link->session);
     link->session = NULL;
     chunk_list_free(&link->spent);
-    buf_free(&link->pending);
+    output_free(steal_pointer(link->output));
     close(link->fd);
     link->fd = -1;
     leave(link);

@@ -104,6 +104,11 @@ void link_call_accept(struct link_call *call, const struct link_call_events *eve
  * HEARTH_ETOOLARGE, HEARTH_ENOMEMORY, or HEARTH_ECANCELLED where the call takes no more. */
 int link_call_send(struct link_call *call, const ProtobufCMessage *message) must_check;
 int link_call_send_bytes(struct link_call *call, const void *data, size_t length) must_check;
+/* The same without a copy: room for a message, and the message that was put there, which is taken,
+ * also where that fails. NULL: no memory. link_message_free: it is not sent after all. */
+uint8_t *link_message_new(size_t room);
+void link_message_free(uint8_t *message);
+int link_call_send_message(struct link_call *call, uint8_t *message, size_t length) must_check;
 /* Calls that have not ended. */
 unsigned link_calls(const struct link *link);
 size_t link_call_queued(const struct link_call *call);

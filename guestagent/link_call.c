@@ -72,13 +72,13 @@ static void drop_input(struct link_call *call)
 static void drop_output(struct link_call *call)
 {
     struct link *link = call->link;
-    /* A flush that is collecting may hold a part of the first. */
-    if (link->output && !list_empty(&call->out)) {
-        list_insert(call->out.next, &link->spent);
-        list_remove(&call->out);
-    } else {
-        chunk_list_free(&call->out);
+    /* What is being written may have a part of the first. */
+    if (!output_is_empty(link->output) && !list_empty(&call->out)) {
+        struct list *first = call->out.next;
+        list_remove(first);
+        list_append(&link->spent, first);
     }
+    chunk_list_free(&call->out);
     call->queued = 0;
 }
 
@@ -370,10 +370,11 @@ int link_call_unary(struct link_call **ret_call, struct link *link, const char *
     int error = pack(&chunk, request);
     if (error)
         return hearth_fail(failure, error, "call_failed", "cannot send the request of %s", path);
+    chunk->secret = true; /* Configure's brings some */
     link_enter(link);
     error = open_call(ret_call, link, path, timeout_ms, events, arg, failure);
     if (error) {
-        free(chunk);
+        chunk_free(chunk);
     } else {
         (*ret_call)->unary = true;
         queue(*ret_call, chunk);
@@ -421,6 +422,35 @@ int link_call_send_bytes(struct link_call *call, const void *data, size_t length
     if (length)
         memcpy(chunk->data + MESSAGE_PREFIX, data, length);
     return send_chunk(call, chunk);
+}
+
+static struct chunk *chunk_of(uint8_t *message)
+{
+    return container_of((uint8_t(*)[])(message - MESSAGE_PREFIX), struct chunk, data);
+}
+
+uint8_t *link_message_new(size_t room)
+{
+    struct chunk *chunk = chunk_new(MESSAGE_PREFIX + room);
+    return chunk ? chunk->data + MESSAGE_PREFIX : NULL;
+}
+
+void link_message_free(uint8_t *message)
+{
+    free(chunk_of(message));
+}
+
+int link_call_send_message(struct link_call *call, uint8_t *message, size_t length)
+{
+    int error = !may_send(call)             ? HEARTH_ECANCELLED
+                : length > LINK_MESSAGE_MAX ? HEARTH_ETOOLARGE
+                                            : 0;
+    if (error) {
+        link_message_free(message);
+        return error;
+    }
+    message_chunk_set(chunk_of(message), length);
+    return send_chunk(call, chunk_of(message));
 }
 
 unsigned link_calls(const struct link *link)

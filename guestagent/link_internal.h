@@ -15,6 +15,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#define LINK_FRAME_HEADER 9
 #define LINK_FRAME_MAX ((size_t)256 << 10)     /* SETTINGS_MAX_FRAME_SIZE, and what we send */
 #define LINK_HEADERS_MAX ((size_t)16 << 10)    /* one header list, as HTTP/2 counts it */
 #define LINK_PATH_MAX ((size_t)255)            /* :path */
@@ -37,10 +38,8 @@ struct link {
     void *arg;
     struct list calls;     /* link_call::siblings */
     struct list ready;     /* link_call::ready: the owner is to be told something */
-    struct list spent;     /* chunk::siblings: handed to the kernel at the end of the flush */
-    struct output *output; /* while link_flush collects */
-    struct buf pending;    /* what the kernel did not take, from pending_sent on */
-    size_t pending_sent;
+    struct list spent;     /* chunk::siblings: output may point into them */
+    struct output *output; /* what the kernel is to take next; owned */
     size_t held;     /* received and not returned to the streams' windows. Up to LINK_HELD_MAX of it
                         is returned to the connection's, so that a paused call stalls no other. */
     size_t buffered; /* received and not delivered */
@@ -61,6 +60,8 @@ struct link {
 struct chunk {
     struct list siblings; /* link_call::out, then link::spent */
     size_t length, sent;
+    bool secret;                     /* wiped once it is sent */
+    uint8_t head[LINK_FRAME_HEADER]; /* of the frame that data begins in, where it is large */
     uint8_t data[];
 };
 
@@ -116,12 +117,19 @@ void link_check(struct link *link, int nghttp2_result);
 
 /* link_output.c */
 
+/* An empty one; NULL: no memory. */
+struct output *output_new(void);
+void output_free(struct output *output);
+bool output_is_empty(const struct output *output);
 /* Writes what nghttp2 and the calls have to send, as far as the kernel takes it. */
 void link_flush(struct link *link);
 /* A chunk of so many bytes, yet to be filled; one for a message of length bytes, its prefix filled.
  * NULL: no memory. */
 struct chunk *chunk_new(size_t length);
 struct chunk *message_chunk(size_t length);
+void chunk_free(struct chunk *chunk);
+/* One for a message that is shorter than it was made for. */
+void message_chunk_set(struct chunk *chunk, size_t length);
 void chunk_list_free(struct list *chunks);
 nghttp2_data_provider link_data_provider(void);
 ssize_t link_read_length(nghttp2_session *session, uint8_t type, int32_t stream_id,

@@ -12,16 +12,47 @@
 #define PARTS 64
 #define OUTPUT_MAX ((size_t)512 << 10) /* of one system call */
 #define TURN_MAX ((size_t)2 << 20)     /* of one turn of the loop */
-#define FRAME_HEADER 9
 
-/* One writev in the making: large pieces of messages stay where they are. */
+/* One writev in the making, or what is left of it: large pieces of messages stay where they are. */
 struct output {
     struct iovec parts[PARTS];
     int part_count;
-    bool full;
+    int next; /* the first part that is not written whole */
+    bool full, secret;
     size_t total, scratch_used;
     uint8_t scratch[SCRATCH];
 };
+
+static void output_clear(struct output *output)
+{
+    if (output->secret)
+        explicit_bzero(output->scratch, output->scratch_used);
+    output->part_count = output->next = 0;
+    output->full = output->secret = false;
+    output->total = output->scratch_used = 0;
+}
+
+struct output *output_new(void)
+{
+    struct output *output = malloc(sizeof *output);
+    if (!output)
+        return NULL;
+    output->secret = false;
+    output_clear(output);
+    return output;
+}
+
+void output_free(struct output *output)
+{
+    if (output)
+        output_clear(output);
+    free(output);
+}
+
+bool output_is_empty(const struct output *output)
+{
+    return output->total == 0;
+}
 
 static void output_reference(struct output *output, const void *data, size_t length)
 {
@@ -49,7 +80,8 @@ static void output_copy(struct output *output, const void *data, size_t length)
 static bool output_has_room(const struct output *output)
 {
     return output->part_count + 3 <= PARTS &&
-           output->scratch_used + FRAME_HEADER + SMALL_RUN <= SCRATCH && output->total < OUTPUT_MAX;
+           output->scratch_used + LINK_FRAME_HEADER + SMALL_RUN <= SCRATCH &&
+           output->total < OUTPUT_MAX;
 }
 
 struct chunk *chunk_new(size_t length)
@@ -60,23 +92,37 @@ struct chunk *chunk_new(size_t length)
     list_init(&chunk->siblings);
     chunk->length = length;
     chunk->sent = 0;
+    chunk->secret = false;
     return chunk;
+}
+
+void message_chunk_set(struct chunk *chunk, size_t length)
+{
+    chunk->length = MESSAGE_PREFIX + length;
+    chunk->data[0] = 0;
+    for (int i = 0; i < 4; i++)
+        chunk->data[1 + i] = (uint8_t)(length >> (24 - 8 * i));
 }
 
 struct chunk *message_chunk(size_t length)
 {
     struct chunk *chunk = chunk_new(MESSAGE_PREFIX + length);
-    if (!chunk)
-        return NULL;
-    chunk->data[0] = 0;
-    for (int i = 0; i < 4; i++)
-        chunk->data[1 + i] = (uint8_t)(length >> (24 - 8 * i));
+    if (chunk)
+        message_chunk_set(chunk, length);
     return chunk;
+}
+
+void chunk_free(struct chunk *chunk)
+{
+    if (chunk->secret)
+        explicit_bzero(chunk->data, chunk->length);
+    free(chunk);
 }
 
 void chunk_list_free(struct list *chunks)
 {
-    list_for_each(cursor, following, chunks) free(container_of(cursor, struct chunk, siblings));
+    list_for_each(cursor, following, chunks)
+        chunk_free(container_of(cursor, struct chunk, siblings));
     list_init(chunks);
 }
 
@@ -137,6 +183,18 @@ nghttp2_data_provider link_data_provider(void)
     return (nghttp2_data_provider){.read_callback = read_data};
 }
 
+/* Beside the frame's data where they can be: a device makes a write of its own of each part. */
+static void add_header(struct output *output, struct chunk *first, const uint8_t *header,
+                       size_t length)
+{
+    if (length < SMALL_PIECE || first->sent || first->length < SMALL_PIECE) {
+        output_copy(output, header, LINK_FRAME_HEADER);
+        return;
+    }
+    memcpy(first->head, header, LINK_FRAME_HEADER);
+    output_reference(output, first->head, LINK_FRAME_HEADER);
+}
+
 int link_send_data(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *header,
                    size_t length, nghttp2_data_source *source, void *user_data)
 {
@@ -150,12 +208,13 @@ int link_send_data(nghttp2_session *session, nghttp2_frame *frame, const uint8_t
         output->full = true;
         return NGHTTP2_ERR_WOULDBLOCK;
     }
-    output_copy(output, header, FRAME_HEADER);
+    add_header(output, container_of(call->out.next, struct chunk, siblings), header, length);
     while (length > 0) {
         struct chunk *chunk = container_of(call->out.next, struct chunk, siblings);
         size_t part = chunk->length - chunk->sent;
         if (part > length)
             part = length;
+        output->secret = output->secret || chunk->secret;
         if (part < SMALL_PIECE)
             output_copy(output, chunk->data + chunk->sent, part);
         else
@@ -174,9 +233,9 @@ int link_send_data(nghttp2_session *session, nghttp2_frame *frame, const uint8_t
 }
 
 /* Asks nghttp2 for frames until there is nothing, or enough for one system call. */
-static void collect(struct link *link, struct output *output)
+static void collect(struct link *link)
 {
-    link->output = output;
+    struct output *output = link->output;
     while (!output->full && output_has_room(output)) {
         const uint8_t *data;
         ssize_t length = nghttp2_session_mem_send(link->session, &data);
@@ -192,7 +251,6 @@ static void collect(struct link *link, struct output *output)
             output->full = true; /* nghttp2's bytes are good until it is asked again. */
         }
     }
-    link->output = NULL;
 }
 
 /* Gives what the kernel took, 0 where it takes nothing now, -1 where the link is broken. */
@@ -213,71 +271,60 @@ static ssize_t write_parts(struct link *link, struct iovec *parts, int count)
     return -1;
 }
 
-/* Keeps what comes after the first `written` bytes of output. */
-static void keep_rest(struct link *link, const struct output *output, size_t written)
+static void output_skip(struct output *output, size_t written)
 {
-    for (int i = 0; i < output->part_count; i++) {
-        const struct iovec *part = &output->parts[i];
-        if (written >= part->iov_len) {
-            written -= part->iov_len;
-            continue;
-        }
-        if (buf_append(&link->pending, (char *)part->iov_base + written, part->iov_len - written)) {
-            link_break(link, "no memory to write with", ENOMEM);
-            return;
-        }
-        written = 0;
+    while (written > 0) {
+        struct iovec *part = &output->parts[output->next];
+        size_t length = written < part->iov_len ? written : part->iov_len;
+        part->iov_base = (char *)part->iov_base + length;
+        part->iov_len -= length;
+        written -= length;
+        if (part->iov_len == 0)
+            output->next++;
     }
 }
 
-/* False where the kernel took nothing more. */
-static bool write_pending(struct link *link)
+/* False where the kernel took nothing more: the rest waits as it is. */
+static bool write_output(struct link *link)
 {
-    while (link->pending_sent < link->pending.length) {
-        struct iovec part = {.iov_base = link->pending.data + link->pending_sent,
-                             .iov_len = link->pending.length - link->pending_sent};
-        ssize_t written = write_parts(link, &part, 1);
+    struct output *output = link->output;
+    while (output->next < output->part_count) {
+        ssize_t written =
+            write_parts(link, output->parts + output->next, output->part_count - output->next);
         if (written <= 0)
             return false;
-        link->pending_sent += (size_t)written;
+        output_skip(output, (size_t)written);
+        /* A device takes little at a time, and more at once; a socket that took a part is full. */
+        if (link->is_socket && output->next < output->part_count)
+            return false;
     }
-    buf_free(&link->pending);
-    link->pending_sent = 0;
+    output_clear(output);
+    chunk_list_free(&link->spent);
     return true;
 }
 
 void link_flush(struct link *link)
 {
     size_t turn = 0;
+    if (link->freed)
+        return;
     /* The kernel is full: it says when it is not, and is not asked before. */
-    bool full = link->pending_sent < link->pending.length &&
-                event_pending(link->write_event, EV_WRITE, NULL);
+    bool full = !output_is_empty(link->output) && event_pending(link->write_event, EV_WRITE, NULL);
     while (!full && !link->broken && !link->freed) {
-        if (!write_pending(link) || turn >= TURN_MAX) {
+        if (!write_output(link) || turn >= TURN_MAX) {
             event_add(link->write_event, NULL);
             break;
         }
-        struct output output;
-        output.part_count = 0;
-        output.full = false;
-        output.total = output.scratch_used = 0;
-        collect(link, &output);
-        if (output.total == 0)
+        collect(link);
+        if (output_is_empty(link->output))
             break;
-        turn += output.total;
-        ssize_t written = link->broken ? -1 : write_parts(link, output.parts, output.part_count);
-        full = written >= 0 && (size_t)written < output.total;
-        if (full) {
-            keep_rest(link, &output, (size_t)written);
-            event_add(link->write_event, NULL);
-        }
-        chunk_list_free(&link->spent);
+        turn += link->output->total;
     }
     if (link->broken || link->freed)
         return;
     if (nghttp2_session_get_outbound_queue_size(link->session) > LINK_OUTBOUND_MAX)
         link_break(link, "the peer asks and reads nothing", 0);
     else if (!nghttp2_session_want_read(link->session) &&
-             !nghttp2_session_want_write(link->session) && !link->pending.length)
+             !nghttp2_session_want_write(link->session) && output_is_empty(link->output))
         link_break(link, "the HTTP/2 session is over", 0);
 }

@@ -19,6 +19,7 @@
 
 #define AGENT_PORT_NAME "hearth.agent" /* the virtio-serial port's name */
 #define AGENT_VSOCK_PORT 1023          /* below 1024: no plain user of a guest can take it */
+#define HOST_VSOCK_PORT 1023           /* where the host may want to hear that it listens */
 
 #define PREAMBLE_NONCE_SIZE 16
 #define PREAMBLE_SIZE 28

@@ -1,4 +1,5 @@
 /* A feed: what a pipe does not take waits, in order, and its end comes after all of it. */
+#include "suite.h"
 #include "supervisord/feed.h"
 
 #include <check.h>
@@ -136,9 +137,5 @@ int main(void)
     tcase_add_test(test_case, with_nothing_waiting_the_end_comes_at_once);
     tcase_add_test(test_case, what_nobody_reads_any_more_is_dropped);
     suite_add_tcase(suite, test_case);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_and_free(suite);
 }

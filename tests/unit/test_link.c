@@ -1,6 +1,7 @@
 #include "link_pair.h"
 
 #include "agent.pb-c.h"
+#include "suite.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -325,9 +326,5 @@ static Suite *suite(void)
 
 int main(void)
 {
-    SRunner *runner = srunner_create(suite());
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return run_and_free(suite());
 }

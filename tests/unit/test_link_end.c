@@ -3,6 +3,7 @@
 #include "link_pair.h"
 
 #include "guestagent/link_internal.h"
+#include "suite.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -42,6 +43,29 @@ START_TEST(a_call_cancelled_while_it_waits_ends_on_both_sides)
     ck_assert_int_eq(caller.ended, 1);
     RUN_UNTIL(&pair, pair.echo.ended);
     ck_assert_int_eq(pair.echo.last_status, LINK_STATUS_CANCELLED);
+}
+END_TEST
+
+/* What the kernel has not taken of it yet is still to follow. */
+START_TEST(a_call_cancelled_in_the_middle_of_its_message_breaks_no_other)
+{
+    link_pair_open(&pair, _i ? 65536 : 0);
+    struct caller large = {0}, next = {0};
+    uint8_t *message = link_message_new(LINK_MESSAGE_MAX);
+    ck_assert_ptr_nonnull(message);
+    memset(message, 0xee, LINK_MESSAGE_MAX);
+    caller_start(&large, &pair, "Collect", NULL, false, 0);
+    RUN_UNTIL(&pair, pair.echo.started);
+    ck_assert_int_eq(link_call_send_message(large.call, message, LINK_MESSAGE_MAX), 0);
+    while (link_call_queued(large.call) > LINK_MESSAGE_MAX)
+        link_pair_turn(&pair);
+    ck_assert_uint_gt(link_call_queued(large.call), 0);
+    link_call_cancel(large.call);
+    caller_start(&next, &pair, "Unary", "after it", true, 0);
+    RUN_UNTIL(&pair, next.ended && pair.echo.cancelled);
+    ck_assert_int_eq(next.status, LINK_STATUS_OK);
+    ck_assert_str_eq(next.last, "after it");
+    ck_assert_uint_eq(pair.client_downs + pair.server_downs, 0);
 }
 END_TEST
 
@@ -303,6 +327,7 @@ static Suite *suite(void)
     tcase_add_checked_fixture(ends, NULL, teardown);
     tcase_add_test(ends, a_call_cancelled_before_it_left_is_never_seen);
     tcase_add_loop_test(ends, a_call_cancelled_while_it_waits_ends_on_both_sides, 0, 2);
+    tcase_add_loop_test(ends, a_call_cancelled_in_the_middle_of_its_message_breaks_no_other, 0, 2);
     tcase_add_loop_test(ends, a_stream_cancelled_from_its_own_message_stops, 0, 1);
     tcase_add_loop_test(ends, a_stream_cancelled_from_its_own_message_stops, 1000, 1001);
     tcase_add_test(ends, paused_calls_that_are_cancelled_give_their_window_back);
@@ -326,9 +351,5 @@ static Suite *suite(void)
 
 int main(void)
 {
-    SRunner *runner = srunner_create(suite());
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return run_and_free(suite());
 }

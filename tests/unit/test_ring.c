@@ -1,4 +1,5 @@
 #include "guestagent/agent/ring.h"
+#include "suite.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -84,9 +85,5 @@ int main(void)
                    it_keeps_the_first_and_the_last_bytes_whatever_comes_in_whatever_pieces);
     tcase_add_test(test_case, a_hole_lies_between_head_and_tail);
     suite_add_tcase(suite, test_case);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_and_free(suite);
 }
