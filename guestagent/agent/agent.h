@@ -41,6 +41,7 @@ struct agent_options {
     bool pid1, no_new_privs, seccomp;
     bool machine;        /* the first process of a virtual machine */
     bool no_disk, warm;  /* a machine's: it has none; it is to be saved */
+    bool greet;          /* a machine's: it tells its host over vsock that it listens */
     const char *network; /* a machine's: as machine_network takes it; NULL: it has none */
 };
 
@@ -103,6 +104,8 @@ void call_refuse(struct link_call *call, enum link_status status, const char *fo
     __attribute__((format(printf, 3, 4)));
 /* The status that an errno is told as; the reason names what was done. */
 enum link_status call_status_of(int errno_value);
+/* What is said of it to a person. */
+const char *call_refusal_text(int errno_value);
 void call_refuse_errno(struct link_call *call, int errno_value, const char *what);
 void awaited_add(struct agent *agent, struct awaited *awaited, struct link_call *call);
 /* The call that may be answered now, or NULL where it is gone. */
@@ -116,6 +119,9 @@ void stop_free(struct agent *agent);
 /* configure.c */
 void configure_handle(struct agent *agent, struct link_call *call,
                       const Hearth__Agent__V1__ConfigureRequest *request);
+/* Writes names that are nobody's, so that in a clone of this machine their files are there and in
+ * memory. */
+void configure_rehearse(void);
 
 /* exec.c: unary handlers get the unpacked request (borrowed) and answer now or later. */
 void exec_handle_start(struct agent *agent, struct link_call *call,
@@ -135,8 +141,9 @@ void exec_call_gone(struct agent *agent, struct link_call *call);
 void exec_reap(struct agent *agent);
 /* Forgets all of them; what runs goes on. */
 void exec_free_all(struct agent *agent);
-/* Gives a child that was just started the limit of descriptors that commands have. */
-void exec_limit_files(const struct agent *agent, pid_t pid);
+/* Gives a child that was just started what commands have and the agent has not: a limit of
+ * descriptors, and the first place where memory is short. */
+void exec_settle_child(const struct agent *agent, pid_t pid);
 /* To the process group of each that runs. */
 void exec_signal_all(struct agent *agent, int signal);
 
@@ -174,6 +181,8 @@ void service_call_gone(struct agent *agent, struct link_call *call);
 /* service.c: a child has ended. The first, before it is reaped, gives whether it is a service's and
  * takes its group along. */
 bool service_reap_first(struct agent *agent, pid_t pid);
+/* Something was reaped: it may have been the last that has left a service. */
+void service_orphan_ended(struct agent *agent);
 void service_reaped(struct agent *agent, pid_t pid, int status);
 /* To the groups of all that run. */
 void service_signal_all(struct agent *agent, int signal);

@@ -1,5 +1,6 @@
 /* Commands: spawned, drained into rings, timed, ended, reaped, and read by any number of readers.
  */
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "guestagent/agent/exec_internal.h"
 #include "guestagent/agent/secrets.h"
@@ -101,10 +102,11 @@ static void close_output(struct output *output)
     redact_stream_free(steal_pointer(output->redact));
 }
 
-/* The end of all of it: exit is known and both streams have ended, or were given up. */
+/* The end of all of it: exit is known, both streams have ended, or were given up, and of one that
+ * was made to end nothing is left. */
 static void maybe_finish(struct exec *exec)
 {
-    if (!exec->running || !exec->exited || exec->out.fd >= 0 || exec->err.fd >= 0)
+    if (!exec->running || !exec->exited || exec->rest || exec->out.fd >= 0 || exec->err.fd >= 0)
         return;
     exec->running = false;
     exec->drained = exec->out.ended && exec->err.ended;
@@ -166,15 +168,33 @@ static void on_output(evutil_socket_t fd, short what, void *arg)
 
 static void signal_group(struct exec *exec, int signal)
 {
-    if (exec->pid > 0)
-        kill(-exec->pid, signal);
+    pid_t group = exec->pid ? exec->pid : exec->rest;
+    if (group > 0)
+        kill(-group, signal);
+}
+
+static void start_draining(struct exec *exec)
+{
+    maybe_finish(exec);
+    if (exec->running)
+        exec->drainer = start_timer(exec, exec->drain_ms, drain_limit_passed, exec);
+}
+
+static void rest_ended(struct exec *exec)
+{
+    exec->rest = 0;
+    free_event(&exec->killer);
+    start_draining(exec);
 }
 
 static void kill_now(evutil_socket_t fd, short what, void *arg)
 {
     (void)fd;
     (void)what;
-    signal_group(arg, SIGKILL);
+    struct exec *exec = arg;
+    signal_group(exec, SIGKILL);
+    if (exec->rest)
+        rest_ended(exec);
 }
 
 static void end_group(struct exec *exec, uint32_t grace_ms)
@@ -197,9 +217,17 @@ static void time_is_up(evutil_socket_t fd, short what, void *arg)
     end_group(exec, exec->kill_grace_ms);
 }
 
+/* It was asked to end, and is not yet made to: a shell ends at once, and the others of its group
+ * have the rest of the grace to clean up. */
+static bool in_grace(const struct exec *exec)
+{
+    return exec->killer && evtimer_pending(exec->killer, NULL);
+}
+
 static void exec_exited(struct exec *exec, int status)
 {
     exec->exited = true;
+    exec->rest = in_grace(exec) ? exec->pid : 0;
     exec->pid = 0;
     if (WIFSIGNALED(status)) {
         exec->signal = WTERMSIG(status);
@@ -209,9 +237,8 @@ static void exec_exited(struct exec *exec, int status)
     }
     if (exec->timed_out)
         exec->exit_code = EXIT_TIMED_OUT;
-    maybe_finish(exec);
-    if (exec->running)
-        exec->drainer = start_timer(exec, exec->drain_ms, drain_limit_passed, exec);
+    if (!exec->rest)
+        start_draining(exec);
 }
 
 static struct exec *find_pid(struct agent *agent, pid_t pid)
@@ -225,28 +252,46 @@ static struct exec *find_pid(struct agent *agent, pid_t pid)
     return NULL;
 }
 
+/* Orphans come to the agent, so it is there when the last of a group is reaped. */
+static void look_for_rests(struct agent *agent)
+{
+    list_for_each(cursor, next, &agent->running)
+    {
+        struct exec *exec = container_of(cursor, struct exec, link);
+        if (exec->rest && kill(-exec->rest, 0) < 0 && errno == ESRCH)
+            rest_ended(exec);
+    }
+}
+
+static bool reap_one(struct agent *agent)
+{
+    /* Looked at before it is reaped: its group's number is not reused as long as it is a
+     * zombie. */
+    siginfo_t ended = {0};
+    if (waitid(P_ALL, 0, &ended, WEXITED | WNOHANG | WNOWAIT) < 0 || !ended.si_pid)
+        return false;
+    struct exec *exec = find_pid(agent, ended.si_pid);
+    if (exec && (exec->timed_out || exec->cancelled) && !in_grace(exec))
+        signal_group(exec, SIGKILL);
+    bool service = !exec && service_reap_first(agent, ended.si_pid);
+    int status;
+    if (waitpid(ended.si_pid, &status, WNOHANG) != ended.si_pid)
+        return true;
+    if (exec)
+        exec_exited(exec, status);
+    else if (service)
+        service_reaped(agent, ended.si_pid, status);
+    else
+        shell_child_ended(agent, ended.si_pid, status);
+    service_orphan_ended(agent);
+    return true;
+}
+
 void exec_reap(struct agent *agent)
 {
-    for (;;) {
-        /* Looked at before it is reaped: its group's number is not reused as long as it is a
-         * zombie. */
-        siginfo_t ended = {0};
-        if (waitid(P_ALL, 0, &ended, WEXITED | WNOHANG | WNOWAIT) < 0 || !ended.si_pid)
-            return;
-        struct exec *exec = find_pid(agent, ended.si_pid);
-        if (exec && (exec->timed_out || exec->cancelled))
-            signal_group(exec, SIGKILL);
-        bool service = !exec && service_reap_first(agent, ended.si_pid);
-        int status;
-        if (waitpid(ended.si_pid, &status, WNOHANG) != ended.si_pid)
-            continue;
-        if (exec)
-            exec_exited(exec, status);
-        else if (service)
-            service_reaped(agent, ended.si_pid, status);
-        else
-            shell_child_ended(agent, ended.si_pid, status);
-    }
+    while (reap_one(agent))
+        ;
+    look_for_rests(agent);
 }
 
 void exec_free_all(struct agent *agent)
@@ -325,13 +370,31 @@ static struct exec *exec_new(struct agent *agent,
 
 /* A command gets the limit of descriptors that the agent was started with: many programs walk all
  * they may have. It is running already, but has not got as far as its main. */
-void exec_limit_files(const struct agent *agent, pid_t pid)
+static void limit_files(const struct agent *agent, pid_t pid)
 {
     struct rlimit limit;
     if (!agent->child_files || getrlimit(RLIMIT_NOFILE, &limit) < 0)
         return;
     limit.rlim_cur = agent->child_files;
     prlimit(pid, RLIMIT_NOFILE, &limit, NULL);
+}
+
+/* Where memory is short it is killed before the agent, without which nothing in the guest could be
+ * asked any more. The first process of a machine is spared by its kernel. */
+static void go_first(pid_t pid)
+{
+    char path[48];
+    snprintf(path, sizeof path, "/proc/%d/oom_score_adj", (int)pid);
+    auto_close int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd >= 0)
+        (void)!write(fd, "1000", 4);
+}
+
+void exec_settle_child(const struct agent *agent, pid_t pid)
+{
+    limit_files(agent, pid);
+    if (!agent->options.machine)
+        go_first(pid);
 }
 
 static void launch(struct exec *exec, const Hearth__Agent__V1__ExecStartRequest *request)
@@ -355,7 +418,7 @@ static void launch(struct exec *exec, const Hearth__Agent__V1__ExecStartRequest 
         return;
     }
     exec->started = true;
-    exec_limit_files(exec->agent, exec->pid);
+    exec_settle_child(exec->agent, exec->pid);
     bool whole = exec_input_watch(exec, pipes.input) == 0 &&
                  exec_input_queue(exec, request->stdin.data, request->stdin.len) == 0;
     whole = watch_output(exec, &exec->out, pipes.output) && whole;
@@ -436,9 +499,19 @@ void exec_handle_cancel(struct agent *agent, struct link_call *call,
     link_call_reply(call, &empty.base);
 }
 
+static void forget_more(struct agent *agent, const Hearth__Agent__V1__ExecForgetRequest *request)
+{
+    for (size_t i = 0; i < request->n_more; i++) {
+        struct exec *exec = find(agent, request->more[i]);
+        if (exec && !exec->running)
+            drop_finished(exec);
+    }
+}
+
 void exec_handle_forget(struct agent *agent, struct link_call *call,
                         const Hearth__Agent__V1__ExecForgetRequest *request)
 {
+    forget_more(agent, request);
     struct exec *exec = exec_find_or_refuse(agent, call, request->exec_id);
     if (!exec)
         return;

@@ -21,6 +21,7 @@ struct exec {
     struct list waiters;    // exec_waiter::link
     struct list inputs;     // exec_input::link
     pid_t pid;              /* 0 once reaped */
+    pid_t rest;             /* the group, while others of it have a grace to end in; 0 */
     bool running;           /* exit or streams are still awaited */
     bool started, exited, timed_out, cancelled, drained;
     int exit_code, signal;

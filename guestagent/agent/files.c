@@ -4,6 +4,7 @@
 #include "guestagent/agent/agent.h"
 #include "guestagent/agent/inside.h"
 #include "guestagent/agent/jobs.h"
+#include "guestagent/data_field.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,7 +14,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define READ_CHUNK ((size_t)256 << 10)
+/* With what goes before it in a message, this is one frame of the link. */
+#define READ_CHUNK (((size_t)256 << 10) - 64)
+#define READ_DATA 2  /* FileReadReply.data */
+#define WRITE_DATA 4 /* FileWriteRequest.data */
+
+_Static_assert(READ_CHUNK < DATA_FIELD_MAX, "data_field_head tells its length");
 
 static void fill(const struct stat *status, Hearth__Agent__V1__FileEntry *entry)
 {
@@ -79,39 +85,55 @@ void file_handle_stat(struct agent *agent, struct link_call *call,
 struct reading {
     int fd;
     uint64_t offset, left; /* left UINT64_MAX: to the end */
+    uint64_t size;         /* when it was opened */
     bool done;
 };
 
+/* As much as the file seems to have, and one byte to see its end by. */
+static size_t room_for(const struct reading *reading)
+{
+    uint64_t rest = reading->size > reading->offset ? reading->size - reading->offset + 1 : 1;
+    rest = rest < reading->left ? rest : reading->left;
+    return rest < READ_CHUNK ? (size_t)rest : READ_CHUNK;
+}
+
+/* What was read, or 0 at the end, or a negative errno; it has been sent. */
+static ssize_t read_piece(struct link_call *call, const struct reading *reading)
+{
+    size_t room = room_for(reading);
+    uint8_t *message = link_message_new(DATA_FIELD_HEAD + room);
+    if (!message)
+        return -ENOMEM;
+    ssize_t got;
+    do
+        got = pread(reading->fd, message + DATA_FIELD_HEAD, room, (off_t)reading->offset);
+    while (got < 0 && errno == EINTR);
+    if (got <= 0) {
+        got = got < 0 ? -errno : 0;
+        link_message_free(message);
+        return got;
+    }
+    data_field_head(message, READ_DATA, (size_t)got);
+    return link_call_send_message(call, message, DATA_FIELD_HEAD + (size_t)got) ? -ENOMEM : got;
+}
+
 static void read_more(struct link_call *call, void *arg)
 {
-    static uint8_t chunk[READ_CHUNK];
     struct reading *reading = arg;
     while (!reading->done && link_call_queued(call) <= LINK_SEND_LOW_WATER) {
-        size_t want = reading->left < sizeof chunk ? (size_t)reading->left : sizeof chunk;
-        ssize_t got = want ? pread(reading->fd, chunk, want, (off_t)reading->offset) : 0;
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0) {
-            reading->done = true;
-            call_refuse_errno(call, errno, "read");
-            return;
-        }
-        if (got == 0) {
-            reading->done = true;
+        ssize_t got = reading->left ? read_piece(call, reading) : 0;
+        reading->done = got <= 0;
+        if (got == -ENOMEM)
+            call_refuse(call, LINK_STATUS_RESOURCE_EXHAUSTED, "the agent is out of memory");
+        else if (got < 0)
+            call_refuse_errno(call, (int)-got, "read");
+        else if (got == 0)
             link_call_end(call, LINK_STATUS_OK, NULL);
+        if (reading->done)
             return;
-        }
-        Hearth__Agent__V1__FileReadReply reply = HEARTH__AGENT__V1__FILE_READ_REPLY__INIT;
-        reply.data.data = chunk;
-        reply.data.len = (size_t)got;
         reading->offset += (uint64_t)got;
         if (reading->left != UINT64_MAX)
             reading->left -= (uint64_t)got;
-        if (link_call_send(call, &reply.base)) {
-            reading->done = true;
-            call_refuse(call, LINK_STATUS_RESOURCE_EXHAUSTED, "the agent is out of memory");
-            return;
-        }
     }
 }
 
@@ -166,7 +188,8 @@ bool file_stream_read(struct agent *agent, struct link_call *call,
     }
     *reading = (struct reading){.fd = steal_fd(&fd),
                                 .offset = request->offset,
-                                .left = request->length ? request->length : UINT64_MAX};
+                                .left = request->length ? request->length : UINT64_MAX,
+                                .size = (uint64_t)status.st_size};
     link_call_accept(call, &read_events, reading);
     read_more(call, reading);
     return true;
@@ -221,7 +244,7 @@ static int write_open(struct writing *writing, const Hearth__Agent__V1__FileWrit
         return writing->parent_fd;
     bool there = fstatat(writing->parent_fd, writing->name, &old, AT_SYMLINK_NOFOLLOW) == 0;
     if (there && !S_ISREG(old.st_mode))
-        return S_ISDIR(old.st_mode) ? -EISDIR : -EINVAL;
+        return S_ISDIR(old.st_mode) ? -EISDIR : -ENOTSUP;
     writing->created = !there;
     writing->mode = request->mode ? request->mode & 0777 : there ? old.st_mode & 07777 : 0644;
     char suffix[13];
@@ -234,17 +257,10 @@ static int write_open(struct writing *writing, const Hearth__Agent__V1__FileWrit
 
 static int write_all(struct writing *writing, const uint8_t *data, size_t length)
 {
-    while (length) {
-        ssize_t put = write(writing->fd, data, length);
-        if (put < 0 && errno == EINTR)
-            continue;
-        if (put < 0)
-            return -errno;
-        data += put;
-        length -= (size_t)put;
-        writing->written += (uint64_t)put;
-    }
-    return 0;
+    int error = path_write_all(writing->fd, data, length);
+    if (!error)
+        writing->written += length;
+    return error;
 }
 
 static void write_discard(struct writing *writing)
@@ -283,11 +299,9 @@ static void write_reply(struct writing *writing, struct link_call *call)
     link_call_reply(call, &reply.base);
 }
 
-static void write_message(struct link_call *call, void *arg, const uint8_t *data, size_t length)
+/* The first message opens the file, any may commit it. */
+static int write_take(struct writing *writing, const uint8_t *data, size_t length, bool *ret_commit)
 {
-    struct writing *writing = arg;
-    if (writing->ended)
-        return;
     Hearth__Agent__V1__FileWriteRequest *request =
         hearth__agent__v1__file_write_request__unpack(NULL, length, data);
     int error = request ? 0 : -EINVAL;
@@ -295,11 +309,26 @@ static void write_message(struct link_call *call, void *arg, const uint8_t *data
         error = write_open(writing, request);
     if (!error)
         error = write_all(writing, request->data.data, request->data.len);
-    bool commit = !error && request->commit;
-    if (commit)
-        error = write_commit(writing);
+    *ret_commit = !error && request->commit;
     if (request)
         hearth__agent__v1__file_write_request__free_unpacked(request, NULL);
+    return error;
+}
+
+static void write_message(struct link_call *call, void *arg, const uint8_t *data, size_t length)
+{
+    struct writing *writing = arg;
+    const uint8_t *piece;
+    size_t piece_length;
+    bool commit = false;
+    if (writing->ended)
+        return;
+    int error =
+        writing->fd >= 0 && data_field_alone(data, length, WRITE_DATA, &piece, &piece_length)
+            ? write_all(writing, piece, piece_length)
+            : write_take(writing, data, length, &commit);
+    if (commit)
+        error = write_commit(writing);
     if (error) {
         write_discard(writing);
         call_refuse_errno(call, -error, "write");

@@ -1,11 +1,13 @@
 #include "guestagent/agent/jobs.h"
 
+#include "base/log.h"
 #include "guestagent/agent/agent.h"
 
 #include <event2/event.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #define STACK_BYTES ((size_t)1 << 20)
@@ -125,6 +127,20 @@ void jobs_submit(struct jobs *jobs, struct job *job)
     pthread_mutex_unlock(&jobs->lock);
 }
 
+/* False where one still runs at the end of the time there is. */
+static bool join_all(struct jobs *jobs)
+{
+    struct timespec deadline;
+    clock_gettime(CLOCK_MONOTONIC, &deadline);
+    deadline.tv_sec += JOBS_END_S;
+    for (unsigned i = 0; i < jobs->thread_count; i++)
+        if (pthread_clockjoin_np(jobs->threads[i], NULL, CLOCK_MONOTONIC, &deadline)) {
+            log_warning("job_not_ended", "%s", "it is not waited for");
+            return false;
+        }
+    return true;
+}
+
 void jobs_free(struct jobs *jobs)
 {
     if (!jobs)
@@ -133,8 +149,8 @@ void jobs_free(struct jobs *jobs)
     jobs->ending = true;
     pthread_cond_broadcast(&jobs->wake);
     pthread_mutex_unlock(&jobs->lock);
-    for (unsigned i = 0; i < jobs->thread_count; i++)
-        pthread_join(jobs->threads[i], NULL);
+    if (!join_all(jobs))
+        return; /* they still use it: the process is about to end */
     finish(jobs);
     if (jobs->event)
         event_free(jobs->event);

@@ -21,5 +21,8 @@ struct jobs;
 struct jobs *jobs_new(struct agent *agent);
 /* Takes job. Where no thread can be had it runs here and now; done is called later all the same. */
 void jobs_submit(struct jobs *jobs, struct job *job);
-/* Waits for what runs, then calls every done. */
+/* Waits for what runs, then calls every done. A job that takes longer than JOBS_END_S from now on
+ * is left as it is, with all the others and jobs itself: an agent that ends does so in time for
+ * what is in memory to be written out. */
+#define JOBS_END_S 3
 void jobs_free(struct jobs *jobs);

@@ -22,12 +22,12 @@
 
 static int usage(void)
 {
-    fputs(
-        "usage: hearth-agent (--listen-fd N | --listen PATH | --connect-fd N) [--workspace DIR]\n"
-        "                    [--pid1] [--no-new-privs] [--seccomp]\n"
-        "       hearth-agent --machine [--no-disk | --warm] [--network ADDRESS,ROUTER,NAMESERVER]\n"
-        "                    as the first process of a virtual machine\n",
-        stderr);
+    fputs("usage: hearth-agent (--listen-fd N | --listen PATH | --connect-fd N) [--workspace DIR]\n"
+          "                    [--pid1] [--no-new-privs] [--seccomp]\n"
+          "       hearth-agent --machine [--no-disk | --warm] [--greet]\n"
+          "                    [--network ADDRESS,ROUTER,NAMESERVER]\n"
+          "                    as the first process of a virtual machine\n",
+          stderr);
     return 2;
 }
 
@@ -54,6 +54,8 @@ static int parse(struct agent_options *options, int argc, char **argv)
             options->no_disk = true;
         else if (strcmp(argv[i], "--warm") == 0)
             options->warm = true;
+        else if (strcmp(argv[i], "--greet") == 0)
+            options->greet = true;
         else if (strcmp(argv[i], "--pid1") == 0)
             options->pid1 = true;
         else if (strcmp(argv[i], "--no-new-privs") == 0)
@@ -89,10 +91,14 @@ static int boot(struct agent_options *options)
         return error;
     if (options->network)
         machine_network(options->network);
-    if (options->warm)
+    if (options->warm) {
+        configure_rehearse();
         machine_warm();
+    }
     options->serial_fd = machine_open_port(AGENT_PORT_NAME);
     options->listen_fd = machine_listen_vsock(AGENT_VSOCK_PORT);
+    if (options->greet)
+        machine_greet(HOST_VSOCK_PORT);
     if (options->serial_fd >= 0 || options->listen_fd >= 0)
         return 0;
     log_error("no_transport", "%s", strerror(-options->serial_fd));

@@ -58,6 +58,24 @@ void directory_handle_make(struct agent *agent, struct link_call *call,
         reply_entry(call, parent, name, request->path);
 }
 
+static void refuse_move(struct link_call *call, const Hearth__Agent__V1__FileMoveRequest *request,
+                        int errno_value, const char *field)
+{
+    Hearth__Agent__V1__FileEntry entry = HEARTH__AGENT__V1__FILE_ENTRY__INIT;
+    Hearth__Agent__V1__FileRefusal refusal = HEARTH__AGENT__V1__FILE_REFUSAL__INIT;
+    char detail[128];
+    if (!request->refusal_in_reply) {
+        call_refuse_errno(call, errno_value, "move");
+        return;
+    }
+    snprintf(detail, sizeof detail, "move: %s", call_refusal_text(errno_value));
+    refusal.status = call_status_of(errno_value);
+    refusal.detail = detail;
+    refusal.field = (char *)(uintptr_t)field;
+    entry.refusal = &refusal;
+    link_call_reply(call, &entry.base);
+}
+
 void file_handle_move(struct agent *agent, struct link_call *call,
                       const Hearth__Agent__V1__FileMoveRequest *request)
 {
@@ -66,19 +84,19 @@ void file_handle_move(struct agent *agent, struct link_call *call,
     auto_close int parent = path_open_parent(agent->root_fd, request->path, &name);
     /* Before directories are made for what is not there. */
     if (parent < 0 || fstatat(parent, name, &status, AT_SYMLINK_NOFOLLOW) < 0) {
-        call_refuse_errno(call, parent < 0 ? -parent : errno, "move");
+        refuse_move(call, request, parent < 0 ? -parent : errno, "path");
         return;
     }
     int error = request->create_parents ? make_above(agent, request->to) : 0;
     auto_close int to_parent =
         error ? error : path_open_parent(agent->root_fd, request->to, &to_name);
     if (to_parent < 0) {
-        call_refuse_errno(call, -to_parent, "move to"); /* by which the daemon knows */
+        refuse_move(call, request, -to_parent, "to");
         return;
     }
     /* Into itself is EINVAL to the kernel; over a directory that is not empty ENOTEMPTY. */
     if (renameat2(parent, name, to_parent, to_name, request->replace ? 0 : RENAME_NOREPLACE) < 0)
-        call_refuse_errno(call, errno, errno == EINVAL ? "move" : "move to");
+        refuse_move(call, request, errno, errno == EINVAL ? "path" : "to");
     else
         reply_entry(call, to_parent, to_name, request->to);
 }

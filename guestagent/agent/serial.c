@@ -1,5 +1,6 @@
 /* The agent's end of a virtio-serial port: one pipe for the machine's whole life, on which one link
  * after the other begins with a preamble (guestagent/preamble.h). */
+#include "base/cleanup.h"
 #include "base/log.h"
 #include "guestagent/agent/agent.h"
 #include "guestagent/preamble.h"
@@ -7,8 +8,10 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <fcntl.h>
+#include <linux/random.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 struct serial {
@@ -21,9 +24,20 @@ struct serial {
     uint8_t nonce[PREAMBLE_NONCE_SIZE];
 };
 
+/* The kernel's generator takes what its processor and its clock give. */
+static void reseed(void)
+{
+    auto_close int fd = open("/dev/random", O_WRONLY | O_CLOEXEC);
+    if (fd < 0 || ioctl(fd, RNDRESEEDCRNG) < 0)
+        log_debug("not_reseeded", "%s", strerror(errno));
+}
+
+/* Where a link has ended the machine may be a copy of the one that had it: its processes run
+ * already, and what they draw is to be theirs before the host has said who this is. */
 static void listen_again(void *arg)
 {
     struct serial *serial = arg;
+    reseed();
     serial->accepted = false;
     memset(&serial->scanner, 0, sizeof serial->scanner);
     event_add(serial->event, NULL);

@@ -83,11 +83,15 @@ enum link_status call_status_of(int errno_value)
     }
 }
 
-void call_refuse_errno(struct link_call *call, int errno_value, const char *what)
+const char *call_refusal_text(int errno_value)
 {
     bool leaves = errno_value == EXDEV || errno_value == ELOOP;
-    call_refuse(call, call_status_of(errno_value), "%s: %s", what,
-                leaves ? "the path leaves the workspace" : strerror(errno_value));
+    return leaves ? "the path leaves the workspace" : strerror(errno_value);
+}
+
+void call_refuse_errno(struct link_call *call, int errno_value, const char *what)
+{
+    call_refuse(call, call_status_of(errno_value), "%s: %s", what, call_refusal_text(errno_value));
 }
 
 /* Calls that are answered later. */
@@ -448,6 +452,7 @@ void agent_end(struct agent *agent)
 {
     while (!list_empty(&agent->links))
         drop_stream(container_of(agent->links.next, struct stream, entry));
+    serial_free(agent); /* the end of a link on the port is told to it */
     shell_free_all(agent);
     exec_free_all(agent);
     jobs_free(agent->jobs);
@@ -478,7 +483,6 @@ static int listen_and_dispatch(struct agent *agent)
     if (agent->options.serial_fd >= 0 && serial_serve(agent, agent->options.serial_fd))
         return -ENOMEM;
     event_base_dispatch(agent->base);
-    serial_free(agent);
     if (listener)
         event_free(listener);
     event_free(child);

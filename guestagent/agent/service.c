@@ -17,6 +17,8 @@
 #define LOG_MAX ((uint64_t)1 << 20)
 #define GRACE_DEFAULT_MS 5000
 #define DRAIN_MS 1000
+#define KILLED_US ((int64_t)1000000) /* for the killed to be gone */
+#define KILLED_LOOK_MS 20
 #define RESTART_FIRST_MS 100
 #define RESTART_LAST_MS 30000
 #define STEADY_US ((int64_t)10 * 1000000) /* ran so long: what failed before is forgotten */
@@ -36,6 +38,12 @@ struct service *service_find(struct agent *agent, const char *name)
 bool service_settled(const struct service *service)
 {
     return !service->pid && !service->restart;
+}
+
+bool service_silent(const struct service *service)
+{
+    return service_settled(service) && !service->strays_end && service->out.fd < 0 &&
+           service->err.fd < 0;
 }
 
 static void free_event(struct event **event)
@@ -80,6 +88,7 @@ static void on_output(evutil_socket_t fd, short what, void *arg)
         service_logged(output->service);
     } else {
         close_output(output);
+        service_fell_silent(output->service);
     }
 }
 
@@ -92,6 +101,7 @@ static void drain_limit_passed(evutil_socket_t fd, short what, void *arg)
     free_event(&service->drainer);
     close_output(&service->out);
     close_output(&service->err);
+    service_fell_silent(service);
 }
 
 static bool watch_output(struct service_output *output, int fd)
@@ -108,15 +118,85 @@ static bool watch_output(struct service_output *output, int fd)
 
 static void signal_group(const struct service *service, int number)
 {
-    if (service->pid > 0)
-        kill(-service->pid, number);
+    if (service->group > 0)
+        kill(-service->group, number);
+}
+
+/* Of its group, or what has left that. */
+static bool has_left_some(const struct service *service)
+{
+    return (service->group > 0 && kill(-service->group, 0) == 0) ||
+           service_signal_strays(service, 0);
+}
+
+static size_t kill_what_is_left(struct service *service)
+{
+    signal_group(service, SIGKILL);
+    service->group = 0;
+    return service_signal_strays(service, SIGKILL);
+}
+
+static void drain(struct service *service)
+{
+    if (service->out.fd >= 0 || service->err.fd >= 0)
+        set_timer(service, &service->drainer, DRAIN_MS, drain_limit_passed);
+}
+
+static void strays_ended(struct service *service)
+{
+    service->strays_end = false;
+    service->group = 0;
+    free_event(&service->killer);
+    drain(service);
+    service_fell_silent(service);
+}
+
+/* Not all are our children, whose end is told. */
+static void look_at_strays(evutil_socket_t fd, short what, void *arg)
+{
+    struct service *service = arg;
+    (void)fd;
+    (void)what;
+    if (clock_monotonic_us() < service->killed_us + KILLED_US &&
+        service_signal_strays(service, SIGKILL))
+        set_timer(service, &service->killer, KILLED_LOOK_MS, look_at_strays);
+    else
+        strays_ended(service);
+}
+
+/* All that an ended service has left, in its group or not. Where there is some a stop is answered
+ * when it is gone. */
+static void kill_strays(struct service *service)
+{
+    service->strays_end = kill_what_is_left(service) > 0;
+    service->killed_us = clock_monotonic_us();
+    if (service->strays_end)
+        set_timer(service, &service->killer, KILLED_LOOK_MS, look_at_strays);
 }
 
 static void kill_now(evutil_socket_t fd, short what, void *arg)
 {
+    struct service *service = arg;
     (void)fd;
     (void)what;
-    signal_group(arg, SIGKILL);
+    if (service->pid) { /* its end is what is waited for */
+        signal_group(service, SIGKILL);
+        service_signal_strays(service, SIGKILL);
+        return;
+    }
+    kill_strays(service);
+    if (!service->strays_end)
+        strays_ended(service);
+}
+
+void service_orphan_ended(struct agent *agent)
+{
+    list_for_each(cursor, next, &agent->services)
+    {
+        struct service *service = container_of(cursor, struct service, link);
+        if (service->strays_end && !has_left_some(service))
+            strays_ended(service);
+    }
 }
 
 static void settle(struct service *service, enum service_phase phase, const char *reason)
@@ -181,19 +261,39 @@ static void restart_later(struct service *service)
     service_changed(service);
 }
 
+/* It was asked to end, and is not yet made to. */
+static bool in_grace(const struct service *service)
+{
+    return service->stopping && service->killer && evtimer_pending(service->killer, NULL);
+}
+
+/* Of one that is asked to end the others have the rest of its grace to end too: a shell ends at
+ * once, and what it has started has yet to clean up. */
+static void leave_or_kill_the_rest(struct service *service)
+{
+    if (in_grace(service) && has_left_some(service)) {
+        service->strays_end = true;
+        return;
+    }
+    free_event(&service->killer);
+    service->group = 0; /* service_reap_first has killed it */
+    if (service->stopping)
+        kill_strays(service);
+}
+
 static void exited(struct service *service, int status)
 {
     service->pid = 0;
     service->has_exit = true;
     service->exit_code = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
     service->ended_us = clock_monotonic_us();
-    free_event(&service->killer);
-    if (service->out.fd >= 0 || service->err.fd >= 0)
-        set_timer(service, &service->drainer, DRAIN_MS, drain_limit_passed);
+    leave_or_kill_the_rest(service);
+    if (!service->strays_end)
+        drain(service);
     if (service->agent->stop.phase != STOP_NONE)
         settle(service, SERVICE_STOPPED, "workspace_stopped");
     else if (service->stopping)
-        settle(service, SERVICE_STOPPED, "stop_requested");
+        settle(service, SERVICE_STOPPED, service->stopping);
     else if (service->late)
         settle(service, SERVICE_FAILED, "readiness_timeout");
     else if (service->request->restart_on_failure && service->exit_code != 0)
@@ -210,7 +310,8 @@ bool service_reap_first(struct agent *agent, pid_t pid)
     {
         const struct service *service = container_of(cursor, struct service, link);
         if (service->pid == pid || service->probe.pid == pid) {
-            kill(-pid, SIGKILL); /* what is left of its group */
+            if (service->pid != pid || !in_grace(service))
+                kill(-pid, SIGKILL); /* what is left of its group */
             return true;
         }
     }
@@ -233,21 +334,37 @@ void service_reaped(struct agent *agent, pid_t pid, int status)
     }
 }
 
-void service_stop(struct service *service, uint32_t grace_ms)
+/* It has ended before, by itself: there may be what it has left. */
+static void stop_strays(struct service *service, uint32_t grace_ms)
 {
-    service->stopping = true;
+    if (service->strays_end || !service_signal_strays(service, SIGTERM))
+        return;
+    service->strays_end = true;
+    set_timer(service, &service->killer, grace_ms, kill_now);
+}
+
+void service_stop(struct service *service, uint32_t grace_ms, const char *reason)
+{
+    grace_ms = grace_ms ? grace_ms : GRACE_DEFAULT_MS;
+    if (service_settled(service)) {
+        stop_strays(service, grace_ms);
+        return;
+    }
+    service->stopping = reason;
     if (service->restart) {
         free_event(&service->restart);
-        settle(service, SERVICE_STOPPED, "stop_requested");
+        settle(service, SERVICE_STOPPED, reason);
+        stop_strays(service, grace_ms);
         return;
     }
     probe_end(service);
     free_event(&service->deadline);
-    if (!service->pid || service->killer)
+    if (service->killer)
         return;
     signal_group(service, SIGTERM);
     signal_group(service, SIGCONT);
-    set_timer(service, &service->killer, grace_ms ? grace_ms : GRACE_DEFAULT_MS, kill_now);
+    service_signal_strays(service, SIGTERM);
+    set_timer(service, &service->killer, grace_ms, kill_now);
 }
 
 void service_signal_all(struct agent *agent, int signal)
@@ -263,8 +380,8 @@ static void launch(struct service *service)
     const struct command command = {.arguments = service->request->argv,
                                     .argument_count = service->request->n_argv,
                                     .cwd = service->request->cwd,
-                                    .variables = service->request->environment,
-                                    .variable_count = service->request->n_environment,
+                                    .variables = service->variables,
+                                    .variable_count = service->request->n_environment + 1,
                                     .secrets = service->agent->secrets,
                                     .secret_variables = service->request->secret_environment,
                                     .secret_variable_count =
@@ -287,7 +404,8 @@ static void launch(struct service *service)
         settle(service, SERVICE_FAILED, "cannot_start");
         return;
     }
-    exec_limit_files(service->agent, service->pid);
+    service->group = service->pid;
+    exec_settle_child(service->agent, service->pid);
     close(pipes.input);
     service->has_exit = false;
     service->phase = SERVICE_RUNNING;
@@ -318,6 +436,7 @@ static void service_free(struct service *service)
     ring_free(&service->out.ring);
     ring_free(&service->err.ring);
     free(service->probe.target);
+    free(service->variables);
     if (service->request)
         hearth__agent__v1__service_start_request__free_unpacked(service->request, NULL);
     list_remove(&service->link);
@@ -336,6 +455,7 @@ static bool make_room(struct agent *agent, const char *name)
 {
     struct service *same = service_find(agent, name);
     if (same) {
+        kill_what_is_left(same); /* nobody could name it any more */
         service_free(same);
         return true;
     }
@@ -350,6 +470,23 @@ static bool make_room(struct agent *agent, const char *name)
         }
     }
     return false;
+}
+
+/* Those of the request, and the one that it is known by. */
+static bool set_variables(struct service *service,
+                          const Hearth__Agent__V1__ServiceStartRequest *request)
+{
+    service->variables =
+        malloc((request->n_environment + 1) * sizeof *service->variables); /* borrowed texts */
+    if (!service->variables)
+        return false;
+    hearth__agent__v1__environment_variable__init(&service->mark);
+    service->mark.name = (char *)(uintptr_t)SERVICE_VARIABLE;
+    service->mark.value = service->instance;
+    for (size_t i = 0; i < request->n_environment; i++)
+        service->variables[i] = request->environment[i];
+    service->variables[request->n_environment] = &service->mark;
+    return true;
 }
 
 struct service *service_start(struct agent *agent, Hearth__Agent__V1__ServiceStartRequest *request)
@@ -369,7 +506,7 @@ struct service *service_start(struct agent *agent, Hearth__Agent__V1__ServiceSta
     list_init(&service->link);
     list_append(&agent->services, &service->link);
     agent->service_count++;
-    if (!probe_parse(&service->probe, request)) {
+    if (!probe_parse(&service->probe, request) || !set_variables(service, request)) {
         service_free(service);
         return NULL;
     }

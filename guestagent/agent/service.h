@@ -10,6 +10,7 @@
 #include <sys/types.h>
 
 #define SERVICES_MAX 64
+#define SERVICE_VARIABLE "HEARTH_SERVICE" /* has the instance, in all that a service starts */
 
 enum service_phase {
     SERVICE_RUNNING,
@@ -46,14 +47,19 @@ struct service {
     struct agent *agent;
     struct list link; // agent::services, oldest start first
     char name[65], instance[64];
-    Hearth__Agent__V1__ServiceStartRequest *request; /* as it was sent: for restarts */
+    Hearth__Agent__V1__ServiceStartRequest *request;          /* as it was sent: for restarts */
+    Hearth__Agent__V1__EnvironmentVariable mark, **variables; /* with it at the end */
     enum service_phase phase;
     const char *reason; /* a literal */
-    bool ready, has_exit, stopping, late;
+    bool ready, has_exit, late;
+    bool strays_end;      /* it has ended, and what it has left was asked to */
+    const char *stopping; /* why: a literal; NULL: it is not to end */
     int exit_code;
-    pid_t pid; /* 0: it does not run */
+    pid_t pid;   /* 0: it does not run */
+    pid_t group; /* of what runs of it, 0: nothing that is known of */
     unsigned restarts, failures;
     int64_t first_us, started_us, ready_us, ended_us;
+    int64_t killed_us; /* since when the end of what was killed is awaited */
     uint64_t revision;
     struct service_output out, err;
     struct probe probe;
@@ -63,11 +69,19 @@ struct service {
 struct service *service_find(struct agent *agent, const char *name);
 /* Starts a checked request; takes it. NULL without memory. */
 struct service *service_start(struct agent *agent, Hearth__Agent__V1__ServiceStartRequest *request);
-void service_stop(struct service *service, uint32_t grace_ms);
+/* reason: a literal, what its end is told with. */
+void service_stop(struct service *service, uint32_t grace_ms, const char *reason);
 /* It is as its probe wanted it. */
 void service_is_ready(struct service *service);
 /* Waits for no start, restart or end any more. */
 bool service_settled(const struct service *service);
+/* … and all that it has printed is there. */
+bool service_silent(const struct service *service);
+
+/* service_strays.c */
+/* To all that it has started and that is not its first process; 0: to none. Gives how many there
+ * are. */
+size_t service_signal_strays(const struct service *service, int number);
 
 /* service_probe.c */
 /* Takes what is to be looked at from the request; false where it makes no sense. */
@@ -81,5 +95,6 @@ void probe_exited(struct service *service, int status);
 /* Something about it has changed: for those who watch or wait. */
 void service_changed(struct service *service);
 void service_logged(struct service *service);
+void service_fell_silent(struct service *service);
 /* Nobody may wait for it any more. */
 void service_forgotten(struct service *service);

@@ -137,11 +137,10 @@ static bool satisfied(const struct watcher *watcher)
     case WAITS_START:
         return service->ready || service_settled(service);
     case WAITS_STOP:
-        return service_settled(service);
+        return service_silent(service);
     case WAITS_LOGS:
         return service->out.ring.total > watcher->stdout_offset ||
-               service->err.ring.total > watcher->stderr_offset ||
-               (service_settled(service) && service->out.fd < 0 && service->err.fd < 0);
+               service->err.ring.total > watcher->stderr_offset || service_silent(service);
     case WAITS_ANY:
         break;
     }
@@ -161,6 +160,11 @@ static void answer_satisfied(struct agent *agent, const struct service *service)
 void service_changed(struct service *service)
 {
     service->revision = ++service->agent->service_revision;
+    answer_satisfied(service->agent, service);
+}
+
+void service_fell_silent(struct service *service)
+{
     answer_satisfied(service->agent, service);
 }
 
@@ -285,8 +289,8 @@ void service_handle_stop(struct agent *agent, struct link_call *call,
     struct service *service = find_or_refuse(agent, call, request->name, request->instance);
     if (!service)
         return;
-    if (!service_settled(service))
-        service_stop(service, request->grace_ms);
+    service_stop(service, request->grace_ms,
+                 request->workspace_stops ? "workspace_stopped" : "stop_requested");
     const struct watcher asked = {.agent = agent, .what = WAITS_STOP, .service = service};
     wait_for(call, &asked, UINT32_MAX);
 }

@@ -215,16 +215,22 @@ static void run_command(struct service *service)
     char *argv[] = {shell, flags, probe->target}, problem[160];
     struct command_pipes pipes;
     int exit_code;
-    const struct command command = {.arguments = argv,
-                                    .argument_count = 3,
-                                    .cwd = service->request->cwd,
-                                    .variables = service->request->environment,
-                                    .variable_count = service->request->n_environment};
+    const struct command command = {
+        .arguments = argv,
+        .argument_count = 3,
+        .cwd = service->request->cwd,
+        .variables = service->request->environment,
+        .variable_count = service->request->n_environment,
+        .secrets = service->agent->secrets,
+        .secret_variables = service->request->secret_environment,
+        .secret_variable_count = service->request->n_secret_environment,
+    };
     if (spawn_command(&command, &probe->pid, &pipes, problem, sizeof problem, &exit_code)) {
         probe->pid = 0;
         look_in(service, probe->interval_ms);
         return;
     }
+    exec_settle_child(service->agent, probe->pid);
     close(pipes.input);
     close(pipes.output);
     close(pipes.errors);

@@ -478,6 +478,8 @@ static int spawn(struct shell *shell, const Hearth__Agent__V1__ShellOpenRequest 
             spawn_on_terminal(&command, terminal, &shell->pid, problem, problem_size, &exit_code);
     }
     shell->session = error ? 0 : shell->pid;
+    if (!error)
+        exec_settle_child(shell->agent, shell->pid);
     return error;
 }
 

@@ -5,13 +5,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define ENVIRONMENT_MAX 4096
@@ -101,63 +102,97 @@ static int check_cwd(const char *cwd)
     return fd < 0 ? -errno : 0;
 }
 
-/* What the agent ignores would stay ignored; what it handles is set back by exec itself. Looked up
- * once: posix_spawn makes a system call in the child for each signal that is named. */
-static void find_ignored(sigset_t *ret_ignored)
+/* What the agent ignores would stay ignored, and what it handles would be handled by its own code
+ * before exec sets it back. Looked up once: the agent sets its signals before it starts anything.
+ */
+static const sigset_t *changed_signals(void)
 {
-    static sigset_t ignored;
+    static sigset_t changed;
     static bool known;
     struct sigaction action;
     if (!known) {
-        sigemptyset(&ignored);
+        sigemptyset(&changed);
         for (int number = 1; number < NSIG; number++)
-            if (sigaction(number, NULL, &action) == 0 && action.sa_handler == SIG_IGN)
-                sigaddset(&ignored, number);
+            if (sigaction(number, NULL, &action) == 0 && action.sa_handler != SIG_DFL)
+                sigaddset(&changed, number);
         known = true;
     }
-    *ret_ignored = ignored;
+    return &changed;
 }
 
 /* Where its three come from: pipes, or a terminal, which becomes its own as the leader of a session
  * without one opens it. */
 struct ends {
-    const int *child; /* three descriptors, or NULL */
+    const int *child; /* three descriptors above 2, or NULL */
     const char *terminal;
 };
 
-static void add_ends(posix_spawn_file_actions_t *actions, const struct ends *ends)
+static int take_ends(const struct ends *ends)
 {
-    if (ends->terminal)
-        posix_spawn_file_actions_addopen(actions, 0, ends->terminal, O_RDWR, 0);
-    for (int i = ends->terminal ? 1 : 0; i < 3; i++)
-        posix_spawn_file_actions_adddup2(actions, ends->terminal ? 0 : ends->child[i], i);
+    int terminal = ends->terminal ? open(ends->terminal, O_RDWR | O_CLOEXEC) : -1;
+    if (ends->terminal && terminal < 0)
+        return -1;
+    for (int i = 0; i < 3; i++)
+        if (dup2(ends->terminal ? terminal : ends->child[i], i) < 0)
+            return -1;
+    return 0;
+}
+
+struct image {
+    const char *program, *cwd;
+    char *const *arguments, *const *environment;
+    const struct ends *ends;
+    const sigset_t *changed;
+};
+
+/* The child's part, all signals blocked. It is on the memory and the stack of the agent, which
+ * waits for it: system calls alone. Returns an errno where it did not become another program. */
+static int become(const struct image *image)
+{
+    const struct sigaction normal = {.sa_handler = SIG_DFL};
+    sigset_t none;
+    sigemptyset(&none);
+    for (int number = 1; number < NSIG; number++)
+        if (sigismember(image->changed, number) == 1)
+            sigaction(number, &normal, NULL);
+    if (setsid() >= 0 && take_ends(image->ends) == 0 && chdir(image->cwd) == 0 &&
+        sigprocmask(SIG_SETMASK, &none, NULL) == 0)
+        execve(image->program, image->arguments, image->environment);
+    return errno;
+}
+
+/* Not posix_spawn, which maps a stack and makes two system calls for each of 64 signals. */
+static int launch(const struct image *image, pid_t *ret_pid)
+{
+    sigset_t all, before;
+    volatile int error = 0;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    pid_t pid = vfork();
+    if (pid == 0) {
+        error = become(image);
+        _exit(EXIT_NOT_FOUND);
+    }
+    if (pid < 0)
+        error = errno;
+    else if (error)
+        waitpid(pid, NULL, 0);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    *ret_pid = pid;
+    return -error;
 }
 
 static int start(const struct command *command, const char *program, const char *cwd,
                  char **environment, const struct ends *ends, pid_t *ret_pid)
 {
-    posix_spawn_file_actions_t actions;
-    posix_spawnattr_t attributes;
-    sigset_t none, ignored;
-    char **argv = calloc(command->argument_count + 1, sizeof *argv);
-    if (!argv)
+    char **arguments = calloc(command->argument_count + 1, sizeof *arguments);
+    if (!arguments)
         return -ENOMEM;
-    memcpy(argv, command->arguments, command->argument_count * sizeof *argv);
-    sigemptyset(&none);
-    find_ignored(&ignored);
-    posix_spawn_file_actions_init(&actions);
-    posix_spawnattr_init(&attributes);
-    posix_spawnattr_setsigmask(&attributes, &none);
-    posix_spawnattr_setsigdefault(&attributes, &ignored);
-    posix_spawnattr_setflags(&attributes,
-                             POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-    add_ends(&actions, ends);
-    posix_spawn_file_actions_addchdir_np(&actions, cwd);
-    int error = posix_spawn(ret_pid, program, &actions, &attributes, argv, environment);
-    posix_spawnattr_destroy(&attributes);
-    posix_spawn_file_actions_destroy(&actions);
-    free(argv);
-    return -error;
+    memcpy(arguments, command->arguments, command->argument_count * sizeof *arguments);
+    const struct image image = {program, cwd, arguments, environment, ends, changed_signals()};
+    int error = launch(&image, ret_pid);
+    free(arguments);
+    return error;
 }
 
 static int with_pipes(const struct command *command, const char *program, const char *cwd,
@@ -199,7 +234,7 @@ static int spawn(const struct command *command, const char *terminal, pid_t *ret
                  strerror(-error));
         *ret_exit_code = EXIT_CANNOT_EXECUTE;
         free_environment(environment);
-        return error == -ENOENT ? -ENOTDIR : error;
+        return error == -ENOMEM ? error : -ENOTDIR; /* whatever there is in its way */
     }
     const struct ends ends = {.terminal = terminal};
     error = look_up(command->arguments[0], environment, cwd, program);

@@ -122,10 +122,9 @@ static int descend(struct walk *walk)
 {
     const struct level *level = &walk->levels[walk->depth - 1];
     walk->descend = false;
-    int fd = openat(level->fd, level->names[level->next - 1],
-                    O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    int fd = path_open_directory(level->fd, level->names[level->next - 1]);
     if (fd < 0)
-        return errno == ENOENT || errno == ENOTDIR || errno == ELOOP ? 0 : -errno;
+        return fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP ? 0 : fd;
     return push(walk, fd);
 }
 

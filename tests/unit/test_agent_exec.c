@@ -1,5 +1,6 @@
 /* guestagent/agent/exec.c: how commands begin, what is kept of their output, and how they end. */
 #include "agent_fixture.h"
+#include "suite.h"
 
 #include <check.h>
 #include <signal.h>
@@ -194,9 +195,5 @@ int main(void)
     tcase_add_test(test_case, a_child_that_holds_a_stream_does_not_hold_the_end);
     tcase_add_test(test_case, an_id_is_one_commands_until_it_is_forgotten);
     suite_add_tcase(suite, test_case);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_and_free(suite);
 }

@@ -3,6 +3,8 @@
 #include "agent_fixture.h"
 
 #include "base/cleanup.h"
+#include "guestagent/data_field.h"
+#include "suite.h"
 
 #include <check.h>
 #include <dirent.h>
@@ -112,6 +114,64 @@ START_TEST(a_link_that_stays_inside_is_followed)
 }
 END_TEST
 
+/* Longer than a message, and not a whole number of them. */
+START_TEST(a_large_file_goes_in_and_out_as_it_is)
+{
+    enum { SIZE = 1000003 };
+    char *text = malloc(SIZE + 1);
+    struct asked wrote = {0}, got = {0}, end = {0};
+    for (int i = 0; i < SIZE; i++)
+        text[i] = (char)('a' + i % 23);
+    text[SIZE] = '\0';
+    ask_begin(&wrote, "FileWrite");
+    write_piece(&wrote, "large", "", false);
+    for (int at = 0, length = 1; at < SIZE; at += length, length = length * 3 + 1) {
+        auto_free char *piece = strndup(text + at, (size_t)length);
+        write_piece(&wrote, NULL, piece, at + length >= SIZE);
+    }
+    link_call_finish(wrote.call);
+    ck_assert_int_eq(ask_end(&wrote), LINK_STATUS_OK);
+    ck_assert_int_eq(read_file(&got, "large", 0, 0), LINK_STATUS_OK);
+    ck_assert_uint_eq(got.data.length, SIZE);
+    ck_assert(strcmp(got.data.data, text) == 0);
+    ck_assert_int_eq(read_file(&end, "large", SIZE - 300000, 299999), LINK_STATUS_OK);
+    ck_assert_uint_eq(end.data.length, 299999);
+    ck_assert(strncmp(end.data.data, text + SIZE - 300000, 299999) == 0);
+    asked_free(&wrote);
+    asked_free(&got);
+    asked_free(&end);
+    free(text);
+}
+END_TEST
+
+START_TEST(what_is_more_than_a_field_of_bytes_is_not_taken_for_one)
+{
+    static const char *const broken[] = {"",
+                                         "\x22",
+                                         "\x22\x05",
+                                         "\x22\x05xxxx",
+                                         "\x22\x05xxxxx\x28\x01",
+                                         "\x1a\x05xxxxx",
+                                         "\x22\xff\xff\xff\xff\xff\x01x"};
+    uint8_t message[DATA_FIELD_HEAD + 5];
+    const uint8_t *data;
+    size_t length;
+    for (size_t i = 0; i < sizeof broken / sizeof *broken; i++)
+        ck_assert(
+            !data_field_alone((const uint8_t *)broken[i], strlen(broken[i]), 4, &data, &length));
+    ck_assert(data_field_alone((const uint8_t *)"\x22\x02xy", 4, 4, &data, &length));
+    ck_assert(length == 2 && memcmp(data, "xy", 2) == 0);
+    data_field_head(message, 4, 5);
+    memcpy(message + DATA_FIELD_HEAD, "12345", 5);
+    ck_assert(data_field_alone(message, sizeof message, 4, &data, &length));
+    ck_assert(length == 5 && data == message + DATA_FIELD_HEAD);
+    Hearth__Agent__V1__FileWriteRequest *request =
+        hearth__agent__v1__file_write_request__unpack(NULL, sizeof message, message);
+    ck_assert(request && request->data.len == 5 && memcmp(request->data.data, "12345", 5) == 0);
+    hearth__agent__v1__file_write_request__free_unpacked(request, NULL);
+}
+END_TEST
+
 START_TEST(a_range_is_read_as_it_is_asked_for)
 {
     put("file", "0123456789", 0644);
@@ -198,13 +258,11 @@ int main(void)
                         sizeof outward / sizeof *outward);
     tcase_add_test(test_case, a_link_that_stays_inside_is_followed);
     tcase_add_test(test_case, a_range_is_read_as_it_is_asked_for);
+    tcase_add_test(test_case, a_large_file_goes_in_and_out_as_it_is);
+    tcase_add_test(test_case, what_is_more_than_a_field_of_bytes_is_not_taken_for_one);
     tcase_add_test(test_case, what_is_no_regular_file_is_not_read);
     tcase_add_test(test_case, the_old_content_stands_until_the_commit);
     tcase_add_test(test_case, a_write_without_its_commit_leaves_nothing);
     suite_add_tcase(suite, test_case);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_and_free(suite);
 }
