@@ -141,6 +141,8 @@ void disk_parse_refusal(const char *output, const char *errors, struct hearth_fa
     hearth_fail(failure, kinds[kind].error, kinds[kind].code, "%s%s",
                 kinds[kind].error == HEARTH_EIO ? "the workspace's disk cannot be read: " : "",
                 *detail ? detail : "no reason is known");
-    if (kinds[kind].error == HEARTH_ENOTFOUND || kinds[kind].error == HEARTH_ECONFLICT)
+    if (kinds[kind].error == HEARTH_ENOTFOUND || kinds[kind].error == HEARTH_ECONFLICT) {
         hearth_failure_field(failure, "/path");
+        hearth_failure_hint(failure, "workspace_disk_list tells what is on the disk.");
+    }
 }

@@ -7,6 +7,8 @@
  *                                                 into a directory; verdict on 1
  *   hearth-archive pack -- ROOT PATH              a directory below ROOT → a tar on 1 (a file: as
  *                                                 it is), or a reason on 2
+ *   hearth-archive read-small -- ROOT PATH        a file below ROOT, its beginning → 1, or a reason
+ *                                                 on 2
  *   hearth-archive put -- ROOT PATH               the daemon's tar on 0 → one new thing below ROOT
  *   hearth-archive put-file -- ROOT PATH          "SIZE\n" and so many bytes on 0 → a new file
  *   hearth-archive digest DIRECTORY               a manifest on 1, verdict on 2 (not confined: it
@@ -20,6 +22,7 @@
 #include "supervisord/archive/image.h"
 #include "supervisord/archive/pack.h"
 #include "supervisord/archive/put.h"
+#include "supervisord/archive/read_small.h"
 #include "supervisord/archive/reader.h"
 
 #include <getopt.h>
@@ -37,7 +40,7 @@
 static _Noreturn void usage(void)
 {
     fprintf(stderr, "usage: hearth-archive check|tree [--entries N] [--bytes N]\n"
-                    "       hearth-archive pack|put|put-file -- ROOT PATH\n"
+                    "       hearth-archive pack|read-small|put|put-file -- ROOT PATH\n"
                     "       hearth-archive unpack [--entries N] [--bytes N] FORMAT DIRECTORY\n"
                     "       hearth-archive digest DIRECTORY\n");
     _exit(2);
@@ -150,6 +153,8 @@ int main(int argc, char **argv)
         _exit(run_unpack(words[0], words[1], &limits));
     if (strcmp(mode, "pack") == 0 && count == 2)
         _exit(pack_run(words[0], words[1]));
+    if (strcmp(mode, "read-small") == 0 && count == 2)
+        _exit(read_small_run(words[0], words[1]));
     if (strcmp(mode, "put") == 0 && count == 2)
         _exit(put_tree(words[0], words[1]));
     if (strcmp(mode, "put-file") == 0 && count == 2)

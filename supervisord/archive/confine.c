@@ -1,5 +1,7 @@
 #include "supervisord/archive/confine.h"
 
+#include "supervisord/launch/id_map.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -95,6 +97,8 @@ static const int putting[] = {
     SCMP_SYS(fchmod), SCMP_SYS(getdents64), SCMP_SYS(utimensat), SCMP_SYS(ftruncate),
     SCMP_SYS(fcntl),  SCMP_SYS(fstatfs),    SCMP_SYS(dup),
 };
+
+static const int opening[] = {SCMP_SYS(openat2)};
 
 /* What no program that makes an image has a use for. (Which calls another release of it makes is
  * not known: what is left is no more than a guest itself has.) */
@@ -239,13 +243,28 @@ static void keep_capabilities(const int *kept, size_t count)
         die("drop capabilities");
 }
 
+/* A plain user unpacks as the root of a user namespace where nobody else is. */
+static void become_own_root(void)
+{
+    uid_t uid = geteuid();
+    gid_t gid = getegid();
+    if (unshare(CLONE_NEWUSER) < 0)
+        die("have a user namespace");
+    if (id_map_alone("/proc/self", uid, gid, true))
+        die("say who it is in its user namespace");
+}
+
 void confine_unpacker(const char *directory, int input_fd)
 {
     static const int kept[] = {CAP_CHOWN, CAP_FOWNER, CAP_DAC_OVERRIDE, CAP_FSETID};
     int fd = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    bool plain_user = geteuid() != 0;
     limit_resources();
     umask(0022);
-    if (fd < 0 || unshare(CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWNS) < 0 || setgroups(0, NULL) < 0)
+    if (plain_user)
+        become_own_root();
+    if (fd < 0 || unshare(CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWNS) < 0 ||
+        (!plain_user && setgroups(0, NULL) < 0))
         die("leave the host's namespaces");
     const struct landlock_path_beneath_attr rules[] = {
         {.allowed_access = LANDLOCK_TREE, .parent_fd = fd},
@@ -291,21 +310,34 @@ void confine_packer(int directory_fd)
     give_up(walking, sizeof walking / sizeof walking[0]);
 }
 
-void confine_writer(int directory_fd)
+static void become_owner(int directory_fd)
 {
     struct stat status;
-    limit_resources();
-    enclose(directory_fd, LANDLOCK_TREE);
+    keep_capabilities(becoming, sizeof becoming / sizeof becoming[0]);
     if (fstat(directory_fd, &status) < 0)
         die("look at the directory");
-    if (leave_host(directory_fd)) {
-        keep_capabilities(becoming, sizeof becoming / sizeof becoming[0]);
-        if (setgroups(0, NULL) < 0 || setresgid(status.st_gid, status.st_gid, status.st_gid) < 0 ||
-            setresuid(status.st_uid, status.st_uid, status.st_uid) < 0)
-            die("become the owner of the directory");
-        keep_capabilities(NULL, 0);
-    }
+    if (setgroups(0, NULL) < 0 || setresgid(status.st_gid, status.st_gid, status.st_gid) < 0 ||
+        setresuid(status.st_uid, status.st_uid, status.st_uid) < 0)
+        die("become the owner of the directory");
+    keep_capabilities(NULL, 0);
+}
+
+void confine_writer(int directory_fd)
+{
+    limit_resources();
+    enclose(directory_fd, LANDLOCK_TREE);
+    if (leave_host(directory_fd))
+        become_owner(directory_fd);
     give_up(putting, sizeof putting / sizeof putting[0]);
+}
+
+void confine_opener(int root_fd, int directory_fd)
+{
+    limit_resources();
+    enclose(root_fd, LANDLOCK_ACCESS_FS_READ_FILE);
+    if (leave_host(root_fd))
+        become_owner(directory_fd);
+    give_up(opening, sizeof opening / sizeof opening[0]);
 }
 
 void confine_image_maker(int image_fd)

@@ -25,6 +25,10 @@ void confine_packer(int directory_fd);
  * it in vain: it becomes the directory's owner, and no path outside of it is opened. */
 void confine_writer(int directory_fd);
 
+/* For what opens one file below root_fd and writes descriptors 1 and 2: it becomes the owner of the
+ * directory that the file is in, and no path outside of the root is opened. */
+void confine_opener(int root_fd, int directory_fd);
+
 /* The same as confine_walker for what runs mke2fs on such a tree, or e2fsck, and may change the one
  * file that image_fd is. */
 void confine_image_maker(int image_fd);

@@ -8,7 +8,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -16,19 +15,13 @@
 
 #define PIECE ((size_t)256 << 10)
 
-static int fail(const char *what)
-{
-    fprintf(stderr, "%s\n", what);
-    return 1;
-}
-
 static int copy_file(int fd, char *piece)
 {
     ssize_t got;
     while ((got = read(fd, piece, PIECE)) > 0 || (got < 0 && errno == EINTR))
         if (got > 0 && path_write_all(STDOUT_FILENO, piece, (size_t)got))
             return 1;
-    return got < 0 ? fail(strerror(errno)) : 0;
+    return got < 0 ? archive_fail(strerror(errno)) : 0;
 }
 
 static int pack_directory(int fd, char *piece)
@@ -37,13 +30,13 @@ static int pack_directory(int fd, char *piece)
     struct hearth_failure failure = HEARTH_FAILURE_NONE;
     struct tar_pack *pack;
     if (tar_pack_open_fd(&pack, fd, &everything, &failure))
-        return fail(failure.detail);
+        return archive_fail(failure.detail);
     ssize_t got;
     while ((got = tar_pack_read(pack, piece, PIECE, &failure)) > 0)
         if (path_write_all(STDOUT_FILENO, piece, (size_t)got))
             return 1;
     tar_pack_close(pack);
-    return got < 0 ? fail(failure.detail) : 0;
+    return got < 0 ? archive_fail(failure.detail) : 0;
 }
 
 int pack_run(const char *root, const char *path)
@@ -54,16 +47,16 @@ int pack_run(const char *root, const char *path)
                          : path_open_beneath(root_fd, path,
                                              O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0);
     char *piece = malloc(PIECE);
-    if (fd == -EXDEV || fd == -ELOOP)
-        return ARCHIVE_LEADS_OUT;
-    if (fd < 0 || !piece || fstat(fd, &status) < 0)
-        return fail(fd < 0 ? strerror(-fd) : strerror(errno));
+    if (fd < 0)
+        return archive_fail_errno(fd);
+    if (!piece || fstat(fd, &status) < 0)
+        return archive_fail(strerror(errno));
     if (S_ISDIR(status.st_mode)) {
         confine_packer(fd);
         return pack_directory(fd, piece);
     }
     if (!S_ISREG(status.st_mode))
-        return fail("it is no directory and no file");
+        return archive_fail("it is no directory and no file");
     confine_reader();
     return copy_file(fd, piece);
 }

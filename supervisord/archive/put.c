@@ -44,7 +44,7 @@ static int enter(const char *root, const char *path, int *ret_fd, const char **r
     if (root_fd < 0)
         return refuse_errno("the host root cannot be opened");
     auto_close int above = path_open_parent(root_fd, path, ret_name);
-    if (above == -EXDEV || above == -ELOOP)
+    if (archive_leads_out(above))
         return ARCHIVE_LEADS_OUT;
     if (above == -EINVAL) { /* the root itself */
         hearth_fail(&failure, HEARTH_ECONFLICT, "output_exists", "it is there already");

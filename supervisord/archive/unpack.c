@@ -115,9 +115,11 @@ static bool apply_whiteout(struct unpack *unpack, const char *path, const char *
     return true;
 }
 
+/* Where a plain user unpacks there is nobody but root, who is that user: what was another's stays
+ * root's. */
 static bool set_owner_and_mode(struct unpack *unpack, const struct member_header *member)
 {
-    if (lchown(member->path, member->uid, member->gid) < 0 ||
+    if ((lchown(member->path, member->uid, member->gid) < 0 && errno != EINVAL) ||
         (member->type != MEMBER_SYMLINK && chmod(member->path, member->mode) < 0))
         return fail_errno(unpack, member->path);
     return true;

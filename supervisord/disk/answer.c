@@ -1,5 +1,7 @@
 #include "supervisord/disk/answer.h"
 
+#include "base/path_at.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -64,14 +66,6 @@ void answer_end(const struct answer_list *list)
 
 void answer_bytes(const void *data, size_t length)
 {
-    const char *at = data;
-    while (length) {
-        ssize_t put = write(STDOUT_FILENO, at, length);
-        if (put < 0 && errno == EINTR)
-            continue;
-        if (put <= 0)
-            _exit(1);
-        at += put;
-        length -= (size_t)put;
-    }
+    if (path_write_all(STDOUT_FILENO, data, length))
+        _exit(1);
 }

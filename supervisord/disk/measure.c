@@ -1,6 +1,7 @@
 #include "supervisord/disk/measure.h"
 
 #include "base/cleanup.h"
+#include "base/path_at.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -58,8 +59,8 @@ static int visit(struct walk *state, int dir_fd, const char *name, unsigned dept
         return 0;
     if (depth == DEPTH_MAX)
         return -ENAMETOOLONG;
-    int fd = openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    return fd < 0 ? -errno : walk(state, fd, depth + 1);
+    int fd = path_open_directory(dir_fd, name);
+    return fd < 0 ? fd : walk(state, fd, depth + 1);
 }
 
 /* Takes fd. */

@@ -1,6 +1,7 @@
 #include "supervisord/launch/machine.h"
 
 #include "supervisord/launch/enter.h"
+#include "supervisord/launch/id_map.h"
 #include "supervisord/launch/mounts.h"
 #include "supervisord/launch/userns.h"
 
@@ -115,28 +116,16 @@ static void parse(struct machine *machine, int argc, char **argv)
         launch_die(EINVAL, "an argument is missing");
 }
 
-static void write_map(const char *file, unsigned id)
-{
-    char text[48];
-    int length = snprintf(text, sizeof text, "%u %u 1\n", id, id);
-    int fd = open(file, O_WRONLY | O_CLOEXEC);
-    if (fd < 0 || write(fd, text, (size_t)length) != length)
-        launch_die(errno, "cannot write %s", file);
-    close(fd);
-}
-
 /* A plain user makes mounts and namespaces in a user namespace, where there is no other ID. */
 static void enter_user_namespace(void)
 {
-    unsigned uid = getuid(), gid = getgid();
+    uid_t uid = getuid();
+    gid_t gid = getgid();
     if (unshare(CLONE_NEWUSER) < 0)
         launch_die(errno, "cannot make a user namespace");
-    int fd = open("/proc/self/setgroups", O_WRONLY | O_CLOEXEC);
-    if (fd < 0 || write(fd, "deny", 4) != 4)
-        launch_die(errno, "cannot write the setgroups file");
-    close(fd);
-    write_map("/proc/self/gid_map", gid);
-    write_map("/proc/self/uid_map", uid);
+    const char *failed = id_map_alone("/proc/self", uid, gid, false);
+    if (failed)
+        launch_die(errno, "cannot write /proc/self/%s", failed);
 }
 
 static mode_t type_of(const char *path)

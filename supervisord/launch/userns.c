@@ -1,5 +1,7 @@
 #include "supervisord/launch/userns.h"
 
+#include "supervisord/launch/id_map.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -27,16 +29,6 @@ void launch_die(int error, const char *format, ...)
     va_end(arguments);
     dprintf(launch_errors_fd, "%s: %s: %s\n", program_invocation_short_name, line, strerror(error));
     _exit(1);
-}
-
-static void write_proc(pid_t pid, const char *name, const char *text)
-{
-    char path[64];
-    snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, name);
-    int fd = open(path, O_WRONLY | O_CLOEXEC);
-    if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text))
-        launch_die(errno, "cannot write the guest's %s", name);
-    close(fd);
 }
 
 /* The first range of this user in /etc/subuid or /etc/subgid: "name-or-number:first:count". */
@@ -90,7 +82,8 @@ static bool map_with_helper(const char *helper, pid_t pid, unsigned own, unsigne
     return status == 0;
 }
 
-static void map_plain_user(pid_t pid)
+/* Gives NULL, or the name of the file that could not be written. */
+static const char *map_plain_user(pid_t pid, const char *process)
 {
     unsigned long first_uid, uid_count, first_gid, gid_count;
     /* Both or none: half a map is of no use to a package manager. The group map comes first: it
@@ -101,14 +94,19 @@ static void map_plain_user(pid_t pid)
         if (!map_with_helper("/usr/bin/newgidmap", pid, getgid(), first_gid, gid_count) ||
             !map_with_helper("/usr/bin/newuidmap", pid, getuid(), first_uid, uid_count))
             launch_die(EPERM, "newuidmap or newgidmap refused the ranges of /etc/subuid");
-        return;
+        return NULL;
     }
+    return id_map_alone(process, getuid(), getgid(), true);
+}
+
+/* The same. */
+static const char *map_range(const char *process, uid_t uid_base)
+{
     char text[64];
-    write_proc(pid, "setgroups", "deny"); /* the kernel's condition for the next line */
-    snprintf(text, sizeof text, "0 %u 1\n", (unsigned)getgid());
-    write_proc(pid, "gid_map", text);
-    snprintf(text, sizeof text, "0 %u 1\n", (unsigned)getuid());
-    write_proc(pid, "uid_map", text);
+    snprintf(text, sizeof text, "0 %u %u\n", (unsigned)uid_base, (unsigned)USERNS_SIZE);
+    if (!id_map_write(process, "gid_map", text))
+        return "gid_map";
+    return id_map_write(process, "uid_map", text) ? NULL : "uid_map";
 }
 
 int userns_make(bool as_root, uid_t uid_base)
@@ -123,16 +121,12 @@ int userns_make(bool as_root, uid_t uid_base)
         for (;;)
             pause();
     }
-    if (as_root) {
-        char text[64];
-        snprintf(text, sizeof text, "0 %u %u\n", (unsigned)uid_base, (unsigned)USERNS_SIZE);
-        write_proc(holder, "gid_map", text);
-        write_proc(holder, "uid_map", text);
-    } else {
-        map_plain_user(holder);
-    }
-    char path[64];
-    snprintf(path, sizeof path, "/proc/%d/ns/user", (int)holder);
+    char process[32], path[64];
+    snprintf(process, sizeof process, "/proc/%d", (int)holder);
+    const char *failed = as_root ? map_range(process, uid_base) : map_plain_user(holder, process);
+    if (failed)
+        launch_die(errno, "cannot write the guest's %s", failed);
+    snprintf(path, sizeof path, "%s/ns/user", process);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         launch_die(errno, "cannot open the user namespace");
