@@ -257,6 +257,8 @@ static struct pasta make_gate(struct gate *gate, struct resolver *resolver, int 
     return outer;
 }
 
+/* The gate's interface is named: by itself pasta takes the one that the default route leads to,
+ * which may be the one to what is denied. */
 static struct pasta connect_guest(int net_fd)
 {
     const char *const argv[] = {"pasta",
@@ -264,6 +266,8 @@ static struct pasta connect_guest(int net_fd)
                                 "--netns",
                                 NET_PATH,
                                 "--config-net",
+                                "-i",
+                                GATE_OUT,
                                 "-I",
                                 NET_GUEST_INTERFACE,
                                 "-a",

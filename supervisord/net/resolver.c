@@ -1,5 +1,6 @@
 #include "supervisord/net/resolver.h"
 
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "supervisord/net/net.h"
 
@@ -7,6 +8,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/socket.h>
@@ -15,6 +17,9 @@
 #define PORT 53
 #define QUESTIONS_PER_SECOND 100.0
 #define QUESTIONS_AT_ONCE 64
+#define OWN_PORTS_FROM 20000
+#define OWN_PORTS (32768 - OWN_PORTS_FROM)
+#define OWN_PORT_TRIES 100
 
 static bool host_name_server(struct sockaddr_in *ret_address)
 {
@@ -30,19 +35,37 @@ static bool host_name_server(struct sockaddr_in *ret_address)
     return found;
 }
 
+/* A port below those that Linux chooses from by itself: what a guest sends by UDP leaves the host
+ * from the port that its program has there, and is dropped where that is somebody's (Debian 12's
+ * passt). */
+static void take_own_port(int fd)
+{
+    struct sockaddr_in own = {.sin_family = AF_INET};
+    for (int i = 0; i < OWN_PORT_TRIES; i++) {
+        own.sin_port = htons((uint16_t)(OWN_PORTS_FROM + arc4random_uniform(OWN_PORTS)));
+        if (bind(fd, (const struct sockaddr *)&own, sizeof own) == 0)
+            return;
+    }
+}
+
+static int open_upstream(const struct sockaddr_in *server)
+{
+    auto_close int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return -1;
+    take_own_port(fd);
+    /* Connected: it hears nobody else. */
+    if (connect(fd, (const struct sockaddr *)server, sizeof *server) < 0)
+        return -1;
+    return steal_fd(&fd);
+}
+
 void resolver_open_upstream(struct resolver *resolver)
 {
     struct sockaddr_in server;
     bool found = host_name_server(&server);
-    for (size_t i = 0; i < RESOLVER_UNDERWAY_MAX; i++) {
-        int fd = found ? socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0) : -1;
-        /* Connected: from a port of its own, and it hears nobody else. */
-        if (fd >= 0 && connect(fd, (const struct sockaddr *)&server, sizeof server) < 0) {
-            close(fd);
-            fd = -1;
-        }
-        resolver->asked[i].fd = fd;
-    }
+    for (size_t i = 0; i < RESOLVER_UNDERWAY_MAX; i++)
+        resolver->asked[i].fd = found ? open_upstream(&server) : -1;
 }
 
 int resolver_listen(struct resolver *resolver, struct gate *gate)
