@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define LINES_MAX 4000000 /* of one hunk */
 
@@ -438,12 +439,17 @@ static int take_git_names(struct patch_file *file, const char *line, size_t leng
     return 0;
 }
 
-static uint32_t take_mode(const char *line, size_t length, size_t skip)
+static int take_mode(const char *line, size_t length, size_t skip, uint32_t *ret_mode,
+                     size_t number, struct hearth_failure *failure)
 {
     char text[16];
     snprintf(text, sizeof text, "%.*s", (int)(length - skip < 12 ? length - skip : 12),
              line + skip);
-    return (uint32_t)strtoul(text, NULL, 8);
+    *ret_mode = (uint32_t)strtoul(text, NULL, 8);
+    uint32_t type = *ret_mode & S_IFMT; /* a submodule has one of its own */
+    return !type || type == S_IFREG || type == S_IFLNK
+               ? 0
+               : patch_malformed(failure, number, "%s is the mode of no file or symlink", text);
 }
 
 /* "1a2b3c..4d5e6f 100644"; what is not of that form is left out. */
@@ -515,12 +521,10 @@ static int take_extended(struct patch_file *file, const char *line, size_t lengt
     switch (known[i].what) {
     case OLD_MODE:
     case DELETED:
-        file->old_mode = take_mode(line, length, skip);
-        return 0;
+        return take_mode(line, length, skip, &file->old_mode, number, failure);
     case NEW_MODE:
     case ADDED:
-        file->new_mode = take_mode(line, length, skip);
-        return 0;
+        return take_mode(line, length, skip, &file->new_mode, number, failure);
     case FROM:
         return take_exact_name(line, length, skip, &file->old_name, number, failure);
     case TO:
@@ -534,13 +538,11 @@ static int take_extended(struct patch_file *file, const char *line, size_t lengt
     return 0;
 }
 
-static int refuse_binary(const struct patch_file *file, size_t number,
-                         struct hearth_failure *failure)
+static int refuse_binary(const char *name, size_t number, struct hearth_failure *failure)
 {
-    const char *name = file->new_name ? file->new_name : file->old_name;
     int error = hearth_fail(failure, HEARTH_EINVALID, "patch_binary",
                             "line %zu: %.200s is binary, and its content is not in the patch",
-                            number, name ? name : "?");
+                            number, name ? name : "a file");
     hearth_failure_field(failure, "/patch");
     hearth_failure_hint(failure,
                         "Make the patch with `git diff --binary` (workspace_diff: binary), write "
@@ -615,7 +617,8 @@ static int parse_git(struct patch *patch, struct patch_text *text, struct hearth
             break;
         }
         if (patch_line_is(line, length, "Binary files "))
-            return refuse_binary(file, text->number + 1, failure);
+            return refuse_binary(file->new_name ? file->new_name : file->old_name, text->number + 1,
+                                 failure);
         error = take_extended(file, line, length, text->number + 1, &known, failure);
         if (!error && known)
             patch_next(text);
@@ -652,7 +655,7 @@ static bool plain_begins(const struct patch_text *text)
 static int parse_all(struct patch *patch, struct patch_text *text, struct hearth_failure *failure)
 {
     const char *line;
-    size_t length;
+    size_t length, marked_at = 0;
     int error = 0;
     while (!error && patch_peek(text, &line, &length)) {
         if (!patch->count && patch_line_is(line, length, "*** Begin Patch"))
@@ -661,15 +664,19 @@ static int parse_all(struct patch *patch, struct patch_text *text, struct hearth
             error = parse_git(patch, text, failure);
         else if (plain_begins(text))
             error = parse_plain(patch, text, failure);
-        else if (patch_line_is(line, length, "Binary files ") && memmem(line, length, "differ", 6))
-            error = refuse_binary(&(struct patch_file){0}, text->number + 1, failure);
         else if (patch_line_is(line, length, "@@ -"))
             error = patch_malformed(failure, text->number + 1,
                                     "a hunk without --- and +++ lines before it");
-        else
-            patch_next(text); /* prose */
+        else {
+            /* Prose. A marker among it names a change that cannot be made of this text: it is
+             * passed over, as git and patch do, and counted; alone it is nothing to apply. */
+            if (patch_line_is(line, length, "Binary files ") && memmem(line, length, "differ", 6) &&
+                !patch->binary_markers++)
+                marked_at = text->number + 1;
+            patch_next(text);
+        }
     }
-    return error;
+    return !error && !patch->count && marked_at ? refuse_binary(NULL, marked_at, failure) : error;
 }
 
 int patch_parse(struct patch *ret_patch, const char *bytes, size_t length,

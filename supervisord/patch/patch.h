@@ -59,6 +59,7 @@ struct patch {
     bool apply_patch; /* of OpenAI's format: hunks are found by their lines alone */
     struct patch_file *files;
     size_t count, capacity;
+    size_t binary_markers; /* lines "Binary files … differ" that belong to none of the files */
 };
 
 /* HEARTH_EINVALID: `patch_malformed`, `patch_binary`; field "/patch", the detail names the line. */

@@ -225,9 +225,11 @@ static int put_body(struct buf *out, const struct patch_side *old, const struct 
     return error ? hearth_fail(failure, HEARTH_EINTERNAL, NULL, "the diff could not be made") : 0;
 }
 
+/* After an empty line: right after a header without hunks `git apply` would take the marker for a
+ * part of that file's change, and refuse all of it. */
 static int put_marker(struct buf *out, const struct patch_side *old, const struct patch_side *new)
 {
-    int error = buf_text(out, "Binary files ");
+    int error = buf_text(out, out->length ? "\nBinary files " : "Binary files ");
     if (!error)
         error = old->path ? put_name(out, "a/", old->path) : buf_text(out, "/dev/null");
     if (!error)

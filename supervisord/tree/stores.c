@@ -228,6 +228,8 @@ struct release {
     struct stores *stores;
     const struct tenant_store *store;
     char known_name[64];
+    void (*then)(void *arg); /* NULL: nobody waits */
+    void *arg;
     size_t count;
     struct store_hash roots[];
 };
@@ -244,6 +246,13 @@ static void run_release(void *arg)
         log_warning("store_not_tidied", "detail=\"%s\"", failure.detail);
 }
 
+static void released(void *arg)
+{
+    auto_free struct release *release = arg;
+    if (release->then)
+        release->then(release->arg);
+}
+
 static void release_ready(void *arg, int error, const struct hearth_failure *failure,
                           const struct tenant_store *store)
 {
@@ -251,9 +260,30 @@ static void release_ready(void *arg, int error, const struct hearth_failure *fai
     (void)failure;
     release->store = store;
     if (error) /* the next start counts anew */
-        free(release);
+        released(release);
     else
-        worker_submit(release->stores->workers, run_release, free, release);
+        worker_submit(release->stores->workers, run_release, released, release);
+}
+
+static struct release *release_new(struct stores *stores, const struct store_hash *roots,
+                                   size_t count)
+{
+    struct release *release = calloc(1, sizeof *release + count * sizeof *roots);
+    if (!release)
+        return NULL;
+    release->stores = stores;
+    release->count = count;
+    if (count)
+        memcpy(release->roots, roots, count * sizeof *roots);
+    return release;
+}
+
+static void begin_release(struct release *release, const char *tenant_id)
+{
+    /* A store that is not open yet is opened without them: then they are as good as given back. */
+    if (slot_of(release->stores, tenant_id)->state == SLOT_CLOSED)
+        release->count = 0;
+    stores_use(release->stores, tenant_id, release_ready, release);
 }
 
 void stores_release(struct stores *stores, const char *tenant_id, const struct store_hash *roots,
@@ -261,18 +291,22 @@ void stores_release(struct stores *stores, const char *tenant_id, const struct s
 {
     if (!count && !known_name)
         return;
-    struct release *release = calloc(1, sizeof *release + count * sizeof *roots);
+    struct release *release = release_new(stores, roots, count);
     if (!release)
         return; /* the next start counts anew */
-    release->stores = stores;
-    release->count = count;
-    if (count)
-        memcpy(release->roots, roots, count * sizeof *roots);
     snprintf(release->known_name, sizeof release->known_name, "%s", known_name ? known_name : "");
-    /* A store that is not open yet is opened without them: then they are as good as given back. */
-    if (slot_of(stores, tenant_id)->state == SLOT_CLOSED)
-        release->count = 0;
-    stores_use(stores, tenant_id, release_ready, release);
+    begin_release(release, tenant_id);
+}
+
+void stores_release_then(struct stores *stores, const char *tenant_id,
+                         const struct store_hash *root, void (*fn)(void *arg), void *arg)
+{
+    struct release *release = release_new(stores, root, 1);
+    if (!release)
+        abort();
+    release->then = fn;
+    release->arg = arg;
+    begin_release(release, tenant_id);
 }
 
 static void tidied(void *arg, int error, const struct hearth_failure *failure,

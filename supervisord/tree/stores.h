@@ -32,6 +32,10 @@ void stores_submit(struct stores *stores, void (*run)(void *arg), void (*done)(v
  * tree (NULL: none). Nobody waits for it. */
 void stores_release(struct stores *stores, const char *tenant_id, const struct store_hash *roots,
                     size_t count, const char *known_name);
+/* The same of one root, and fn(arg) once that counts for who looks into the store. Never before
+ * this returns. */
+void stores_release_then(struct stores *stores, const char *tenant_id,
+                         const struct store_hash *root, void (*fn)(void *arg), void *arg);
 /* After the start: opens the store of each tenant that has one, so that what a crash left is
  * dropped, and removes known trees that keep() does not want. */
 void stores_tidy(struct stores *stores, bool (*keep)(void *arg, const char *known_name), void *arg);
