@@ -34,6 +34,7 @@ struct loop {
     int posted_fd;
     struct event *posted_event;
     struct timer tick;
+    uint64_t tick_turn;
     int64_t longest_lag_us;
 };
 
@@ -76,14 +77,25 @@ static void run_posted(evutil_socket_t fd, short what, void *arg)
     tasks_run(&taken);
 }
 
-/* How late a regular timer comes is how long something else kept the loop. */
+/* How late a regular timer comes is how long something else kept the loop. There is none while the
+ * loop has nothing to do: an idle daemon sleeps. */
 static void on_tick(void *arg)
 {
     struct loop *loop = arg;
     int64_t now = clock_monotonic_us(), lag = now - loop->tick.deadline_us;
     if (lag > loop->longest_lag_us)
         loop->longest_lag_us = lag;
-    timer_set(&loop->tick, now + TICK_US);
+    bool idle = loop->turns <= loop->tick_turn + 1;
+    loop->tick_turn = loop->turns;
+    if (!idle)
+        timer_set(&loop->tick, now + TICK_US);
+}
+
+static void wake_tick(struct loop *loop)
+{
+    bool was_tick = loop->turns <= loop->tick_turn + 1;
+    if (!was_tick && !timer_pending(&loop->tick))
+        timer_set(&loop->tick, clock_monotonic_us() + TICK_US);
 }
 
 int loop_new(struct loop **ret_loop, struct hearth_failure *failure)
@@ -140,6 +152,7 @@ void loop_run(struct loop *loop)
         if (event_base_loop(loop->base, EVLOOP_ONCE) < 0)
             abort();
         loop->turns++;
+        wake_tick(loop);
     }
     tasks_run(&loop->deferred);
 }
@@ -251,6 +264,11 @@ void timer_unset(struct timer *timer)
     timer->deadline_us = CLOCK_NEVER;
     if (timer->event)
         event_del(timer->event);
+}
+
+bool timer_pending(const struct timer *timer)
+{
+    return timer->event && evtimer_pending(timer->event, NULL);
 }
 
 void timer_free(struct timer *timer)

@@ -53,6 +53,7 @@ struct timer {
 void timer_init(struct timer *timer, struct loop *loop, void (*fn)(void *arg), void *arg);
 void timer_set(struct timer *timer, int64_t deadline_us); /* CLOCK_NEVER unsets */
 void timer_unset(struct timer *timer);
+bool timer_pending(const struct timer *timer); /* it is set, and has not come */
 void timer_free(struct timer *timer);
 
 /* Watches a descriptor (borrowed) for reading (level-triggered, persistent) until watch_free. */

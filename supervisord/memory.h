@@ -10,9 +10,15 @@ uint64_t memory_parse_available(const char *meminfo);
  * process waited for memory; 0 where it does not say. Pure. */
 unsigned memory_parse_pressure(const char *pressure);
 
+/* Of /proc/PID/statm's text: what the process has in memory that is its own, in MiB; 0 where it
+ * does not say. Pure. */
+uint64_t memory_parse_own(const char *statm, uint64_t page_size);
+
 struct memory_now {
     uint64_t available_mib;
     unsigned pressure; /* percent */
 };
 /* Reads two files of the kernel's memory. Any thread. */
 struct memory_now memory_look(void);
+/* memory_parse_own for a process that is there; else 0. */
+uint64_t memory_of_process_mib(int pid);

@@ -32,7 +32,7 @@ struct child {
     struct timer timer; /* the deadline while it runs, the drain limit after */
     struct capture output, errors;
     size_t capture_limit;
-    bool exited, timed_out;
+    bool exited, timed_out, secret_output;
     void (*on_output)(void *arg, const char *data, size_t length);
     child_done done;
     void *arg;
@@ -107,12 +107,15 @@ static void on_readable(void *arg)
         finish_if_ended(child);
         return;
     }
-    size_t room = child->capture_limit - capture->text.length;
+    bool secret = child->secret_output && capture == &child->output;
+    size_t room = secret ? 0 : child->capture_limit - capture->text.length;
     size_t taken = (size_t)got < room ? (size_t)got : room;
     if (taken)
         (void)buf_append(&capture->text, data, taken);
-    if (child->on_output)
+    if (child->on_output && secret == child->secret_output)
         child->on_output(child->arg, data, (size_t)got);
+    if (secret)
+        explicit_bzero(data, (size_t)got);
 }
 
 static void on_exit_seen(void *arg)
@@ -296,6 +299,7 @@ int spawn(struct child **ret_child, struct loop *loop, const struct spawn_spec *
         .errors = {.child = child, .fd = -1},
         .capture_limit = spec->capture_limit ? spec->capture_limit : CAPTURE_DEFAULT,
         .on_output = spec->on_output,
+        .secret_output = spec->secret_output,
         .done = done,
         .arg = arg,
     };

@@ -24,6 +24,8 @@ struct spawn_spec {
     unsigned timeout_ms;  /* 0: none. Past it the session's process group is killed */
     /* Called with each piece of captured output as it comes (for progress). May be NULL. */
     void (*on_output)(void *arg, const char *data, size_t length);
+    bool secret_output; /* what comes on descriptor 1 is on_output's alone, and stays nowhere here;
+                           what comes on descriptor 2 is not its */
 };
 
 struct child_result {

@@ -1,3 +1,4 @@
+#include "suite.h"
 #include "supervisord/loop.h"
 #include "supervisord/worker.h"
 
@@ -89,9 +90,5 @@ int main(void)
     tcase_add_test(test_case, a_timer_is_never_early);
     tcase_add_test(test_case, a_worker_runs_elsewhere_and_ends_on_the_loop);
     suite_add_tcase(suite, test_case);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_and_free(suite);
 }

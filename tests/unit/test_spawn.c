@@ -1,6 +1,7 @@
 #include "supervisord/spawn.h"
 
 #include "base/pidref.h"
+#include "suite.h"
 
 #include <check.h>
 #include <fcntl.h>
@@ -168,6 +169,18 @@ START_TEST(what_is_over_the_limit_is_read_and_dropped)
 }
 END_TEST
 
+START_TEST(secret_output_is_given_and_not_kept)
+{
+    struct spawn_spec spec = shell_spec(SHELL("echo hidden; echo shown >&2"));
+    spec.on_output = count_streamed;
+    spec.secret_output = true;
+    run(spec);
+    ck_assert_uint_eq(streamed, strlen("hidden\n"));
+    ck_assert_str_eq(output, "");
+    ck_assert_str_eq(errors, "shown\n");
+}
+END_TEST
+
 START_TEST(the_child_starts_clean)
 {
     setenv("HEARTH_SECRET_FOR_TEST", "x", 1);
@@ -243,14 +256,11 @@ int main(void)
     tcase_add_test(test_case, the_child_has_no_descriptor_but_those_given);
     tcase_add_test(test_case, passed_descriptors_may_come_in_any_order);
     tcase_add_test(test_case, what_is_over_the_limit_is_read_and_dropped);
+    tcase_add_test(test_case, secret_output_is_given_and_not_kept);
     tcase_add_test(test_case, the_child_starts_clean);
     tcase_add_test(test_case, a_missing_program_is_told_at_once);
     tcase_add_test(test_case, a_killed_child_still_ends);
     tcase_add_test(test_case, a_sibling_is_found_where_the_environment_says);
     suite_add_tcase(suite, test_case);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_and_free(suite);
 }
