@@ -165,6 +165,7 @@ void change_put_guest(struct change *change, const struct row_guest *row)
     keep_text(change, &kept->driver);
     keep_text(change, &kept->environment_version);
     keep_text(change, &kept->driver_state);
+    kept->state_key = copy(change, row->state_key, row->state_key_length);
 }
 
 static int apply_put_operation(struct db *db, const void *row, struct hearth_failure *failure)

@@ -49,7 +49,7 @@ struct row_workspace {
     const char *transport; /* demanded: NULL or a transport's name */
     bool allow_host_compat;
     int64_t created_at, last_activity_at;
-    const char *state; /* creating, started, stopped, failed, deleting */
+    const char *state; /* creating, started, suspended, stopped, failed, deleting */
     const char *failure_code, *failure_detail;
     const char *guest_id; /* NULL: none yet */
     const char *seed_mode, *seed_path, *seed_destination;
@@ -69,6 +69,8 @@ struct row_guest {
     const char *environment_version;
     const char *driver_state; /* the driver's own words, by which it finds the guest again */
     int64_t created_at;
+    const void *state_key; /* sealed; NULL: nothing was saved */
+    size_t state_key_length;
 };
 
 /* A journalled operation (create, delete, …): what a crash leaves to finish or undo. */
@@ -226,7 +228,8 @@ int rows_each_upload(struct db *db, row_upload_visit visit, void *arg,
                      struct hearth_failure *failure) must_check;
 int rows_each_secret(struct db *db, row_secret_visit visit, void *arg,
                      struct hearth_failure *failure) must_check;
-/* Those whose sealed form begins with these bytes (in hex), of workspaces that stay. */
+/* Those, and the keys of saved states, whose sealed form begins with these bytes (in hex), of
+ * workspaces that stay. */
 int rows_count_secrets(struct db *db, const char *beginning, size_t *ret_count,
                        struct hearth_failure *failure) must_check;
 int rows_each_snapshot(struct db *db, row_snapshot_visit visit, void *arg,

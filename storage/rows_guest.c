@@ -2,12 +2,12 @@
 
 #define GUEST_COLUMNS                                                                              \
     "guest_id, guest_index, workspace_id, tenant_id, driver, environment_version"                  \
-    ", driver_state, created_at"
+    ", driver_state, created_at, state_key"
 
 int rows_put_guest(struct db *db, const struct row_guest *row, struct hearth_failure *failure)
 {
     static const char sql[] =
-        "REPLACE INTO guest (" GUEST_COLUMNS ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+        "REPLACE INTO guest (" GUEST_COLUMNS ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
     sqlite3_stmt *statement = db_prepare(db, sql, failure);
     if (!statement)
         return db->error;
@@ -19,6 +19,8 @@ int rows_put_guest(struct db *db, const struct row_guest *row, struct hearth_fai
     bind_text(statement, 6, row->environment_version);
     bind_text(statement, 7, row->driver_state);
     bind_integer(statement, 8, row->created_at);
+    if (row->state_key)
+        bind_blob(statement, 9, row->state_key, row->state_key_length);
     return db_run(db, statement, failure);
 }
 
@@ -57,6 +59,8 @@ static int visit_guest(void *arg, sqlite3_stmt *columns)
     row->environment_version = column_text(columns, 5);
     row->driver_state = column_text(columns, 6);
     row->created_at = sqlite3_column_int64(columns, 7);
+    row->state_key = sqlite3_column_blob(columns, 8);
+    row->state_key_length = (size_t)sqlite3_column_bytes(columns, 8);
     return visitor->visit(visitor->arg, row);
 }
 

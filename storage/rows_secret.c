@@ -55,9 +55,11 @@ static int take_count(void *arg, sqlite3_stmt *columns)
 int rows_count_secrets(struct db *db, const char *beginning, size_t *ret_count,
                        struct hearth_failure *failure)
 {
-    static const char sql[] = "SELECT count(*) FROM secret JOIN workspace USING (workspace_id) "
-                              "WHERE hex(substr(sealed, 1, length(?1) / 2)) = upper(?1) "
-                              "AND state <> 'deleting'";
+    static const char sql[] =
+        "SELECT count(*) FROM (SELECT workspace_id, sealed FROM secret UNION ALL "
+        "SELECT workspace_id, state_key FROM guest WHERE state_key IS NOT NULL) "
+        "JOIN workspace USING (workspace_id) "
+        "WHERE hex(substr(sealed, 1, length(?1) / 2)) = upper(?1) AND state <> 'deleting'";
     sqlite3_stmt *statement = db_prepare(db, sql, failure);
     if (!statement)
         return db->error;
