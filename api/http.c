@@ -106,6 +106,14 @@ static void on_tick(void *arg)
     end_expired(server);
     run(server);
     http_server_check_accept(server);
+    http_server_keep_ticking(server);
+}
+
+void http_server_keep_ticking(struct http_server *server)
+{
+    if (timer_pending(&server->tick) ||
+        (list_empty(&server->connections) && !server->accept_paused))
+        return;
     timer_set(&server->tick, clock_monotonic_us() + TICK_US);
 }
 
@@ -211,7 +219,7 @@ int http_server_new(struct http_server **ret_server, const struct http_config *c
         http_server_free(server);
         return error;
     }
-    timer_set(&server->tick, clock_monotonic_us() + TICK_US);
+    http_server_keep_ticking(server);
     *ret_server = server;
     return 0;
 }
@@ -234,11 +242,17 @@ static void finish_drain(void *arg)
 static void drain_late(void *arg)
 {
     struct http_server *server = arg;
+    server->cuts_late = true;
     list_for_each(cursor, following, &server->connections)
     {
         http_connection_cut(container_of(cursor, struct http_connection, link));
     }
     finish_drain(server);
+}
+
+bool http_server_cuts_late(const struct http_server *server)
+{
+    return server->cuts_late;
 }
 
 void http_server_check_drained(struct http_server *server)

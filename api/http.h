@@ -28,6 +28,7 @@ struct http_plan {
     enum http_body_mode body;
     uint64_t body_limit;
     bool raw_query;           /* the query is another's: it is not looked at */
+    bool secret_body;         /* a secret may be in it: what was read is wiped */
     bool anonymous;           /* no token needed (livez, readyz, openapi.json) */
     unsigned body_timeout_ms; /* 0: the configured one. For long uploads it is an idle limit, see
                                  http_request_long */
@@ -72,6 +73,8 @@ const char *http_server_url(const struct http_server *server);
  */
 void http_server_drain(struct http_server *server, unsigned timeout_ms, void (*done)(void *arg),
                        void *arg);
+/* Its deadline has passed: a client that goes has not left, the server has cut it off. */
+bool http_server_cuts_late(const struct http_server *server);
 /* Cuts the connections on which a request of the token's is under way, but the one of except (NULL:
  * none). */
 void http_server_cut_token(struct http_server *server, const char *token_id,
@@ -96,6 +99,8 @@ const char *http_request_id(const struct http_request *request);
 const struct principal *
 http_request_principal(const struct http_request *request); /* NULL if anonymous */
 const struct buf *http_request_body(const struct http_request *request);
+/* It has been read, and is not there any more. */
+void http_request_drop_body(struct http_request *request);
 /* As sent, query and all, not decoded; the method's own name. */
 const char *http_request_target(const struct http_request *request);
 const char *http_request_method_text(const struct http_request *request);

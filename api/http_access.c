@@ -39,6 +39,11 @@ const struct buf *http_request_body(const struct http_request *request)
     return &request->body;
 }
 
+void http_request_drop_body(struct http_request *request)
+{
+    buf_free(&request->body);
+}
+
 const char *http_request_target(const struct http_request *request)
 {
     return request->target_text + request->target_length + 1;

@@ -16,6 +16,7 @@
 
 #include <microhttpd.h>
 #include <sys/types.h>
+#include <sys/un.h>
 
 #define HTTP_LISTENERS_MAX 4
 #define HTTP_KEEPALIVE_US (75 * US_PER_S) /* between two requests, as nginx has it */
@@ -51,7 +52,7 @@ struct http_server {
     struct MHD_Daemon *daemon;
     struct watch daemon_watch;
     struct timer again; /* libmicrohttpd has more to do */
-    struct timer tick;
+    struct timer tick;  /* while there are connections, or listeners that are paused */
     bool running, run_again, run_scheduled;
     size_t moved; /* bytes of bodies, both ways, in this turn of the loop */
     bool freed;   /* by http_server_free while a run was scheduled */
@@ -63,7 +64,7 @@ struct http_server {
     char *socket_path; /* ours to unlink; NULL where systemd made it */
     dev_t socket_device;
     ino_t socket_inode;
-    char url[64];
+    char url[sizeof "unix://" + sizeof(struct sockaddr_un)];
 
     uint32_t max_connections, max_connections_per_token;
     int64_t head_timeout_us, body_timeout_us, request_timeout_us;
@@ -81,6 +82,7 @@ struct http_server {
     struct http_stats stats;
 
     bool draining;
+    bool cuts_late; /* the drain's deadline has passed: who leaves was cut off */
     struct timer drain_timer;
     void (*drained)(void *arg);
     void *drained_arg;
@@ -170,6 +172,8 @@ struct http_request {
 void http_server_schedule_run(struct http_server *server);
 void http_server_check_drained(struct http_server *server);
 void http_server_check_accept(struct http_server *server);
+/* After a connection came or the listeners were paused. */
+void http_server_keep_ticking(struct http_server *server);
 
 /* http_listen.c */
 int http_listen_open(struct http_server *server, const struct http_config *config,

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -103,6 +104,7 @@ static void on_readable(void *arg)
         http_listen_pause(server, true);
         break;
     }
+    http_server_keep_ticking(server);
     http_server_schedule_run(server);
 }
 
@@ -131,12 +133,17 @@ int http_listener_add(struct http_server *server, int fd, bool local,
     }
     struct http_listener *listener = &server->listeners[server->listener_count++];
     *listener = (struct http_listener){.server = server, .fd = fd, .local = local};
-    if (local)
-        return 0;
-    struct sockaddr_storage address;
+    struct sockaddr_storage address = {0};
     socklen_t length = sizeof address;
     if (getsockname(fd, (struct sockaddr *)&address, &length) < 0)
         return hearth_fail_errno(failure, errno, "listen_failed", "cannot read the listen address");
+    if (local) {
+        const char *path = ((const struct sockaddr_un *)&address)->sun_path;
+        if (*path && !*server->url)
+            snprintf(server->url, sizeof server->url, "unix://%.*s",
+                     (int)(length - offsetof(struct sockaddr_un, sun_path)), path);
+        return 0;
+    }
     bool v6 = address.ss_family == AF_INET6;
     listener->port = ntohs(v6 ? ((struct sockaddr_in6 *)&address)->sin6_port
                               : ((struct sockaddr_in *)&address)->sin_port);

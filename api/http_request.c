@@ -194,6 +194,7 @@ static enum MHD_Result take_head(struct http_request *request, const char *metho
         http_reply_own_problem(request, &failure);
     } else {
         request->stage = HTTP_STAGE_BODY;
+        request->body.secret = request->plan.secret_body;
         http_request_step(request, guard_body_length(&request->head) > 0);
         if (request->plan.body == HTTP_BODY_STREAM) {
             request->called = true;
@@ -247,8 +248,12 @@ static enum MHD_Result take_body(struct http_request *request, const char *data,
         http_reply_own_problem(request, &failure);
         return MHD_YES;
     }
+    int error = buf_append(&request->body, data, taken);
+    /* libmicrohttpd's own buffer, of which this part is done with. */
+    if (request->plan.secret_body)
+        explicit_bzero((char *)(uintptr_t)data, taken);
     if (request->plan.body == HTTP_BODY_BUFFER) {
-        if (buf_append(&request->body, data, taken) == 0)
+        if (!error)
             return MHD_YES;
         struct hearth_failure failure;
         hearth_fail(&failure, HEARTH_ENOMEMORY, NULL, "no memory for the body");
@@ -256,7 +261,7 @@ static enum MHD_Result take_body(struct http_request *request, const char *data,
         return MHD_YES;
     }
     server->moved += taken;
-    if (buf_append(&request->body, data, taken) < 0) {
+    if (error) {
         http_connection_cut(request->connection);
         return MHD_YES;
     }

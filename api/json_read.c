@@ -2,6 +2,7 @@
 
 #include "base/text.h"
 
+#include <malloc.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -359,6 +360,18 @@ int json_parse_envelope(cJSON **ret_tree, const char *text, size_t length,
     if (!error && !tree)
         error = hearth_fail(failure, HEARTH_ENOMEMORY, NULL, "out of memory");
     return error;
+}
+
+static void wipe_and_free(void *memory)
+{
+    if (memory)
+        explicit_bzero(memory, malloc_usable_size(memory));
+    free(memory);
+}
+
+void json_wipe_what_is_freed(void)
+{
+    cJSON_InitHooks(&(cJSON_Hooks){.malloc_fn = malloc, .free_fn = wipe_and_free});
 }
 
 int json_parse(cJSON **ret_tree, const char *text, size_t length, struct hearth_failure *failure)

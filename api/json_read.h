@@ -12,6 +12,10 @@
 
 #define JSON_DEPTH_MAX 32
 
+/* From now on all that cJSON gives back is wiped first: secrets come as JSON. Once, before the
+ * first tree is made, in a process that holds some for long. */
+void json_wipe_what_is_freed(void);
+
 /* RFC 8259 grammar, UTF-8, no NUL (also not escaped), no lone surrogate, no duplicate key, depth
  * JSON_DEPTH_MAX, numbers that a double holds, nothing after the value. HEARTH_EMALFORMED
  * `malformed_json` says what and where. */

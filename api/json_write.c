@@ -39,33 +39,46 @@ static size_t plain_length(const char *data, size_t length)
     return i;
 }
 
+/* The longest that a byte can become is \u0000. */
+#define ESCAPE_MAX 6
+#define ESCAPED_AT_ONCE ((size_t)4096)
+
+static char *put_escape(char *at, unsigned char byte)
+{
+    static const char hex[] = "0123456789abcdef";
+    static const char letters[256] = {
+        ['"'] = '"', ['\\'] = '\\', ['\n'] = 'n', ['\r'] = 'r', ['\t'] = 't'};
+    if (byte >= 0x80)
+        return (char *)mempcpy(at, "\xef\xbf\xbd", 3); /* no UTF-8 */
+    *at++ = '\\';
+    if (letters[byte]) {
+        *at++ = letters[byte];
+        return at;
+    }
+    at = (char *)mempcpy(at, "u00", 3);
+    *at++ = hex[byte >> 4];
+    *at++ = hex[byte & 15];
+    return at;
+}
+
+/* Room is asked for once for many bytes: what a program prints may be escapes by half. */
 static void put_escaped(struct json_writer *json, const char *data, size_t length)
 {
-    size_t start = 0;
     for (size_t i = 0; i < length;) {
-        unsigned char byte = (unsigned char)data[i];
-        size_t step =
-            byte >= 0x80 ? utf8_sequence(data + i, length - i) : plain_length(data + i, length - i);
-        if (step) {
-            i += step;
-            continue;
+        size_t end = length - i < ESCAPED_AT_ONCE ? length : i + ESCAPED_AT_ONCE;
+        char *start = room(json, (end - i + ESCAPE_MAX) * ESCAPE_MAX), *at = start;
+        if (!at)
+            return;
+        while (i < end) {
+            unsigned char byte = (unsigned char)data[i];
+            size_t step = byte >= 0x80 ? utf8_sequence(data + i, length - i) : plain[byte];
+            for (size_t left = step; left; left--)
+                *at++ = data[i++];
+            if (!step)
+                at = put_escape(at, (unsigned char)data[i++]);
         }
-        put(json, data + start, i - start);
-        char escape[8];
-        const char *short_form = byte == '"'    ? "\\\""
-                                 : byte == '\\' ? "\\\\"
-                                 : byte == '\n' ? "\\n"
-                                 : byte == '\r' ? "\\r"
-                                 : byte == '\t' ? "\\t"
-                                                : NULL;
-        if (!short_form && byte < 0x80) {
-            snprintf(escape, sizeof escape, "\\u%04x", byte);
-            short_form = escape;
-        }
-        put(json, short_form ? short_form : "\xef\xbf\xbd", short_form ? strlen(short_form) : 3);
-        start = ++i;
+        take(json, (size_t)(at - start));
     }
-    put(json, data + start, length - start);
 }
 
 /* Text in quotes, with what stands before and after it. Nearly every text and key needs no escapes:
@@ -212,18 +225,25 @@ void json_null(struct json_writer *json, const char *key)
     put(json, "null", 4);
 }
 
-void json_time(struct json_writer *json, const char *key, int64_t wall_us)
+void json_seconds(struct json_writer *json, const char *key, int64_t wall_us)
 {
-    if (!wall_us) {
-        json_null(json, key);
-        return;
-    }
+    uint64_t us = wall_us < 0 ? -(uint64_t)wall_us : (uint64_t)wall_us;
     char text[32], *end = text + sizeof text;
-    char *at = digits(end, (uint64_t)wall_us % 1000000, 6);
+    char *at = digits(end, us % 1000000, 6);
     *--at = '.';
-    at = digits(at, (uint64_t)wall_us / 1000000, 1);
+    at = digits(at, us / 1000000, 1);
+    if (wall_us < 0)
+        *--at = '-';
     begin_value(json, key);
     put(json, at, (size_t)(end - at));
+}
+
+void json_time(struct json_writer *json, const char *key, int64_t wall_us)
+{
+    if (wall_us)
+        json_seconds(json, key, wall_us);
+    else
+        json_null(json, key);
 }
 
 void json_duration_ms(struct json_writer *json, const char *key, int64_t duration_us)

@@ -35,7 +35,9 @@ void json_integer(struct json_writer *json, const char *key, int64_t value);
 void json_unsigned(struct json_writer *json, const char *key, uint64_t value);
 void json_boolean(struct json_writer *json, const char *key, bool value);
 void json_null(struct json_writer *json, const char *key);
-/* Wall-clock microseconds as float seconds since the epoch; 0 is null. */
+/* Wall-clock microseconds as float seconds since the epoch, and before it. */
+void json_seconds(struct json_writer *json, const char *key, int64_t wall_us);
+/* The same of something that has happened, or not: 0 is null. */
 void json_time(struct json_writer *json, const char *key, int64_t wall_us);
 /* Milliseconds (whole) from microseconds. */
 void json_duration_ms(struct json_writer *json, const char *key, int64_t duration_us);

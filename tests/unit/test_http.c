@@ -1,6 +1,7 @@
 /* The edge's life from outside: keep-alive, bodies, waits, streams. The table of refusals is in
  * test_http_guard.c, listeners and caps in test_http_listen.c, time in test_http_deadline.c. */
 #include "http_fixture.h"
+#include "suite.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -524,9 +525,5 @@ int main(void)
     tcase_add_test(test_case, a_head_request_for_a_stream_ends_it);
     tcase_add_test(test_case, freeing_the_server_ends_every_request);
     suite_add_tcase(suite, test_case);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_and_free(suite);
 }

@@ -1,5 +1,6 @@
 /* Time: deadlines of heads, bodies, requests and replies, and the drain that ends them all. */
 #include "http_fixture.h"
+#include "suite.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -229,9 +230,5 @@ int main(void)
     tcase_add_test(deadlines, a_long_request_may_wait_past_the_deadline);
     tcase_add_test(deadlines, a_stream_nobody_reads_is_cut_in_the_end);
     suite_add_tcase(suite, deadlines);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_and_free(suite);
 }

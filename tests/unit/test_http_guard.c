@@ -2,6 +2,7 @@
  * functions of guard.c beneath. */
 #include "api/guard.h"
 #include "http_fixture.h"
+#include "suite.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -293,9 +294,5 @@ int main(void)
     tcase_add_test(pure, request_ids_are_taken_where_they_are_sane);
     tcase_add_test(pure, a_bearer_token_is_one_word);
     suite_add_tcase(suite, pure);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_and_free(suite);
 }

@@ -1,5 +1,6 @@
 /* Who may connect, how many, and where: sockets, caps, running out of descriptors, activation. */
 #include "http_fixture.h"
+#include "suite.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -399,9 +400,5 @@ int main(void)
     tcase_set_timeout(activation, 60);
     tcase_add_test(activation, systemds_socket_is_served_and_left_in_place);
     suite_add_tcase(suite, activation);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_and_free(suite);
 }

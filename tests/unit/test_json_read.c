@@ -1,4 +1,5 @@
 #include "api/json_read.h"
+#include "suite.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -185,9 +186,5 @@ int main(void)
     tcase_add_test(test_case, the_failure_says_where);
     tcase_add_test(test_case, an_integer_is_any_whole_number_that_a_double_holds);
     suite_add_tcase(suite, test_case);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_and_free(suite);
 }

@@ -1,5 +1,6 @@
 /* JSON text as it is written: numbers at their bounds, times, escapes, text that is no UTF-8. */
 #include "api/json_write.h"
+#include "suite.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -43,8 +44,10 @@ START_TEST(times)
     json_time(&json, NULL, 0);
     json_time(&json, NULL, 42);
     json_time(&json, NULL, 1700000000000001);
+    json_seconds(&json, NULL, 0);
+    json_seconds(&json, NULL, -1500000);
     json_duration_ms(&json, NULL, 1500);
-    is("[null,0.000042,1700000000.000001,2]");
+    is("[null,0.000042,1700000000.000001,0.000000,-1.500000,2]");
 }
 END_TEST
 
@@ -102,9 +105,5 @@ int main(void)
     tcase_add_test(tests, keys);
     tcase_add_test(tests, a_full_buffer_is_an_error);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_and_free(suite);
 }
