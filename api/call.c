@@ -86,6 +86,13 @@ void call_release(struct call *call)
         call_free(call);
 }
 
+static void end_activity(struct call *call)
+{
+    if (call->active)
+        workspace_activity_end(call->api->supervisor, call->touches);
+    call->active = false;
+}
+
 void call_free(struct call *call)
 {
     if (call->request)
@@ -94,6 +101,7 @@ void call_free(struct call *call)
     list_remove(&call->link);
     list_remove(&call->key_link);
     redact_values_free(steal_pointer(call->redact));
+    end_activity(call);
     if (call->retained)
         return;
     for (struct chunk *chunk = call->memory, *next; chunk; chunk = next) {
@@ -102,6 +110,23 @@ void call_free(struct call *call)
         free(chunk);
     }
     free(call);
+}
+
+bool call_is_cut_off(const struct call *call)
+{
+    const struct api *api = call->api;
+    return api->ends_sessions || http_server_cuts_late(api->server);
+}
+
+void call_orphan(struct call *call)
+{
+    call->request = NULL;
+    call->on_answer = NULL;
+    call_on_gone(call, NULL, NULL);
+    call_on_drain(call, NULL, NULL);
+    end_activity(call);
+    *call->touches = '\0';
+    call->orphaned = true;
 }
 
 const struct operation_entry *call_entry(const struct call *call)
@@ -257,6 +282,11 @@ static void unreadable(struct hearth_failure *failure)
 
 void call_reply(struct call *call, struct buf *result)
 {
+    if (call->orphaned) {
+        buf_free(result);
+        call_free(call);
+        return;
+    }
     if (!redact_answer(call, result)) {
         buf_free(result);
         call->blind = true;
@@ -266,11 +296,45 @@ void call_reply(struct call *call, struct buf *result)
     idempotency_end(call, true, call->tool ? 200 : call->entry->status, "application/json", result);
 }
 
+/* The workspace that it is about; NULL: none. */
+static const char *subject_id(const struct call *call)
+{
+    for (const struct field *field = call->input ? call->entry->input : NULL; field && field->name;
+         field++)
+        if (strcmp(field->name, "workspace_id") == 0 && field->type == FIELD_STRING) {
+            const char *const *id = (const void *)((const char *)call->input + field->offset);
+            return *id;
+        }
+    return NULL;
+}
+
+static struct workspace *subject_of(const struct call *call)
+{
+    struct hearth_failure failure;
+    const char *id = subject_id(call);
+    return id ? workspace_find(&call->principal, id, &failure) : NULL;
+}
+
+/* The caller has not cancelled it: the end of its workspace, or of the guest there, has. */
+static bool was_cut_off(const struct call *call, const struct hearth_failure *told,
+                        struct hearth_failure *failure)
+{
+    const char *id =
+        told->error == HEARTH_ECANCELLED && !call_is_gone(call) ? subject_id(call) : NULL;
+    return id && workspace_cut_off(&call->principal, id, failure);
+}
+
 void call_fail(struct call *call, const struct hearth_failure *failure)
 {
+    if (call->orphaned) {
+        call_free(call);
+        return;
+    }
     struct buf body = {0};
     struct json_writer json = JSON_WRITER(&body);
     struct hearth_failure instead;
+    if (was_cut_off(call, failure, &instead))
+        failure = &instead;
     if (call->blind) {
         unreadable(&instead);
         failure = &instead;
@@ -296,19 +360,21 @@ static void run_woken(void *arg)
     }
 }
 
-static struct workspace *subject_of(const struct call *call)
+/* What takes its time is not cut short by an expiry meanwhile. */
+static void become_active(struct call *call)
 {
     struct hearth_failure failure;
-    for (const struct field *field = call->entry->input; field && field->name; field++)
-        if (strcmp(field->name, "workspace_id") == 0 && field->type == FIELD_STRING) {
-            const char *const *id = (const void *)((const char *)call->input + field->offset);
-            return *id ? workspace_find(&call->principal, *id, &failure) : NULL;
-        }
-    return NULL;
+    struct workspace *workspace =
+        *call->touches ? workspace_find(&call->principal, call->touches, &failure) : NULL;
+    if (!workspace)
+        return;
+    workspace_activity_begin(workspace);
+    call->active = true;
 }
 
 void call_run(struct call *call)
 {
+    become_active(call);
     bool wakes = call->entry->flags & OPERATION_WAKES;
     struct workspace *workspace =
         wakes || call->entry->flags & OPERATION_SETTLES ? subject_of(call) : NULL;
@@ -332,6 +398,11 @@ void call_on_drain(struct call *call, void (*fn)(void *arg), void *arg)
 {
     call->on_drain = fn;
     call->drain_arg = arg;
+}
+
+size_t call_text_room(const struct call *call)
+{
+    return call->on_answer ? CALL_TEXTS_ROOM / 2 : CALL_TEXTS_ROOM;
 }
 
 bool call_can_stream(const struct call *call)
@@ -427,7 +498,7 @@ void call_stream_end(struct call *call, bool ok)
         http_request_set_data(request, NULL);
         http_stream_end(request, ok);
     }
-    if (call->holds_key)
+    if (call->holds_key && !call->orphaned)
         idempotency_end_stream(call);
     else
         call_free(call);

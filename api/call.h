@@ -14,6 +14,8 @@ struct operation_entry;
 
 const struct operation_entry *call_entry(const struct call *call);
 struct supervisor *call_supervisor(const struct call *call);
+/* Its client is gone, but has not left: the daemon ends, and has cut it off. */
+bool call_is_cut_off(const struct call *call);
 const struct principal *call_principal(const struct call *call);
 const char *call_request_id(const struct call *call);
 
@@ -42,8 +44,15 @@ int call_redact_json(const struct call *call, struct buf *body);
 /* Takes the JSON text in result (one object). */
 void call_reply(struct call *call, struct buf *result);
 void call_fail(struct call *call, const struct hearth_failure *failure);
+/* The same where an answer to be given again is nowhere: `idempotency_answer_lost`. */
+void call_fail_lost(struct call *call);
 /* A header of the reply, where the surface has such (Location, ETag); copied. */
 void call_header(struct call *call, const char *name, const char *value);
+
+/* Most bytes of JSON that the texts of an answer take together: with all around them it stays under
+ * 2 MiB. And one of them: less where the answer may be an event of MCP. */
+#define CALL_TEXTS_ROOM ((size_t)1800 << 10)
+size_t call_text_room(const struct call *call);
 
 /* fn(arg) once if the caller goes away before the end: the handler then cancels what nobody waits
  * for, and still ends the call. NULL unsets. */

@@ -19,6 +19,7 @@ struct api {
     struct mcp_sessions *mcp_sessions;
     struct list mcp_streams; // mcp_stream::link
     bool draining;
+    bool ends_sessions; /* … those of MCP, as the daemon does */
     uint64_t requests;
     uint64_t outcomes[6]; /* by the status's hundreds */
 };
@@ -48,6 +49,7 @@ struct call {
     struct principal principal;
     char request_id[68];
     char touches[ID_SIZE];        /* the workspace in which it counts as activity; "": none */
+    bool active;                  /* … and has begun there */
     struct redact_values *redact; /* what an answer must not show; NULL: nothing */
     bool blind;                   /* … and that could not be found out: no result is shown */
     bool tool;                    /* by the tools endpoint: no streams, no raw bodies */
@@ -69,8 +71,9 @@ struct call {
     unsigned char fingerprint[32];
     struct content_hash *content; /* of a raw body; NULL: nobody asks for it */
     bool holds_key;
-    bool told; /* by operation_entry::tell: what it tells of has happened */
-    bool over; /* the handler has ended it */
+    bool told;     /* by operation_entry::tell: what it tells of has happened */
+    bool over;     /* the handler has ended it */
+    bool orphaned; /* call_orphan: its end is freed, and no more */
     unsigned retained;
     struct list key_link; // api::keys
     struct list link;     // api::calls
@@ -82,6 +85,9 @@ struct call {
 struct call *call_new(struct api *api, struct http_request *request,
                       const struct operation_entry *entry);
 void call_free(struct call *call);
+/* The daemon ends: nobody hears of it, and nothing more is kept of it. Who works for it may still
+ * say that it is over, as long as the supervisor is there. */
+void call_orphan(struct call *call);
 /* Its memory stays until as many releases. */
 void call_retain(struct call *call);
 void call_release(struct call *call);

@@ -2,6 +2,7 @@
 
 #include "api/http.h"
 #include "api/json_read.h"
+#include "api/problem.h"
 #include "base/text.h"
 
 #include <errno.h>
@@ -9,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #define STRING_MAX_DEFAULT ((int64_t)4 << 20)
 #define LIST_MAX_DEFAULT 256
@@ -21,21 +23,6 @@ static int invalid(struct hearth_failure *failure, const char *pointer, const ch
                             *pointer ? pointer : "the input", detail);
     hearth_failure_field(failure, pointer);
     return error;
-}
-
-/* JSON pointer (RFC 6901) of a member; names of strangers are cut and escaped. */
-static void join(char out[POINTER_SIZE], const char *base, const char *name)
-{
-    size_t used = (size_t)snprintf(out, POINTER_SIZE, "%s/", base);
-    for (; *name && used + 3 < POINTER_SIZE; name++) {
-        if (*name == '~' || *name == '/') {
-            out[used++] = '~';
-            out[used++] = *name == '~' ? '0' : '1';
-        } else {
-            out[used++] = (unsigned char)*name < 0x20 ? '?' : *name;
-        }
-    }
-    out[used < POINTER_SIZE ? used : POINTER_SIZE - 1] = '\0';
 }
 
 /* Levenshtein's distance, for "did you mean". */
@@ -100,10 +87,11 @@ static int unknown(const struct field *fields, const char *pointer, const char *
     return error;
 }
 
-/* What the table says of an argument, for whoever gave it wrongly; a check's own hint is better. */
+/* What the table says of an argument, for whoever gave it wrongly; a check's own hint, or that of
+ * its code, is better. */
 static void hint_field(const struct field *field, struct hearth_failure *failure)
 {
-    if (failure && !failure->hint[0] && field->description)
+    if (failure && !failure->hint[0] && !problem_hint_of_code(failure->code) && field->description)
         hearth_failure_hint(failure, "%s%s%s: %s", field->name,
                             field->default_json ? ", by default " : "",
                             field->default_json ? field->default_json : "", field->description);
@@ -136,8 +124,11 @@ static int check_length(const struct field *field, size_t length, int64_t genera
     int64_t maximum = field->maximum ? field->maximum : general;
     if ((int64_t)length >= field->minimum && (int64_t)length <= maximum)
         return 0;
+    int64_t minimum = field->minimum;
+    if (!minimum && field->type == FIELD_STRING && !(field->flags & FIELD_BLANK_OK))
+        minimum = 1;
     snprintf(detail, sizeof detail, "%zu %s where %" PRId64 " to %" PRId64 " are allowed", length,
-             what, field->minimum, maximum);
+             what, minimum, maximum);
     return invalid(failure, pointer, "bad_length", detail);
 }
 
@@ -200,7 +191,7 @@ static int decode_string_list(struct call *call, const struct field *field, cons
     cJSON_ArrayForEach(member, item)
     {
         snprintf(index, sizeof index, "%zu", at);
-        join(element, pointer, index);
+        text_pointer(element, POINTER_SIZE, pointer, index);
         error = decode_string(call, &any, member, element, &items[at], failure);
         if (error)
             return error;
@@ -240,7 +231,7 @@ static int decode_map(struct call *call, const struct field *field, const cJSON 
     cJSON_ArrayForEach(member, item)
     {
         snprintf(index, sizeof index, "%zu", at);
-        join(element, pointer, array ? index : member->string);
+        text_pointer(element, POINTER_SIZE, pointer, array ? index : member->string);
         cJSON key = {.type = cJSON_String, .valuestring = array ? NULL : member->string};
         if (array && (!cJSON_IsObject(member) || cJSON_GetArraySize(member) != 2))
             return invalid(failure, element, "bad_type", "{name, value} is wanted");
@@ -277,7 +268,7 @@ static int decode_object_list(struct call *call, const struct field *field, cons
     cJSON_ArrayForEach(member, item)
     {
         snprintf(index, sizeof index, "%zu", at);
-        join(element, pointer, index);
+        text_pointer(element, POINTER_SIZE, pointer, index);
         error = decode_fields(call, field->fields, member, items + at * field->nested_size, element,
                               failure);
         if (error)
@@ -333,6 +324,16 @@ static int decode_value(struct call *call, const struct field *field, const cJSO
     }
 }
 
+bool decode_is_default(const struct field *field, const cJSON *value)
+{
+    if (!value || cJSON_IsNull(value))
+        return true;
+    cJSON *usual = field->default_json ? cJSON_Parse(field->default_json) : NULL;
+    bool same = usual && cJSON_Compare(usual, value, true);
+    cJSON_Delete(usual);
+    return same;
+}
+
 static int decode_default(struct call *call, const struct field *field, void *input,
                           struct hearth_failure *failure)
 {
@@ -355,14 +356,14 @@ static int decode_fields(struct call *call, const struct field *fields, const cJ
         return invalid(failure, base, "bad_type", "an object is wanted");
     cJSON_ArrayForEach(member, object)
     {
-        join(pointer, base, member->string);
+        text_pointer(pointer, POINTER_SIZE, base, member->string);
         if (!find_field(fields, member->string))
             return unknown(fields, pointer, member->string, failure);
     }
     for (const struct field *field = fields; field->name; field++) {
         const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, field->name);
         int error;
-        join(pointer, base, field->name);
+        text_pointer(pointer, POINTER_SIZE, base, field->name);
         if (item && !cJSON_IsNull(item))
             error = decode_value(call, field, item, input, pointer, failure);
         else if (field->flags & FIELD_REQUIRED)
@@ -394,9 +395,11 @@ static cJSON *typed(const struct field *field, const char *value)
         bool good = *value && !*end && !errno && strspn(value, "0123456789+-.eE") == strlen(value);
         return good ? cJSON_CreateNumber(number) : cJSON_CreateString(value);
     }
-    if (field->type == FIELD_BOOLEAN && (strcmp(value, "true") == 0 || strcmp(value, "1") == 0))
+    /* "True" and "False" are what Python's clients make of theirs. */
+    if (field->type == FIELD_BOOLEAN && (strcasecmp(value, "true") == 0 || strcmp(value, "1") == 0))
         return cJSON_CreateTrue();
-    if (field->type == FIELD_BOOLEAN && (strcmp(value, "false") == 0 || strcmp(value, "0") == 0))
+    if (field->type == FIELD_BOOLEAN &&
+        (strcasecmp(value, "false") == 0 || strcmp(value, "0") == 0))
         return cJSON_CreateFalse();
     return cJSON_CreateString(value);
 }
@@ -406,7 +409,7 @@ static int add_parameter(const struct field *field, const char *value, cJSON *ob
 {
     char pointer[POINTER_SIZE];
     cJSON *list = cJSON_GetObjectItemCaseSensitive(object, field->name);
-    join(pointer, "", field->name);
+    text_pointer(pointer, POINTER_SIZE, "", field->name);
     if (field->type == FIELD_STRING_LIST) {
         if (!list && !(list = cJSON_AddArrayToObject(object, field->name)))
             return no_memory(failure);
@@ -427,7 +430,7 @@ int decode_query(const struct operation_entry *entry, const struct http_pair *qu
     for (size_t i = 0; i < count; i++) {
         char pointer[POINTER_SIZE];
         const struct field *field = find_field(entry->input, query[i].name);
-        join(pointer, "", query[i].name);
+        text_pointer(pointer, POINTER_SIZE, "", query[i].name);
         if (!field || field->place == PLACE_PATH)
             return unknown(entry->input, pointer, query[i].name, failure);
         int error = utf8_valid(query[i].value, strlen(query[i].value))

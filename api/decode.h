@@ -14,6 +14,9 @@ struct http_pair;
 int decode_input(struct call *call, const struct operation_entry *entry, const cJSON *object,
                  void *input, struct hearth_failure *failure);
 
+/* Whether a value says no more than leaving the argument out does: null, or its default. */
+bool decode_is_default(const struct field *field, const cJSON *value);
+
 /* Adds query parameters to object, each typed as its field says. An unknown one, and one that
  * stands twice where it may not, is HEARTH_EINVALID and HEARTH_EMALFORMED. */
 int decode_query(const struct operation_entry *entry, const struct http_pair *query, size_t count,

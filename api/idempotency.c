@@ -6,6 +6,7 @@
  * done twice without harm, runs again; what cannot be known is said so. No handler knows of any of
  * this. */
 #include "api/call_internal.h"
+#include "base/crash_point.h"
 #include "supervisord/answers.h"
 #include "supervisord/secret.h"
 
@@ -123,6 +124,12 @@ static void refuse_unknown(struct call *call, const struct answer_effect *effect
     call_fail(call, &failure);
 }
 
+void call_fail_lost(struct call *call)
+{
+    const struct answer_effect unknown = {0};
+    refuse_unknown(call, &unknown);
+}
+
 /* The first time: the intent, then the handler. */
 
 static void hold(struct call *call)
@@ -148,7 +155,7 @@ static void intent_kept(void *arg, int error, const struct hearth_failure *failu
         hearth_fail(&gone, HEARTH_ECANCELLED, NULL, "the client went away");
         call_fail(call, &gone);
     } else {
-        supervisor_crash_point("intent");
+        crash_point("intent");
         call_run(call);
     }
 }
@@ -320,6 +327,10 @@ static void again(struct call *call, struct earlier *earlier)
         refuse_reuse(call);
         return;
     }
+    struct row_idempotency row = row_of(call);
+    if (earlier->row.status && call->entry->flags & OPERATION_TELLS_SECRET &&
+        !answer_open(call->api->supervisor, &row, &earlier->body))
+        earlier->row.status = 0; /* as if it had never been kept */
     if (!earlier->row.status && answer_find_effect(call->api->supervisor, earlier->row.intent,
                                                    &earlier->effect, &failure)) {
         call_fail(call, &failure);
@@ -404,6 +415,15 @@ void idempotency_end(struct call *call, bool success, int status, const char *co
      * large is told anew from the intent. */
     bool drop = !success && !call->told;
     struct ending *ending = call->holds_key && (keep || drop) ? malloc(sizeof *ending) : NULL;
+    auto_buf struct buf sealed = {0};
+    struct row_idempotency row;
+    bool seal = ending && keep && call->entry->flags & OPERATION_TELLS_SECRET;
+    if (ending)
+        row = row_of(call);
+    if (seal && answer_seal(call->api->supervisor, &row, body, &sealed)) {
+        free(ending);
+        ending = NULL;
+    }
     if (!ending) {
         let_go(call);
         call_send(call, status, content_type, body);
@@ -412,12 +432,11 @@ void idempotency_end(struct call *call, bool success, int status, const char *co
     *ending = (struct ending){
         .call = call, .status = status, .content_type = content_type, .body = *body};
     *body = (struct buf){0};
-    struct row_idempotency row = row_of(call);
     row.status = status;
     row.content_type = content_type;
-    row.body = ending->body.data;
-    row.body_length = ending->body.length;
-    supervisor_crash_point("answer");
+    row.body = seal ? sealed.data : ending->body.data;
+    row.body_length = seal ? sealed.length : ending->body.length;
+    crash_point("answer");
     if (keep)
         answer_keep(call->api->supervisor, &row, ended, ending);
     else

@@ -1,5 +1,6 @@
 /* hearthd: reads its settings, makes the supervisor and the API, serves until it is told to end. */
 #include "api/api.h"
+#include "api/json_read.h"
 #include "api/notify.h"
 #include "api/optable.h"
 #include "base/log.h"
@@ -11,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -143,7 +145,7 @@ static int run(struct daemon *daemon)
     timer_free(&daemon->idle);
     timer_free(&daemon->watchdog);
     if (daemon->api)
-        api_free(daemon->api);
+        api_close(daemon->api);
     for (int i = 0; i < 2; i++)
         event_free(daemon->signals[i]);
     return daemon->exit_code;
@@ -161,6 +163,10 @@ int main(int argc, char **argv)
 {
     struct daemon daemon = {0};
     struct hearth_failure failure;
+    /* What guests' memory and secrets pass through here is nobody's core dump: the limit does not
+     * hold for a program that the kernel would give one to. */
+    setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+    prctl(PR_SET_DUMPABLE, 0);
     if (config_load(&daemon.config, argc, argv, &failure)) {
         complain("bad settings", &failure);
         return 2;
@@ -173,8 +179,7 @@ int main(int argc, char **argv)
     else if (daemon.config->describe)
         exit_code = optable_describe(stdout, daemon.config->describe_format) ? 2 : EXIT_SUCCESS;
     else {
-        /* What guests' memory and secrets pass through here is nobody's core dump. */
-        setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+        json_wipe_what_is_freed();
         struct rlimit files;
         if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
             files.rlim_cur = files.rlim_max;
@@ -186,6 +191,8 @@ int main(int argc, char **argv)
         exit_code = run(&daemon);
         if (daemon.supervisor)
             supervisor_free(daemon.supervisor);
+        if (daemon.api)
+            api_free(daemon.api);
         if (daemon.loop)
             loop_free(daemon.loop);
     }

@@ -242,6 +242,7 @@ static void post(struct api *api, struct http_request *http, const char *version
         return;
     }
     mcp_message_parse(&message, body && body->data ? body->data : "", body ? body->length : 0);
+    http_request_drop_body(http);
     bool enveloped = mcp_message_enveloped(&message) &&
                      !(message.method && strcmp(message.method, "initialize") == 0);
     bool known = version && mcp_session_version(version);

@@ -279,6 +279,7 @@ void mcp_stream_open(struct api *api, struct http_request *request)
     stream->output_owner = (struct request_owner){.on_gone = on_output_gone};
     stream->input_owner = (struct request_owner){on_body, on_body_end, on_input_gone};
     stream->line_max = supervisor_config(api->supervisor)->max_body_bytes;
+    stream->lines.secret = true;
     id_random_text(stream->id, STREAM_ID_LENGTH);
     timer_init(&stream->timer, supervisor_loop(api->supervisor), on_timer, stream);
     list_init(&stream->link);

@@ -1,6 +1,7 @@
 /* tools/list and tools/call: the operation table's entries of the peer's profile. */
 #include "api/mcp.h"
 
+#include "api/decode.h"
 #include "api/problem.h"
 #include "api/schema.h"
 
@@ -94,13 +95,15 @@ static void called(struct mcp_request *request, int status, const struct buf *bo
         mcp_result_end(request, &json);
 }
 
-/* What the tool's definition does not show is unknown, as on every surface for models. */
+/* What the tool's definition does not show is unknown, as on every surface for models, unless it
+ * asks for nothing. */
 static bool check_arguments(struct mcp_request *request, const struct operation_entry *entry,
                             const cJSON *arguments)
 {
     const struct field *field = entry->input;
-    while (field->name && (schema_in_tool(field, request->peer->profile) ||
-                           !cJSON_HasObjectItem(arguments, field->name)))
+    while (field->name &&
+           (schema_in_tool(field, request->peer->profile) ||
+            decode_is_default(field, cJSON_GetObjectItemCaseSensitive(arguments, field->name))))
         field++;
     if (!field->name)
         return true;

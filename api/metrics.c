@@ -105,6 +105,8 @@ void metrics_reply(struct api *api, struct http_request *request)
                  health.workspaces[state]);
     line(&metrics, "guests", "gauge", "Guests that run.", health.guests);
     line(&metrics, "guests_pooled", "gauge", "Guests that wait in the pool.", health.pooled_guests);
+    line(&metrics, "guests_paused", "gauge", "Those of them that are restored and paused.",
+         health.paused_guests);
     line(&metrics, "guests_pool_making", "gauge", "Guests that are being made for the pool.",
          health.pool_making);
     line(&metrics, "pool_claims_total", "counter", "Creates that took a guest from the pool.",

@@ -101,7 +101,8 @@ enum operation_flags {
                                  it has no handler, the guest answers (api/port_proxy.c) */
     OPERATION_UPGRADE = 4096, /* REST: the connection becomes another protocol's; no handler */
     OPERATION_WAKES = 8192,   /* needs the workspace's guest: a suspended one is resumed first */
-    OPERATION_SETTLES = 16384, /* … needs no guest: one that is being suspended is awaited */
+    OPERATION_SETTLES = 16384,      /* … needs no guest: one that is being suspended is awaited */
+    OPERATION_TELLS_SECRET = 32768, /* its answer is kept sealed, where it is kept */
 };
 
 struct operation_entry {

@@ -11,6 +11,8 @@
 int problem_status(const struct hearth_failure *failure);
 /* What to do next: the failure's own hint, else that of its code or kind. Never NULL. */
 const char *problem_hint(const struct hearth_failure *failure);
+/* The hint that goes with a code; NULL: none but its kind's. */
+const char *problem_hint_of_code(const char *code);
 /* Writes the object as a value. type is the relative reference "/problems/CODE" (docs/errors.md).
  */
 void problem_write(struct json_writer *json, const char *key, const struct hearth_failure *failure,

@@ -27,15 +27,20 @@ static const struct {
     {"workspace_failed", "Start it again with workspace_start, or delete it."},
     {"exec_ended", "Read its result, or start another command."},
     {"quota_workspaces", "Delete workspaces that are not needed, or have the quota raised."},
-    {"quota_memory", "Stop or delete workspaces, ask for less memory, or have the quota raised."},
+    {"quota_memory",
+     "Delete workspaces (a stopped one keeps its memory), ask for less, or have the quota raised."},
     {"quota_execs", "Wait for commands to end, or cancel some."},
     {"guest_full", "Delete files in the workspace, or create one with a larger disk_mib."},
     {"interrupted", "What was half done is undone: ask again."},
     {"storage_stopped", "An operator must look at the log and restart hearthd."},
     {"agent_too_old", "Stop the workspace with workspace_stop and start it again."},
     {"conflicting_arguments", "Give one of the two and leave out the other (null is left out)."},
+    {"bad_cwd", "Make the directory first, or leave cwd out: then it is /workspace."},
+    {"bad_secret", "A secret is {name, value}: a name of letters, digits and _ that begins with no "
+                   "digit, and 1 to 65536 bytes of text."},
+    {"bad_term", "Name it as terminfo does, such as \"xterm-256color\"."},
     {"bad_label", "Change that label; clear_labels takes away those that are there."},
-    {"bad_name", "Choose a shorter name without control characters."},
+    {"bad_name", "Choose a shorter name without control characters and outer blanks."},
     {"bad_mode", "Give the mode as octal digits, such as \"0644\"."},
     {"bad_variable", "Name variables as a shell does, such as \"PATH\"."},
     {"bad_ports", "Give each port once, from 1 to 65535; leave host_port out to have one chosen."},
@@ -70,13 +75,17 @@ static const char *const kinds[HEARTH_ERROR_MAX] = {
     [-HEARTH_EINTERNAL] = "Please report it with what the daemon's log has under the request's ID.",
 };
 
+const char *problem_hint_of_code(const char *code)
+{
+    for (size_t i = 0; i < sizeof hints / sizeof hints[0]; i++)
+        if (!strcmp(code, hints[i].code))
+            return hints[i].hint;
+    return NULL;
+}
+
 const char *problem_hint(const struct hearth_failure *failure)
 {
     int index = -(int)failure->error;
-    if (failure->hint[0])
-        return failure->hint;
-    for (size_t i = 0; i < sizeof hints / sizeof hints[0]; i++)
-        if (!strcmp(failure->code, hints[i].code))
-            return hints[i].hint;
-    return kinds[index > 0 && index < HEARTH_ERROR_MAX ? index : -HEARTH_EINTERNAL];
+    const char *hint = failure->hint[0] ? failure->hint : problem_hint_of_code(failure->code);
+    return hint ? hint : kinds[index > 0 && index < HEARTH_ERROR_MAX ? index : -HEARTH_EINTERNAL];
 }

@@ -58,6 +58,15 @@ static bool takes_content(const struct http_request *request, const struct opera
            (type || has_body(request) || !(entry->flags & OPERATION_IDEMPOTENT));
 }
 
+/* Has the operation arguments that JSON could bring? */
+static bool takes_json(const struct operation_entry *entry)
+{
+    for (const struct field *field = entry->input; field->name; field++)
+        if (field->place == PLACE_BODY)
+            return true;
+    return false;
+}
+
 static int wrong_type(struct hearth_failure *failure, const char *wanted)
 {
     return hearth_fail(failure, HEARTH_EMEDIATYPE, "unsupported_media_type", "the body must be %s",
@@ -75,6 +84,7 @@ static int plan_body(struct api *api, struct http_request *request, const struct
     if (route->kind == ROUTE_MCP_STREAM_INPUT) {
         /* As long as the session: a client may think for days. */
         plan->body = HTTP_BODY_STREAM;
+        plan->secret_body = true;
         plan->body_limit = UINT64_MAX;
         plan->body_timeout_ms = UINT32_MAX;
         return 0;
@@ -91,6 +101,9 @@ static int plan_body(struct api *api, struct http_request *request, const struct
     if (!mcp_post && route->kind != ROUTE_TOOL_CALL &&
         (!route->entry || method == HTTP_GET || method == HTTP_HEAD))
         return 0;
+    if (route->entry && (route->entry->flags & OPERATION_RAW_BODY) && !takes_json(route->entry) &&
+        !declared_raw(type))
+        return wrong_type(failure, "content as application/octet-stream or a tar type");
     if (takes_content(request, route->entry)) {
         if (!declared_raw(type))
             return wrong_type(
@@ -102,6 +115,7 @@ static int plan_body(struct api *api, struct http_request *request, const struct
     if (body && !json)
         return wrong_type(failure, "application/json");
     plan->body = HTTP_BODY_BUFFER;
+    plan->secret_body = true;
     plan->body_limit = config->max_body_bytes;
     return 0;
 }
@@ -212,12 +226,17 @@ static int gather(struct call *call, const struct route *route, cJSON **ret_obje
         char name[64];
         snprintf(name, sizeof name, "%.*s", (int)strcspn(route->parameters[i].name, "}"),
                  route->parameters[i].name);
-        if (cJSON_GetObjectItemCaseSensitive(object, name)) {
+        const cJSON *said = cJSON_GetObjectItemCaseSensitive(object, name);
+        if (said && cJSON_IsString(said) &&
+            strcmp(said->valuestring, route->parameters[i].value) == 0)
+            continue; /* a client that sends a tool's whole arguments */
+        if (said) {
             char pointer[sizeof name + 1];
             snprintf(pointer, sizeof pointer, "/%s", name);
-            error = hearth_fail(failure, HEARTH_EINVALID, "unknown_argument",
-                                "%s stands in the path", name);
+            error = hearth_fail(failure, HEARTH_EINVALID, "conflicting_arguments",
+                                "the path says another %s than the body", name);
             hearth_failure_field(failure, pointer);
+            hearth_failure_hint(failure, "Leave %s out of the body.", name);
         } else if (!cJSON_AddStringToObject(object, name, route->parameters[i].value)) {
             error = hearth_fail(failure, HEARTH_ENOMEMORY, NULL, "out of memory");
         }
@@ -248,11 +267,27 @@ static void run(struct call *call, const struct route *route)
 {
     struct hearth_failure failure;
     cJSON *object = NULL;
-    if (gather(call, route, &object, &failure))
+    int error = gather(call, route, &object, &failure);
+    if (!call->raw_body)
+        http_request_drop_body(call->request);
+    if (error)
         call_fail(call, &failure);
     else
         call_dispatch(call, object);
     cJSON_Delete(object);
+}
+
+static void reply_metrics(struct api *api, struct http_request *request)
+{
+    struct hearth_failure failure;
+    if (principal_sees_all(http_request_principal(request))) {
+        metrics_reply(api, request);
+        return;
+    }
+    hearth_fail(&failure, HEARTH_EFORBIDDEN, "forbidden", "the token may not do this");
+    hearth_failure_hint(&failure, "The metrics are of all tenants: take a token of the tenant "
+                                  "admin, or one with admin rights.");
+    http_reply_problem(request, &failure);
 }
 
 static void on_request(void *arg, struct http_request *request)
@@ -275,7 +310,7 @@ static void on_request(void *arg, struct http_request *request)
         health_ready(api, request);
         return;
     case ROUTE_METRICS:
-        metrics_reply(api, request);
+        reply_metrics(api, request);
         return;
     case ROUTE_OPENAPI:
         reply_json(request, &body, openapi_write(&body));
@@ -399,9 +434,7 @@ int api_new(struct api **ret_api, struct supervisor *supervisor, struct hearth_f
         return error;
     }
     const char *url = http_server_url(api->server);
-    char unix_url[4300];
-    snprintf(unix_url, sizeof unix_url, "unix://%s", socket_path);
-    api->url = text_copy(url ? url : unix_url);
+    api->url = text_copy(url ? url : "");
     idempotency_start(api);
     *ret_api = api;
     return 0;
@@ -410,8 +443,10 @@ int api_new(struct api **ret_api, struct supervisor *supervisor, struct hearth_f
 void api_drain(struct api *api, unsigned timeout_ms, void (*done)(void *arg), void *arg)
 {
     api->draining = true;
+    api->ends_sessions = true;
     mcp_streams_drain(api);
     mcp_sessions_drain(api);
+    api->ends_sessions = false;
     http_server_drain(api->server, timeout_ms, done, arg);
     list_for_each(cursor, next, &api->calls)
     {
@@ -423,16 +458,25 @@ void api_drain(struct api *api, unsigned timeout_ms, void (*done)(void *arg), vo
 
 void call_end_token(struct call *call, const char *token_id)
 {
+    if (call->orphaned)
+        return; /* all of them have ended */
     mcp_sessions_end_token(call->api, token_id);
     http_server_cut_token(call->api->server, token_id, call->request);
 }
 
-void api_free(struct api *api)
+void api_close(struct api *api)
 {
+    api->ends_sessions = true;
     mcp_streams_drain(api);
     mcp_sessions_free(api);
     http_server_free(api->server);
+    api->server = NULL;
     timer_free(&api->prune);
+    list_for_each(cursor, next, &api->calls) call_orphan(container_of(cursor, struct call, link));
+}
+
+void api_free(struct api *api)
+{
     list_for_each(cursor, next, &api->calls) call_free(container_of(cursor, struct call, link));
     free(api->url);
     free(api);

@@ -107,7 +107,11 @@ static void was_read(void *arg, int error, const struct hearth_failure *failure,
         return;
     }
     if (error) {
-        send_end(attached, NULL, failure);
+        /* Where the guest stopped between two reads, or is being stopped or started, its shell has
+         * ended all the same. */
+        bool stopped = strcmp(failure->code, "workspace_not_started") == 0 ||
+                       strcmp(failure->code, "workspace_busy") == 0;
+        send_end(attached, NULL, stopped ? NULL : failure);
         return;
     }
     bool all = status->next_cursor >= status->total;
@@ -119,11 +123,22 @@ static void was_read(void *arg, int error, const struct hearth_failure *failure,
         read_on(attached);
 }
 
-static void read_on(struct attached *attached)
+static void read_now(void *arg)
 {
+    struct attached *attached = arg;
     const struct shell_read_spec spec = {.cursor = attached->cursor,
                                          .max_characters = READ_CHARACTERS,
                                          .wait_ms = SHELL_IDLE_WAIT_MAX_MS};
+    struct hearth_failure failure;
+    struct workspace *workspace = workspace_of(attached, &failure);
+    if (workspace)
+        shell_read(workspace, attached->shell_id, &spec, was_read, attached);
+    else
+        was_read(attached, (int)failure.error, &failure, NULL);
+}
+
+static void read_on(struct attached *attached)
+{
     struct hearth_failure failure;
     if (attached->reading || attached->ended)
         return;
@@ -137,7 +152,8 @@ static void read_on(struct attached *attached)
     }
     attached->reading = true;
     attached->asking++;
-    shell_read(workspace, attached->shell_id, &spec, was_read, attached);
+    if (!workspace_wake(workspace, true, read_now, attached))
+        read_now(attached);
 }
 
 /* Input. */
@@ -160,6 +176,23 @@ static void was_done(void *arg, int error, const struct hearth_failure *failure,
     }
     bufferevent_enable(attached->client, EV_READ);
     take_frames(attached);
+}
+
+static void awake(void *arg)
+{
+    was_done(arg, 0, NULL, NULL);
+}
+
+/* True: it is suspended, and the input is taken when it is there again. */
+static bool waits_for_guest(struct attached *attached)
+{
+    struct hearth_failure failure;
+    struct workspace *workspace = workspace_of(attached, &failure);
+    if (!workspace || !workspace_wake(workspace, true, awake, attached))
+        return false;
+    attached->writing = true;
+    attached->asking++;
+    return true;
 }
 
 static unsigned within(unsigned value, unsigned least, unsigned most)
@@ -203,6 +236,8 @@ static void take_frames(struct attached *attached)
         }
         if (evbuffer_get_length(input) < sizeof head + length)
             return;
+        if (waits_for_guest(attached))
+            break;
         auto_free unsigned char *data = malloc(length + 1);
         if (!data)
             abort();
@@ -316,9 +351,20 @@ static int check(struct http_request *request, const struct route *route,
     return error;
 }
 
+static void find_shell(void *arg)
+{
+    struct attached *attached = arg;
+    const struct shell_read_spec spec = {.cursor = INT64_MAX, .max_characters = 1};
+    struct hearth_failure failure;
+    struct workspace *workspace = workspace_of(attached, &failure);
+    if (workspace)
+        shell_read(workspace, attached->shell_id, &spec, found, attached);
+    else
+        found(attached, (int)failure.error, &failure, NULL);
+}
+
 void shell_attach_serve(struct api *api, struct http_request *request, const struct route *route)
 {
-    const struct shell_read_spec spec = {.cursor = INT64_MAX, .max_characters = 1};
     struct hearth_failure failure;
     struct workspace *workspace = NULL;
     if (!check(request, route, &failure))
@@ -342,5 +388,6 @@ void shell_attach_serve(struct api *api, struct http_request *request, const str
     attached->asking = 1;
     http_request_set_data(request, &attached->owner);
     http_request_long(request);
-    shell_read(workspace, attached->shell_id, &spec, found, attached);
+    if (!workspace_wake(workspace, true, find_shell, attached))
+        find_shell(attached);
 }

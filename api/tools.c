@@ -1,6 +1,7 @@
 /* The table as tool definitions, and the endpoint that a tool loop calls with the model's argument
  * text as it is. */
 #include "api/call_internal.h"
+#include "api/decode.h"
 #include "api/json_read.h"
 #include "api/schema.h"
 
@@ -105,9 +106,11 @@ static int parse_query(struct http_request *request, enum profile *ret_profile,
     *ret_format = FORMAT_OPENAI_RESPONSES;
     for (size_t i = 0; i < count; i++)
         for (size_t j = 0; j < i; j++)
-            if (strcmp(query[i].name, query[j].name) == 0)
-                return hearth_fail(failure, HEARTH_EMALFORMED, "duplicate_parameter",
-                                   "an argument stands twice in the query");
+            if (strcmp(query[i].name, query[j].name) == 0) {
+                refuse(failure, "duplicate_parameter", query[i].name,
+                       "it stands twice in the query");
+                return failure->error = HEARTH_EMALFORMED;
+            }
     for (size_t i = 0; i < count && !error; i++) {
         if (strcmp(query[i].name, "profile") == 0) {
             *ret_profile = optable_profile_parse(query[i].value);
@@ -162,6 +165,7 @@ void tools_run(struct call *call)
     struct hearth_failure failure;
     cJSON *object = NULL;
     int error = body && body->length ? json_parse(&object, body->data, body->length, &failure) : 0;
+    http_request_drop_body(call->request);
     /* A model that has no arguments to give may send nothing at all. */
     if (!error && (!object || cJSON_IsNull(object))) {
         cJSON_Delete(object);
@@ -172,12 +176,14 @@ void tools_run(struct call *call)
     if (!error && count)
         error = refuse(&failure, "unknown_argument", query->name,
                        "a tool takes its arguments in the body");
-    /* What only REST offers is unknown here. */
+    /* What only REST offers is unknown here, unless it asks for nothing. */
     for (const struct field *field = call->entry->input; !error && field->name; field++)
         if ((field->flags & FIELD_REST_ONLY) &&
-            cJSON_GetObjectItemCaseSensitive(object, field->name))
+            !decode_is_default(field, cJSON_GetObjectItemCaseSensitive(object, field->name))) {
             error =
                 refuse(&failure, "unknown_argument", field->name, "a tool has no such argument");
+            hearth_failure_hint(&failure, "Leave it out: only the REST operation has it.");
+        }
     if (error)
         call_fail(call, &failure);
     else

@@ -25,9 +25,10 @@ struct agentlink_waiter {
 
 struct agent_call {
     struct link_call *call; /* NULL once it has ended */
+    struct agentlink *owner;
     struct loop *loop;
     const ProtobufCMessageDescriptor *reply_type;
-    agent_replied replied; /* NULL once cancelled or told */
+    agent_replied replied; /* NULL: nobody is to be told, any more or at all */
     void *arg;
     enum link_status status;
     struct hearth_failure failure;
@@ -133,6 +134,12 @@ static void on_down(struct link *stream, void *arg, const struct hearth_failure 
 
 static const struct link_events stream_events = {.on_down = on_down};
 
+void agentlink_pause(struct agentlink *link, bool paused)
+{
+    if (link->state == AGENTLINK_UP)
+        link_set_keepalive(link->link, paused ? 0 : KEEPALIVE_INTERVAL_MS, KEEPALIVE_TIMEOUT_MS);
+}
+
 static void greeted(void *arg, enum link_status status, const struct hearth_failure *failure,
                     const ProtobufCMessage *reply)
 {
@@ -145,7 +152,7 @@ static void greeted(void *arg, enum link_status status, const struct hearth_fail
     snprintf(link->boot_id, sizeof link->boot_id, "%s", hello->boot_id);
     link->state = AGENTLINK_UP;
     link->failures = 0;
-    link_set_keepalive(link->link, KEEPALIVE_INTERVAL_MS, KEEPALIVE_TIMEOUT_MS);
+    agentlink_pause(link, false);
     if (link->sandbox->workspace) {
         exec_link_up(link->sandbox->workspace);
         services_link_up(link->sandbox->workspace);
@@ -202,12 +209,20 @@ void agentlink_open(struct agentlink *link)
     if (link->state != AGENTLINK_CLOSED)
         return;
     link->failures = 0;
+    link->cut_off = HEARTH_FAILURE_NONE;
     try_connect(link);
+}
+
+void agentlink_cuts_off(struct agentlink *link, enum hearth_error error, const char *code,
+                        const char *detail)
+{
+    hearth_fail(&link->cut_off, error, code, "%s", detail);
 }
 
 void agentlink_close(struct agentlink *link)
 {
     hang_up(link);
+    port_dials_cut(link->sandbox);
     link->state = AGENTLINK_CLOSED;
     struct hearth_failure failure;
     hearth_fail(&failure, HEARTH_EUNAVAILABLE, "agent_unreachable", "the guest is not running");
@@ -271,6 +286,15 @@ static void call_message(struct link_call *stream, void *arg, const uint8_t *dat
     protobuf_c_message_free_unpacked(reply, NULL);
 }
 
+/* It was closed by this side, for the guest ends. */
+static void was_cut_off(struct agentlink *link, struct hearth_failure *failure)
+{
+    if (link->cut_off.error)
+        *failure = link->cut_off;
+    else
+        unreachable(link, failure);
+}
+
 static void call_ended(struct link_call *stream, void *arg, enum link_status status,
                        const char *message)
 {
@@ -281,6 +305,8 @@ static void call_ended(struct link_call *stream, void *arg, enum link_status sta
         if (call->status == LINK_STATUS_OK && status == LINK_STATUS_OK)
             hearth_fail(&call->failure, HEARTH_EUNAVAILABLE, "agent_broken",
                         "the agent gave no answer");
+        else if (call->status == LINK_STATUS_OK && status == LINK_STATUS_CANCELLED)
+            was_cut_off(call->owner, &call->failure); /* who cancels one hears nothing of it */
         else if (call->status == LINK_STATUS_OK)
             link_status_failure(status, message, &call->failure);
         if (call->status == LINK_STATUS_OK)
@@ -309,7 +335,8 @@ struct agent_call *agent_call(struct agentlink *link, const char *method,
     struct agent_call *call = calloc(1, sizeof *call);
     if (!call)
         abort();
-    *call = (struct agent_call){.loop = link->sandbox->supervisor->loop,
+    *call = (struct agent_call){.owner = link,
+                                .loop = link->sandbox->supervisor->loop,
                                 .reply_type = reply_type,
                                 .replied = replied,
                                 .arg = arg};

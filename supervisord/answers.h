@@ -3,6 +3,7 @@
  * effect, which is written with the effect itself. Loop thread. */
 #pragma once
 
+#include "base/buf.h"
 #include "storage/rows.h"
 #include "supervisord/supervisor.h"
 
@@ -23,6 +24,15 @@ struct answer_effect {
 };
 int answer_find_effect(struct supervisor *supervisor, uint64_t intent,
                        struct answer_effect *ret_effect, struct hearth_failure *failure);
+
+/* An answer that tells a secret is kept sealed, by a key of its own made of `request.key`, and
+ * opens as no other request's. ret_sealed: appended to; HEARTH_ENOMEMORY. */
+int answer_seal(const struct supervisor *supervisor, const struct row_idempotency *row,
+                const struct buf *body, struct buf *ret_sealed) must_check;
+/* Replaces body by what was sealed; false: it was not, or not by this key, and body is of no use.
+ */
+bool answer_open(const struct supervisor *supervisor, const struct row_idempotency *row,
+                 struct buf *body) must_check;
 
 /* Writes the intent (status 0) or the answer; copies row. done once, after it is durable (error 0)
  * or could not be made so. */

@@ -41,7 +41,9 @@ static void fail_as(struct hearth_failure *failure, const char *code, const char
     while (kinds[i].told && strcmp(kinds[i].told, code) != 0)
         i++;
     hearth_fail(failure, kinds[i].error, kinds[i].code, "the archive is refused: %.400s", detail);
-    hearth_failure_hint(failure, "Nothing of it was applied.");
+    hearth_failure_hint(failure,
+                        "Nothing of it was applied: make the archive anew without what the "
+                        "detail names (a tar, plain, gzip or zstd, with relative names).");
 }
 
 /* "refused CODE DETAIL" */
@@ -144,15 +146,14 @@ int archive_child_unpack(struct child **ret_child, struct loop *loop, int fd, in
 {
     struct limit_texts texts;
     print_limits(&texts, limits);
-    const char *words[] = {"mmdebstrap", "--unshare-helper", NULL,      "unpack",
-                           "--entries",  texts.entries,      "--bytes", texts.bytes,
-                           format,       directory,          NULL};
-    struct spawn_spec spec = {.argv = geteuid() == 0 ? words + 2 : words,
+    const char *words[] = {NULL,        "unpack", "--entries", texts.entries, "--bytes",
+                           texts.bytes, format,   directory,   NULL};
+    struct spawn_spec spec = {.argv = words,
                               .stdin_fd = fd,
                               .stdout_fd = -1,
                               .stderr_fd = -1,
                               .pass_fds = &lock_fd,
                               .pass_count = 1,
                               .timeout_ms = TREE_TIMEOUT_MS};
-    return start(ret_child, loop, &spec, words + 2, true, done, arg, failure);
+    return start(ret_child, loop, &spec, words, true, done, arg, failure);
 }

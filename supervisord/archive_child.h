@@ -29,8 +29,8 @@ int archive_child_start(struct child **ret_child, struct loop *loop, int fd, int
                         struct hearth_failure *failure);
 
 /* Unpacks the image (format "rootfs", "oci" or "docker") at fd, a file or a directory, into an
- * empty directory, as root there; where the daemon is not root, as the root of its subordinate IDs.
- * lock (borrowed) is held by the child for as long as it runs. */
+ * empty directory; where the daemon is not root, all of it becomes its user's. lock (borrowed) is
+ * held by the child for as long as it runs. */
 int archive_child_unpack(struct child **ret_child, struct loop *loop, int fd, int lock_fd,
                          const char *format, const char *directory,
                          const struct archive_limits *limits, archive_done done, void *arg,

@@ -66,8 +66,14 @@ static const struct setting settings[] = {
             "let tenants share templates (docs/security.md says what that tells them)"),
     SETTING(pool, SETTING_U32, "0", 0, 1024,
             "guests kept ready for creates: empty containers, QEMU processes that wait"),
+    SETTING(pool_restored, SETTING_SWITCH, "off", 0, 0,
+            "have the pool's microVMs wait restored, warmed and paused: some 60 MiB each"),
+    SETTING(pool_spare_seconds, SETTING_U32, "600", 0, 86400 * 365,
+            "without a pool, have a microVM of each kind that was asked for within so long wait as "
+            "with pool_restored; 0: none"),
     SETTING(pool_reserve_mib, SETTING_U32, "512", 0, 1048576,
-            "memory that the host must have available besides; else the pool is given up"),
+            "memory that the host must have available besides; else the pool is given up, and no "
+            "running machine copied"),
     SETTING(idle_suspend_seconds, SETTING_U32, "0", 0, 86400 * 365,
             "save a microVM to disk that was idle for so long, until it is wanted again; 0: never"),
     SETTING(uid_base, SETTING_U32, "1879048192", 65536, 4000000000,

@@ -21,11 +21,14 @@ struct config {
     uint32_t boot_timeout_seconds;         /* of a virtual machine's boot, which is tried twice */
     char *allowed_hosts, *allowed_origins; /* comma-separated, besides localhost's names */
     char *log_level;
-    bool template_shared;          /* one template for all tenants */
-    bool template_on;              /* template */
-    uint32_t pool;                 /* guests kept ready, of each kind that was asked for last */
+    bool template_shared; /* one template for all tenants */
+    bool template_on;     /* template */
+    uint32_t pool;        /* guests kept ready, of each kind that was asked for last */
+    bool pool_restored;   /* its machines wait with their state loaded, paused */
+    uint32_t
+        pool_spare_seconds; /* where pool is 0: one such machine of each kind in use; 0: none */
     uint32_t idle_suspend_seconds; /* 0: never */
-    uint32_t pool_reserve_mib;     /* of the host's memory, that the pool leaves alone */
+    uint32_t pool_reserve_mib;     /* of the host's memory, that pool and copies leave alone */
     const char *egress_allow;      /* networks that guests reach although they are private */
     uint32_t uid_base;             /* first uid of the guests' ranges, as root */
     uint32_t history_entries;      /* kept for each workspace */

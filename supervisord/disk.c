@@ -36,6 +36,8 @@ int disk_path_normalize(const char *path, char out[4096], struct hearth_failure 
     if (wrong) {
         hearth_fail(failure, HEARTH_EINVALID, "bad_path", "%s", wrong);
         hearth_failure_field(failure, "/path");
+        hearth_failure_hint(failure, "Give a path from the disk's root, or below /workspace, "
+                                     "without \"..\".");
         return HEARTH_EINVALID;
     }
     if (!used)

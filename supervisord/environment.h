@@ -3,8 +3,8 @@
  * (and as an ext4 image where a driver asks):
  *
  *   IMAGE_DIR/environments/NAME.ref      what NAME stands for: a record (environment_record.h)
- *   IMAGE_DIR/versions/DIGEST/tree       the root directory (files owned by root, or by the user's
- *                                        subordinate IDs where rootless)
+ *   IMAGE_DIR/versions/DIGEST/tree       the root directory (files owned by root; by the user, all
+ *                                        of them, where rootless)
  *   IMAGE_DIR/versions/DIGEST/image.ext4 the same as a file system, where a microVM has asked for
  * it IMAGE_DIR/versions/DIGEST/manifest   one line a file: what the digest is of
  *   IMAGE_DIR/versions/DIGEST/about      the record it was made with

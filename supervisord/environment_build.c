@@ -21,7 +21,8 @@
 
 /* Every command is a login shell's. Debian's /etc/profile starts a process to learn who it is,
  * which takes longer than most commands do, and puts its own PATH over the one that was asked for:
- * this one does neither. */
+ * this one does neither. Nor does root's own profile start a process to keep other users' messages
+ * from a terminal: there are no others. */
 #define PROFILE_HOOK                                                                               \
     "printf '%s\\n' "                                                                              \
     "'PATH=\"${PATH:-/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin}\"' "            \
@@ -29,7 +30,7 @@
     "'if [ \"${PS1-}\" ] && [ \"${BASH-}\" ] && [ -f /etc/bash.bashrc ]; then . "                  \
     "/etc/bash.bashrc; fi' "                                                                       \
     "'for i in /etc/profile.d/*.sh; do if [ -r \"$i\" ]; then . \"$i\"; fi; done' 'unset i' "      \
-    ">\"$1/etc/profile\""
+    ">\"$1/etc/profile\" && (cd \"$1/root\" && sed -i '/^mesg /d' .profile)"
 
 /* What a guest finds in its root besides the packages: a place to work in, and empty files where
  * those of the host have been or where the guest's own are put over. "$1" is the tree. */
@@ -291,12 +292,12 @@ static void on_settled(void *arg, const struct child_result *result)
 }
 
 /* What can only be done after mmdebstrap. Devices are the guest's driver's to give, and mmdebstrap
- * has its own in /dev while its hooks run. Modes and owners of apt's directories depend on the
- * cache and on whether there was something to download. */
+ * has its own in /dev while its hooks run; an archive of its has no /dev at all. Modes and owners
+ * of apt's directories depend on the cache and on whether there was something to download. */
 static void settle(struct environment_job *job)
 {
     static const char script[] =
-        "set -e; cd \"$1\"; find dev -xdev -mindepth 1 -delete; cd var; "
+        "set -e; cd \"$1\"; mkdir -p -m 0755 dev; find dev -xdev -mindepth 1 -delete; cd var; "
         "rm -rf cache/apt/archives lib/apt/lists; "
         "install -d -m 0755 cache/apt/archives lib/apt/lists; "
         "install -d -m 0700 cache/apt/archives/partial lib/apt/lists/partial";

@@ -17,17 +17,18 @@
 
 /* Writing. */
 
-/* Lines `name=text` or `name#number`. What does not fit is left out whole. */
+/* Lines `name=text`, `name?0` or `name?1`, or `name#number`. What does not fit is left out whole.
+ */
 static void pack(char out[FACTS_SIZE], const struct event_fact *facts, size_t count)
 {
     size_t used = 0;
     *out = '\0';
     for (size_t i = 0; i < count && i < EVENT_FACTS_MAX; i++) {
         size_t room = FACTS_SIZE - used;
-        int length =
-            facts[i].text
-                ? snprintf(out + used, room, "%s=%s\n", facts[i].name, facts[i].text)
-                : snprintf(out + used, room, "%s#%" PRId64 "\n", facts[i].name, facts[i].number);
+        int length = facts[i].text
+                         ? snprintf(out + used, room, "%s=%s\n", facts[i].name, facts[i].text)
+                         : snprintf(out + used, room, "%s%c%" PRId64 "\n", facts[i].name,
+                                    facts[i].is_boolean ? '?' : '#', facts[i].number);
         if (length < 0 || (size_t)length >= room) {
             out[used] = '\0';
             return;
@@ -173,7 +174,7 @@ static void unpack(char *text, struct event_record *event)
 {
     char *rest = text;
     for (char *line; (line = strsep(&rest, "\n")) && event->fact_count < EVENT_FACTS_MAX;) {
-        size_t length = strcspn(line, "=#");
+        size_t length = strcspn(line, "=?#");
         if (!line[length])
             continue;
         struct event_fact *fact = &event->facts[event->fact_count++];
@@ -182,6 +183,7 @@ static void unpack(char *text, struct event_record *event)
             fact->text = line + length + 1;
         else
             fact->number = strtoll(line + length + 1, NULL, 10);
+        fact->is_boolean = line[length] == '?';
         line[length] = '\0';
     }
 }
@@ -242,9 +244,17 @@ int events_read(struct tenant *tenant, const struct event_filter *filter, uint64
     return *after < tenant->event_written;
 }
 
+void events_when_written(struct tenant *tenant, void (*fn)(void *arg), void *arg)
+{
+    if (tenant->event_written < tenant->event_sequence)
+        supervisor_when_written(tenant->supervisor, fn, arg);
+    else
+        loop_defer(tenant->supervisor->loop, fn, arg);
+}
+
 uint64_t events_newest(const struct tenant *tenant)
 {
-    return tenant->event_written;
+    return tenant->event_sequence;
 }
 
 void events_follow(struct event_follower *follower, struct tenant *tenant)

@@ -9,9 +9,11 @@
 
 /* A fact of an event: a text, or (text NULL) a number. Names are [a-z_]; the control characters of
  * a text become blanks. Only what a token with read rights may see. */
+/* A text, a yes or no, else a number. */
 struct event_fact {
     const char *name, *text;
     int64_t number;
+    bool is_boolean; /* number is 0 or 1 */
 };
 #define EVENT_FACTS_MAX 16
 
@@ -40,6 +42,10 @@ struct event_filter {
     const char *workspace_id; /* NULL: all */
 };
 
+/* fn(arg) once all that has happened to the tenant until now is written, so that whoever was told
+ * of it elsewhere reads it. Never before this returns. */
+void events_when_written(struct tenant *tenant, void (*fn)(void *arg), void *arg);
+
 struct event_reader {
     void (*on_event)(void *arg, const struct event_record *event);
     /* Events from first to last are gone: pruned, or lost with the host's power. */
@@ -51,7 +57,8 @@ struct event_reader {
  * Gives 1 where there may be more at once, 0 at the end, or a negative error. */
 int events_read(struct tenant *tenant, const struct event_filter *filter, uint64_t *after,
                 unsigned limit, const struct event_reader *reader, struct hearth_failure *failure);
-/* The number of the newest event that can be read. */
+/* The number of the newest event, which may still be on its way to the database: what follows from
+ * there on is not told of what had happened before. */
 uint64_t events_newest(const struct tenant *tenant);
 
 /* wake(arg) at the end of a turn in which there were new events of the tenant. */

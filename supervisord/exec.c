@@ -13,7 +13,6 @@
 #define WATCH_FOREVER_MS UINT32_MAX
 #define KILL_GRACE_MS 2000
 #define DRAIN_MS 1000
-#define FORGET_TIMEOUT_MS 30000
 #define OVERDUE_AFTER_MS 15000 /* an agent that answers at all has told of the time-out by then */
 #define PRUNE_EVERY 64         /* commands between two prunings of a workspace's history */
 
@@ -50,7 +49,8 @@ static void note_due(void *arg)
     exec_note(arg);
 }
 
-static struct exec *exec_new(struct workspace *workspace, const char *exec_id)
+static struct exec *exec_new(struct workspace *workspace, const char *exec_id,
+                             const char *execution_mode)
 {
     struct exec *exec = calloc(1, sizeof *exec);
     if (!exec)
@@ -62,9 +62,7 @@ static struct exec *exec_new(struct workspace *workspace, const char *exec_id)
     timer_init(&exec->note_due, exec->supervisor->loop, note_due, exec);
     memcpy(exec->workspace_id, workspace->workspace_id, sizeof exec->workspace_id);
     snprintf(exec->exec_id, sizeof exec->exec_id, "%s", exec_id);
-    exec->execution_mode = workspace->sandbox && workspace->sandbox->guest.facts.execution_mode
-                               ? workspace->sandbox->guest.facts.execution_mode
-                               : "";
+    exec->execution_mode = execution_mode_named(execution_mode);
     if (map_insert(&workspace->execs, &exec->entry, exec->exec_id)) {
         free(exec);
         return NULL;
@@ -135,15 +133,6 @@ void exec_fill_status(const struct exec *exec, struct exec_status *ret_status)
 /* The end: told to those who wait, recorded, and only then forgotten by the agent, so that no crash
  * loses it. */
 
-static void forgotten(void *arg, enum link_status status, const struct hearth_failure *failure,
-                      const ProtobufCMessage *reply)
-{
-    (void)arg;
-    (void)status;
-    (void)failure;
-    (void)reply;
-}
-
 static void recorded(void *arg, int error, const struct hearth_failure *failure)
 {
     struct exec *exec = arg;
@@ -154,11 +143,7 @@ static void recorded(void *arg, int error, const struct hearth_failure *failure)
     struct workspace *workspace = exec->workspace;
     if (workspace) {
         map_remove(&workspace->execs, &exec->entry);
-        Hearth__Agent__V1__ExecForgetRequest request = HEARTH__AGENT__V1__EXEC_FORGET_REQUEST__INIT;
-        request.exec_id = exec->exec_id;
-        if (workspace->sandbox && workspace->sandbox->link.state == AGENTLINK_UP)
-            agent_call(&workspace->sandbox->link, "ExecForget", &request.base,
-                       &hearth__agent__v1__empty__descriptor, FORGET_TIMEOUT_MS, forgotten, NULL);
+        exec_forget_soon(workspace, exec->exec_id);
     }
     exec_free(exec);
 }
@@ -170,7 +155,7 @@ static void add_ended(struct change *change, struct exec *exec, const char *stat
         {.name = "sequence", .number = (int64_t)exec->sequence},
         {.name = "state", .text = state},
         {.name = "exit_code", .number = exec->exit_code},
-        {.name = "timed_out", .number = exec->timed_out},
+        {.name = "timed_out", .number = exec->timed_out, .is_boolean = true},
         {.name = "duration_ms", .number = exec->duration_us / US_PER_MS},
     };
     exec->ended_event = events_add(change, exec->tenant, "exec.ended", exec->workspace_id, facts,
@@ -215,6 +200,8 @@ static void exec_end(struct exec *exec, int error, const struct hearth_failure *
     if (exec->lost || !exec->started)
         exec->supervisor->totals.execs_failed++;
     remember_last(exec);
+    if (exec->workspace && !exec->lost)
+        workspace_touch(exec->workspace); /* kept, so that no restart expires it sooner */
     if (exec->workspace)
         expiry_exec_ended(exec->workspace);
     exec->held = exec->keyed && !exec->noted && !error;
@@ -441,7 +428,7 @@ static struct exec *admit(struct workspace *workspace, const struct exec_spec *s
     char exec_id[ID_SIZE];
     id_make(exec_id, "ex", workspace->supervisor->config->node_tag);
     workspace_load_history(workspace);
-    struct exec *exec = exec_new(workspace, exec_id);
+    struct exec *exec = exec_new(workspace, exec_id, workspace_execution_mode(workspace));
     if (exec) {
         char *texts[] = {exec_command_text(spec), absolute_cwd(spec->cwd)};
         workspace_redact_texts(workspace, texts, 2);
@@ -488,12 +475,12 @@ void exec_note(struct exec *exec)
     change_commit(change, exec->supervisor->history, noted, exec);
 }
 
-static void audit(const struct exec *exec, const struct principal *principal,
-                  const char *request_id)
+void exec_audit(const struct exec *exec, const struct principal *principal, const char *request_id,
+                const char *operation)
 {
     char subject[2 * ID_SIZE];
     snprintf(subject, sizeof subject, "%s/%s", exec->workspace_id, exec->exec_id);
-    supervisor_audit_soon(exec->supervisor, principal, request_id, "workspace_exec", subject, "ok");
+    supervisor_audit_soon(exec->supervisor, principal, request_id, operation, subject, "ok");
 }
 
 void exec_start(struct workspace *workspace, const struct principal *principal,
@@ -504,6 +491,7 @@ void exec_start(struct workspace *workspace, const struct principal *principal,
     struct exec *exec = admit(workspace, spec, &failure);
     struct exec_wait *wait = exec_wait_new(exec, wait_ms, done, arg);
     wait->supervisor = workspace->supervisor;
+    wait->until_end = !spec->read_on;
     *ret_wait = wait;
     if (!exec) {
         exec_wait_fail(wait, &failure);
@@ -511,7 +499,7 @@ void exec_start(struct workspace *workspace, const struct principal *principal,
     }
     workspace_touch(workspace);
     exec->keyed = principal->intent != 0;
-    audit(exec, principal, spec->request_id);
+    exec_audit(exec, principal, spec->request_id, "workspace_exec");
     if (exec->keyed)
         exec_note(exec);
     if (send_start(exec, spec)) {
@@ -536,15 +524,17 @@ int exec_load(struct supervisor *supervisor, const struct row_exec *row)
     /* Of before a reset: the daemon was killed before it cleared the history. */
     if (!workspace || row->started_at < workspace->last_reset_at)
         return 0;
-    struct exec *exec = exec_new(workspace, row->exec_id);
+    struct exec *exec = exec_new(workspace, row->exec_id, row->execution_mode);
     if (!exec)
         return HEARTH_ENOMEMORY;
     exec->noting = exec->noted = true;
     exec->sequence = row->sequence;
+    if (workspace->exec_sequence < row->sequence) /* its number is taken */
+        workspace->exec_sequence = row->sequence;
     exec->command = text_copy(row->command);
     exec->cwd = text_copy(row->cwd);
     exec->started_at = row->started_at;
-    exec->max_output_bytes = EXEC_OUTPUT_DEFAULT;
+    exec->max_output_bytes = EXEC_OUTPUT_MAX; /* the agent keeps to what was asked for */
     return exec->command && exec->cwd ? 0 : HEARTH_ENOMEMORY;
 }
 

@@ -11,6 +11,7 @@ struct exec;
 struct exec_wait;
 
 #define EXEC_OUTPUT_DEFAULT (UINT64_C(1) << 20) /* bytes kept of each stream */
+#define EXEC_OUTPUT_MAX (UINT64_C(16) << 20)
 
 struct exec_variable {
     const char *name, *value;
@@ -31,6 +32,7 @@ struct exec_spec {
     unsigned timeout_ms;       /* 0: none */
     uint64_t max_output_bytes; /* of each stream: half from its start, half from its end */
     const char *request_id;
+    bool read_on; /* by the cursor: while it runs the answer tells of a piece of its output alone */
 };
 
 /* What is known of an exec now. Pointers are borrowed for the call they are given to. */
@@ -71,8 +73,10 @@ void exec_wait_cancel(struct exec_wait *wait);
 const char *exec_wait_id(const struct exec_wait *wait);
 void exec_input(struct workspace *workspace, const char *exec_id, const void *data, size_t length,
                 bool end, exec_done done, void *arg);
-/* TERM, 2 s, KILL to its process group. done when it has ended. */
-void exec_cancel(struct workspace *workspace, const char *exec_id, exec_done done, void *arg);
+/* TERM, 2 s, KILL to its process group. done when it has ended. principal NULL: its caller went,
+ * and nobody is told of in the audit. */
+void exec_cancel(struct workspace *workspace, const struct principal *principal,
+                 const char *request_id, const char *exec_id, exec_done done, void *arg);
 
 /* fn(arg) once each command of the workspace that has ended is in its history, so that whoever was
  * told of an end finds it there. Never before this returns. */

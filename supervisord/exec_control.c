@@ -38,6 +38,20 @@ static void control_failed(void *arg)
     control->done(control->arg, (int)control->failure.error, &control->failure, NULL);
 }
 
+/* What does not run is told apart: it has ended, or never was. */
+static void looked_up(void *arg, int error, const struct hearth_failure *failure,
+                      const struct exec_status *status)
+{
+    auto_free struct control *control = arg;
+    (void)status;
+    if (error)
+        control->failure = *failure;
+    else
+        hearth_fail(&control->failure, HEARTH_ECONFLICT, "exec_ended", "the command has ended");
+    hearth_failure_field(&control->failure, "/exec_id");
+    control->done(control->arg, (int)control->failure.error, &control->failure, NULL);
+}
+
 /* The exec if it runs and can be reached; else the completion is on its way. */
 static struct exec *running(struct workspace *workspace, struct control *control)
 {
@@ -45,13 +59,12 @@ static struct exec *running(struct workspace *workspace, struct control *control
         id_valid(control->exec_id, "ex") ? exec_find(workspace, control->exec_id) : NULL;
     if (exec && !exec->ended && workspace_ready(workspace, &control->failure) == 0)
         return exec;
-    if (!control->failure.error) {
-        hearth_fail(&control->failure, exec ? HEARTH_ECONFLICT : HEARTH_ENOTFOUND,
-                    exec ? "exec_ended" : "exec_not_found", "%s",
-                    exec ? "the command has ended" : "no such command is running");
-        hearth_failure_field(&control->failure, "/exec_id");
+    if (control->failure.error) {
+        loop_defer(workspace->supervisor->loop, control_failed, control);
+    } else {
+        struct exec_wait *wait;
+        exec_read(workspace, control->exec_id, NULL, 0, true, looked_up, control, &wait);
     }
-    loop_defer(workspace->supervisor->loop, control_failed, control);
     return NULL;
 }
 
@@ -89,18 +102,8 @@ void exec_input(struct workspace *workspace, const char *exec_id, const void *da
                control);
 }
 
-static void asked_to_end(void *arg, enum link_status status, const struct hearth_failure *failure,
-                         const ProtobufCMessage *reply)
-{
-    /* The wait for its end tells how it went; a link that is down asks nothing, and the command's
-     * time-out stands. */
-    (void)arg;
-    (void)status;
-    (void)failure;
-    (void)reply;
-}
-
-void exec_cancel(struct workspace *workspace, const char *exec_id, exec_done done, void *arg)
+void exec_cancel(struct workspace *workspace, const struct principal *principal,
+                 const char *request_id, const char *exec_id, exec_done done, void *arg)
 {
     struct control *control = control_new(workspace, exec_id, done, arg);
     struct exec *exec = running(workspace, control);
@@ -110,36 +113,17 @@ void exec_cancel(struct workspace *workspace, const char *exec_id, exec_done don
     request.exec_id = exec->exec_id;
     request.kill_grace_ms = KILL_GRACE_MS;
     workspace_touch(workspace);
+    if (principal)
+        exec_audit(exec, principal, request_id, "workspace_exec_cancel");
+    /* The wait for its end tells how it went; a link that is down asks nothing, and the command's
+     * time-out stands. */
     agent_call(&workspace->sandbox->link, "ExecCancel", &request.base,
-               &hearth__agent__v1__empty__descriptor, CONTROL_TIMEOUT_MS, asked_to_end, NULL);
+               &hearth__agent__v1__empty__descriptor, CONTROL_TIMEOUT_MS, NULL, NULL);
     exec_wait_new(exec, -1, done, arg);
     free(control);
 }
 
 /* History. */
-
-/* The history's writer takes what it is given in order: an empty change behind the records is done
- * when they are. */
-struct recording {
-    void (*fn)(void *arg);
-    void *arg;
-};
-
-static int apply_nothing(struct db *db, void *arg, struct hearth_failure *failure)
-{
-    (void)db;
-    (void)arg;
-    (void)failure;
-    return 0;
-}
-
-static void all_recorded(void *arg, int error, const struct hearth_failure *failure)
-{
-    auto_free struct recording *recording = arg;
-    (void)error; /* What could not be written was told where it was to be. */
-    (void)failure;
-    recording->fn(recording->arg);
-}
 
 static bool some_unrecorded(const struct workspace *workspace)
 {
@@ -152,15 +136,10 @@ static bool some_unrecorded(const struct workspace *workspace)
 
 void exec_when_recorded(struct workspace *workspace, void (*fn)(void *arg), void *arg)
 {
-    if (!some_unrecorded(workspace)) {
+    if (some_unrecorded(workspace))
+        supervisor_when_written(workspace->supervisor, fn, arg);
+    else
         loop_defer(workspace->supervisor->loop, fn, arg);
-        return;
-    }
-    struct recording *recording = malloc(sizeof *recording);
-    if (!recording)
-        abort();
-    *recording = (struct recording){fn, arg};
-    writer_submit(workspace->supervisor->history, apply_nothing, recording, all_recorded);
 }
 
 struct page {

@@ -47,6 +47,8 @@ struct exec_wait {
     struct supervisor *supervisor;
     char exec_id[ID_SIZE], workspace_id[ID_SIZE];
     uint64_t stdout_offset, stderr_offset;
+    uint64_t stdout_seen, stderr_seen; /* past the offsets where all between is the beginning of a
+                                          character, whose rest is awaited */
     bool until_end;
     bool due;      /* its time is up, but the exec is not noted yet */
     bool deferred; /* answered at the end of the turn */
@@ -76,10 +78,16 @@ void exec_note(struct exec *exec);
 #define EXEC_DEFAULT_VARIABLES 6
 extern const struct exec_variable exec_default_environment[EXEC_DEFAULT_VARIABLES];
 struct exec *exec_find(struct workspace *workspace, const char *exec_id);
+
+/* exec_forget.c: the agent need not keep it any more, and is told so before long, of many at once.
+ */
+void exec_forget_soon(struct workspace *workspace, const char *exec_id);
 /* Takes in what the agent says of an ended exec: records it, answers its waits. */
 void exec_finish(struct exec *exec, const Hearth__Agent__V1__ExecState *state);
 /* It cannot be known how it ended. */
 void exec_lose(struct exec *exec, const char *problem);
+void exec_audit(const struct exec *exec, const struct principal *principal, const char *request_id,
+                const char *operation);
 /* Everything but output. */
 void exec_fill_status(const struct exec *exec, struct exec_status *ret_status);
 

@@ -101,7 +101,14 @@ static void slice(const char *data, size_t length, size_t head, uint64_t start, 
              tail_end = tail_start + (length - head);
     size_t skip;
     *ret_omitted = 0;
-    if (offset <= start) {
+    if (offset < start) { /* what lay between is gone: the hole is before all of it */
+        *ret_data = data;
+        *ret_length = length;
+        *ret_head = 0;
+        *ret_omitted = start - offset + omitted;
+        return;
+    }
+    if (offset == start) {
         skip = 0;
         *ret_omitted = omitted;
     } else if (offset <= head_end) {

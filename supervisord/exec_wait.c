@@ -1,4 +1,5 @@
 #include "base/clock.h"
+#include "base/text.h"
 #include "supervisord/exec_internal.h"
 
 #include <stdio.h>
@@ -7,6 +8,9 @@
 
 #define SNAPSHOT_TIMEOUT_MS 10000
 #define ASK_TIMEOUT_MS 30000
+/* What is told at once of a command's output as it comes: as others wait for no longer than a piece
+ * takes, a command that floods is told in many. */
+#define PIECE_BYTES ((uint64_t)16 << 10)
 
 static void wait_free(struct exec_wait *wait)
 {
@@ -46,25 +50,45 @@ void exec_wait_fail(struct exec_wait *wait, const struct hearth_failure *failure
     loop_defer(wait->supervisor->loop, answer_failed, wait);
 }
 
-/* With output that the agent has just told. */
-static void answer_with(struct exec_wait *wait, const Hearth__Agent__V1__ExecState *state)
+/* What is told of a command that runs may end within a character, which the next answer tells. */
+static void leave_cut_character(struct exec_output *output)
+{
+    size_t last = output->omitted ? output->data.length - output->head : output->data.length;
+    size_t begun = utf8_begun(output->data.data + (output->data.length - last), last);
+    if (!begun || output->next < begun)
+        return;
+    output->data.length -= begun;
+    output->next -= begun;
+    if (output->head > output->data.length)
+        output->head = output->data.length;
+}
+
+/* With output that the agent has just told. False: that was no whole character, and is not told. */
+static bool answer_with(struct exec_wait *wait, const Hearth__Agent__V1__ExecState *state)
 {
     struct exec_output output = {0}, errors = {0};
     struct exec_status status;
     struct hearth_failure failure;
     uint64_t limit = wait->exec->max_output_bytes;
+    bool told = true;
     if (exec_output_set(&output, state->stdout, limit) ||
         exec_output_set(&errors, state->stderr, limit)) {
         hearth_fail(&failure, HEARTH_ENOMEMORY, NULL, "out of memory");
         answer(wait, (int)failure.error, &failure, NULL);
     } else {
+        leave_cut_character(&output);
+        leave_cut_character(&errors);
+        told = wait->snapshot || output.next > wait->stdout_offset ||
+               errors.next > wait->stderr_offset;
         exec_fill_status(wait->exec, &status);
         status.started = status.started || state->pid != 0;
         exec_slice(&status, &output, &errors, wait->stdout_offset, wait->stderr_offset);
-        answer(wait, 0, NULL, &status);
+        if (told)
+            answer(wait, 0, NULL, &status);
     }
     exec_output_free(&output);
     exec_output_free(&errors);
+    return told;
 }
 
 static void answer_nothing_new(struct exec_wait *wait)
@@ -75,11 +99,35 @@ static void answer_nothing_new(struct exec_wait *wait)
 
 static bool news(const struct exec_wait *wait, const Hearth__Agent__V1__ExecState *state)
 {
-    return (state->stdout && state->stdout->next_offset > wait->stdout_offset) ||
-           (state->stderr && state->stderr->next_offset > wait->stderr_offset);
+    return (state->stdout && state->stdout->next_offset > wait->stdout_seen) ||
+           (state->stderr && state->stderr->next_offset > wait->stderr_seen);
+}
+
+static void see_to(struct exec_wait *wait, uint64_t stdout_seen, uint64_t stderr_seen)
+{
+    wait->stdout_seen = stdout_seen;
+    wait->stderr_seen = stderr_seen;
+}
+
+static bool sees_cut_character(const struct exec_wait *wait)
+{
+    return wait->stdout_seen > wait->stdout_offset || wait->stderr_seen > wait->stderr_offset;
 }
 
 static void ask(struct exec_wait *wait);
+
+/* There is news for one that waits for output. */
+static void tell_or_wait(struct exec_wait *wait, const Hearth__Agent__V1__ExecState *state)
+{
+    if (sees_cut_character(wait))
+        see_to(wait, wait->stdout_offset, wait->stderr_offset); /* from the character's beginning */
+    else if (answer_with(wait, state))
+        return;
+    else
+        see_to(wait, state->stdout ? state->stdout->next_offset : wait->stdout_offset,
+               state->stderr ? state->stderr->next_offset : wait->stderr_offset);
+    ask(wait);
+}
 
 static void told(void *arg, enum link_status status, const struct hearth_failure *failure,
                  const ProtobufCMessage *reply)
@@ -91,12 +139,14 @@ static void told(void *arg, enum link_status status, const struct hearth_failure
     if (status == LINK_STATUS_OK && !state->running && state->exit) {
         /* The watcher hears the same in a moment and ends every wait; where only output was asked
          * for and there is some, it goes out first. */
-        if (!wait->until_end && news(wait, state))
+        if (!wait->until_end && !sees_cut_character(wait) && news(wait, state))
             answer_with(wait, state);
         return;
     }
-    if (status == LINK_STATUS_OK && (wait->snapshot || (!wait->until_end && news(wait, state))))
+    if (status == LINK_STATUS_OK && wait->snapshot)
         answer_with(wait, state);
+    else if (status == LINK_STATUS_OK && !wait->until_end && news(wait, state))
+        tell_or_wait(wait, state);
     else if (wait->snapshot)
         answer_nothing_new(wait); /* the link is down: what is known is that it runs */
     else if (status == LINK_STATUS_OK)
@@ -111,9 +161,11 @@ static void ask(struct exec_wait *wait)
                        ? ASK_TIMEOUT_MS
                        : (wait->deadline.deadline_us - clock_monotonic_us()) / US_PER_MS;
     request.exec_id = wait->exec->exec_id;
-    request.stdout_offset = wait->stdout_offset;
-    request.stderr_offset = wait->stderr_offset;
+    request.stdout_offset = wait->stdout_seen;
+    request.stderr_offset = wait->stderr_seen;
     request.max_bytes = wait->exec->max_output_bytes;
+    if (!wait->until_end && request.max_bytes > PIECE_BYTES)
+        request.max_bytes = PIECE_BYTES;
     request.wait_ms = wait->snapshot || left <= 0 ? 0
                       : left > ASK_TIMEOUT_MS     ? ASK_TIMEOUT_MS
                                                   : (uint32_t)left;
@@ -142,6 +194,7 @@ static void deadline_passed(void *arg)
         return;
     }
     wait->snapshot = true;
+    see_to(wait, wait->stdout_offset, wait->stderr_offset);
     if (wait->call)
         agent_call_cancel(steal_pointer(wait->call));
     ask(wait);
@@ -263,6 +316,7 @@ void exec_read(struct workspace *workspace, const char *exec_id, const char *cur
         exec_wait_fail(wait, &failure);
         return;
     }
+    see_to(wait, wait->stdout_offset, wait->stderr_offset);
     if (running) {
         if (!until_end)
             ask(wait);

@@ -124,6 +124,20 @@ void expiry_exec_ended(struct workspace *workspace)
         expiry_update(workspace);
 }
 
+void workspace_activity_begin(struct workspace *workspace)
+{
+    workspace->activities++;
+}
+
+void workspace_activity_end(struct supervisor *supervisor, const char *workspace_id)
+{
+    struct workspace *workspace = supervisor_workspace(supervisor, workspace_id);
+    if (!workspace || --workspace->activities > 0 || workspace->expiry_at != CLOCK_NEVER)
+        return;
+    workspace_touch(workspace); /* its time came meanwhile: it begins again */
+    expiry_exec_ended(workspace);
+}
+
 /* What comes due. */
 
 struct expiring {
@@ -192,7 +206,7 @@ static void look_at(struct workspace *workspace, int64_t now)
         place_at(workspace, due);
     else if (workspace->steps)
         place_at(workspace, now + BUSY_RETRY_US);
-    else if (!workspace->one_shot && exec_any_runs(workspace))
+    else if (!workspace->one_shot && (exec_any_runs(workspace) || workspace->activities))
         place_at(workspace, CLOCK_NEVER); /* it is not idle: expiry_exec_ended comes back to it */
     else
         expire(workspace);

@@ -1,7 +1,6 @@
 #include "supervisord/file_change.h"
 
 #include "agent.pb-c.h"
-#include "base/text.h"
 #include "supervisord/supervisor_internal.h"
 
 #include <stdio.h>
@@ -72,12 +71,16 @@ static void made(void *arg, enum link_status status, const struct hearth_failure
     static const enum file_type types[] = {FILE_OTHER, FILE_REGULAR, FILE_DIRECTORY, FILE_SYMLINK};
     struct changing *changing = arg;
     const Hearth__Agent__V1__FileEntry *entry = (const Hearth__Agent__V1__FileEntry *)message;
+    const Hearth__Agent__V1__FileRefusal *refusal =
+        status == LINK_STATUS_OK ? entry->refusal : NULL;
     size_t type = status == LINK_STATUS_OK ? (size_t)entry->type : 0;
-    if (status != LINK_STATUS_OK) {
+    if (status != LINK_STATUS_OK)
         file_failure(status, failure->detail, &changing->failure);
-        if (text_starts_with(failure->detail, "move to: ")) /* the agent's word for it */
-            hearth_failure_field(&changing->failure, "/to");
-    }
+    else if (refusal)
+        file_failure(refusal->status ? (enum link_status)refusal->status : LINK_STATUS_UNKNOWN,
+                     refusal->detail, &changing->failure);
+    if (refusal && strcmp(refusal->field, "to") == 0)
+        hearth_failure_field(&changing->failure, "/to");
     finish(changing, *changing->to ? changing->to : changing->path,
            type < sizeof types / sizeof *types ? types[type] : FILE_OTHER);
 }
@@ -127,6 +130,7 @@ void file_move(struct workspace *workspace, const struct file_asker *asker, cons
     request.to = changing->to;
     request.replace = replace;
     request.create_parents = create_parents;
+    request.refusal_in_reply = true;
     agent_call(&workspace->sandbox->link, "FileMove", &request.base,
                &hearth__agent__v1__file_entry__descriptor, TIMEOUT_MS, made, changing);
 }

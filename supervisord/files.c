@@ -3,6 +3,7 @@
 #include "agent.pb-c.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "guestagent/data_field.h"
 #include "supervisord/supervisor_internal.h"
 
 #include <stdio.h>
@@ -11,6 +12,8 @@
 
 #define ROOT "/workspace"
 #define LIST_TIMEOUT_MS 60000
+#define WRITE_CHUNK ((size_t)128 << 10) /* what comes by less is gathered to messages of this */
+#define READ_DATA 2                     /* FileReadReply.data */
 
 /* A read or a write under way. It lives until its last callback or its abort, whichever comes
  * first. */
@@ -27,6 +30,7 @@ struct file_transfer {
     struct principal principal;
     char request_id[68];
     bool sent_head;
+    struct buf gathered; /* for the next message */
     Hearth__Agent__V1__FileWriteRequest head;
     struct file_written written;
     char *path;
@@ -77,6 +81,14 @@ int files_normalize(const char *path, char out[4096], struct hearth_failure *fai
     }
     out[used] = '\0';
     return 0;
+}
+
+void files_absolute(const char *path, char out[FILES_ABSOLUTE_SIZE])
+{
+    char relative[4096];
+    if (files_normalize(path, relative, NULL))
+        *relative = '\0';
+    snprintf(out, FILES_ABSOLUTE_SIZE, ROOT "%s%s", *relative ? "/" : "", relative);
 }
 
 /* What the agent's status means for a file. */
@@ -246,6 +258,7 @@ static void transfer_free(struct file_transfer *transfer)
 {
     list_remove(&transfer->link);
     free(transfer->path);
+    buf_free(&transfer->gathered);
     free(transfer);
 }
 
@@ -313,6 +326,13 @@ static bool transfer_open(struct file_transfer *transfer, const char *path, char
 static void read_message(struct link_call *call, void *arg, const uint8_t *data, size_t length)
 {
     struct file_transfer *transfer = arg;
+    const uint8_t *piece;
+    size_t piece_length;
+    if (data_field_alone(data, length, READ_DATA, &piece, &piece_length)) {
+        if (piece_length && !transfer->ended)
+            transfer->read.on_data(transfer->arg, piece, piece_length);
+        return;
+    }
     Hearth__Agent__V1__FileReadReply *reply =
         hearth__agent__v1__file_read_reply__unpack(NULL, length, data);
     if (!reply) {
@@ -411,28 +431,42 @@ void files_write(struct workspace *workspace, const struct principal *principal,
     transfer->head.create_parents = spec->create_parents;
 }
 
-/* The first message carries the head and what there is of data: a small file is one message. */
-static void write_send(struct file_transfer *transfer, const void *data, size_t length, bool commit)
+/* Its end is told: the transfer is freed. */
+static void write_out_of_memory(struct file_transfer *transfer)
+{
+    hearth_fail(&transfer->failure, HEARTH_ENOMEMORY, NULL, "out of memory");
+    link_call_cancel(transfer->call);
+}
+
+/* The first message carries the head and what there is of data: a small file is one message.
+ * False: the transfer is over. */
+static bool write_send(struct file_transfer *transfer, bool commit)
 {
     Hearth__Agent__V1__FileWriteRequest request = HEARTH__AGENT__V1__FILE_WRITE_REQUEST__INIT;
     if (!transfer->sent_head)
         request = transfer->head;
     transfer->sent_head = true;
-    request.data.data = (uint8_t *)(uintptr_t)data;
-    request.data.len = length;
+    request.data.data = (uint8_t *)transfer->gathered.data;
+    request.data.len = transfer->gathered.length;
     request.commit = commit;
-    if (link_call_send(transfer->call, &request.base)) {
-        hearth_fail(&transfer->failure, HEARTH_ENOMEMORY, NULL, "out of memory");
-        link_call_cancel(transfer->call);
-    }
+    int error = link_call_send(transfer->call, &request.base);
+    buf_clear(&transfer->gathered);
+    if (error)
+        write_out_of_memory(transfer);
+    return !error;
 }
 
 bool file_write_data(struct file_transfer *transfer, const void *data, size_t length)
 {
     if (!transfer->call)
         return true; /* its failure is on its way */
-    write_send(transfer, data, length, false);
-    return !transfer->call || link_call_queued(transfer->call) <= LINK_SEND_LOW_WATER;
+    if (buf_append(&transfer->gathered, data, length)) {
+        write_out_of_memory(transfer);
+        return true;
+    }
+    if (transfer->gathered.length >= WRITE_CHUNK && !write_send(transfer, false))
+        return true;
+    return link_call_queued(transfer->call) <= LINK_SEND_LOW_WATER;
 }
 
 void file_write_commit(struct file_transfer *transfer)
@@ -444,8 +478,7 @@ void file_write_commit(struct file_transfer *transfer)
     /* Soon: a sync of the database beside each small file would hold up the file's own. */
     supervisor_audit_soon(workspace->supervisor, &transfer->principal, transfer->request_id,
                           "workspace_file_write", workspace->workspace_id, "ok");
-    write_send(transfer, NULL, 0, true);
-    if (transfer->call)
+    if (write_send(transfer, true))
         link_call_finish(transfer->call);
 }
 
@@ -467,14 +500,14 @@ void file_transfer_abort(struct file_transfer *transfer)
     transfer->done = NULL;
 }
 
-void files_abort_all(struct workspace *workspace)
+void files_abort_all(struct workspace *workspace, enum hearth_error error, const char *code,
+                     const char *detail)
 {
     while (!list_empty(&workspace->transfers)) {
         struct file_transfer *transfer =
             container_of(workspace->transfers.next, struct file_transfer, link);
         list_remove(&transfer->link);
-        hearth_fail(&transfer->failure, HEARTH_ENOTFOUND, "workspace_not_found",
-                    "the workspace is gone");
+        hearth_fail(&transfer->failure, error, code, "%s", detail);
         if (transfer->call)
             link_call_cancel(transfer->call);
     }

@@ -25,6 +25,8 @@ typedef void (*files_listed)(void *arg, int error, const struct hearth_failure *
 void files_list(struct workspace *workspace, const char *path, bool recursive, unsigned limit,
                 const char *cursor, files_listed done, void *arg);
 
+#define FILES_ABSOLUTE_SIZE (sizeof "/workspace/" + 4096)
+
 struct file_read_events {
     /* Once, first: what the file is. */
     void (*on_entry)(void *arg, const struct file_entry *entry);
@@ -47,7 +49,7 @@ typedef void (*files_written)(void *arg, int error, const struct hearth_failure 
                               const struct file_written *written);
 struct file_write_spec {
     const char *path;
-    uint32_t mode; /* 0: keep, or 0644 */
+    uint32_t mode; /* permissions and S_IFREG; 0: keep, or 0644 */
     bool create_parents;
     const char *request_id;
 };
@@ -68,3 +70,5 @@ void file_transfer_abort(struct file_transfer *transfer);
 /* Normalises a tenant's path into one relative to the workspace ("" is /workspace itself) in out.
  * HEARTH_EINVALID `path_outside_workspace` / `bad_path`, field "/path". Pure. */
 int files_normalize(const char *path, char out[4096], struct hearth_failure *failure);
+/* The same as an absolute path in the guest; of one that files_normalize refuses, /workspace. */
+void files_absolute(const char *path, char out[FILES_ABSOLUTE_SIZE]);

@@ -1,9 +1,11 @@
 /* Fork: the origin's tree is held in the store once, and every copy is a create that begins with
- * it. A daemon that is killed meanwhile leaves whole workspaces or none; those that it had already
- * made are kept, as nobody has been told that they are not. */
+ * it; or its running guest is copied to memory once (fork_memory.c), and every copy begins with
+ * that. A daemon that is killed meanwhile leaves whole workspaces or none; those that it had
+ * already made are kept, as nobody has been told that they are not. */
 #include "base/log.h"
 #include "base/text.h"
 #include "supervisord/environment_record.h"
+#include "supervisord/fork_memory.h"
 #include "supervisord/snapshot_internal.h"
 #include "supervisord/supervisor_internal.h"
 #include "supervisord/tree/manifest.h"
@@ -96,6 +98,9 @@ static void conclude(struct fork *fork)
 {
     struct change *change = change_new();
     release_root(fork);
+    if (fork->origin.copy)
+        fork_memory_free(fork->supervisor, steal_pointer(fork->origin.copy));
+    services_noted_free(steal_pointer(fork->origin.services));
     if (fork->failure.error)
         discard_all(fork);
     supervisor_audit_row(change, &fork->principal, fork->request_id, "workspace_fork",
@@ -157,6 +162,18 @@ static void captured(void *arg, int error, const struct hearth_failure *failure,
     fork->origin.root = result->root;
     fork->holds_root = true;
     make_copies(fork);
+}
+
+static void copied_memory(void *arg, int error, const struct hearth_failure *failure,
+                          struct guest_copy *copy, struct services_noted *services)
+{
+    struct fork *fork = arg;
+    fork->origin.copy = copy;
+    fork->origin.services = services;
+    if (error)
+        fail(fork, failure);
+    else
+        make_copies(fork);
 }
 
 static void run_hold(void *arg)
@@ -264,25 +281,12 @@ static int check_names(const struct workspace_fork_spec *spec, struct hearth_fai
         hearth_failure_hint(failure, "Give one name for each copy, or none.");
     }
     for (size_t i = 0; i < spec->name_count && !error; i++) {
+        char field[32];
+        snprintf(field, sizeof field, "/names/%zu", i);
         error = workspace_name_check(spec->names[i], failure);
         if (error)
-            hearth_failure_field(failure, "/names");
+            hearth_failure_field(failure, field);
     }
-    return error;
-}
-
-/* All of them at once or none: better known before the first is made. */
-static int check_quota(struct tenant *tenant, const struct fork *fork,
-                       struct hearth_failure *failure)
-{
-    unsigned taken = 0;
-    int error = 0;
-    while (taken < fork->count && !error) {
-        error = tenant_take_workspace(tenant, fork->spec.mem_mib, failure);
-        taken += !error;
-    }
-    while (taken-- > 0)
-        tenant_give_workspace(tenant, fork->spec.mem_mib);
     return error;
 }
 
@@ -304,8 +308,11 @@ void workspace_fork(struct workspace *workspace, const struct principal *princip
     struct snapshot *snapshot = NULL;
     int error = check_names(spec, &fork->failure);
     if (!error)
-        error = check_quota(workspace->tenant, fork, &fork->failure);
-    if (!error && spec->snapshot) {
+        error = tenant_has_room(workspace->tenant, fork->count, fork->spec.mem_mib,
+                                &fork->failure); /* all or none, known before the first is made */
+    if (!error && spec->memory) {
+        error = fork_memory_check(workspace, spec->snapshot, &fork->failure);
+    } else if (!error && spec->snapshot) {
         snapshot = snapshot_find(workspace, spec->snapshot, &fork->failure);
         error = (int)fork->failure.error;
         if (error)
@@ -315,6 +322,8 @@ void workspace_fork(struct workspace *workspace, const struct principal *princip
     }
     if (error)
         loop_defer(workspace->supervisor->loop, refused, fork);
+    else if (spec->memory)
+        fork_memory(workspace, spec->count, copied_memory, fork);
     else if (!snapshot)
         tree_capture(workspace, NULL, captured, fork);
     else if (!snapshot->has_root)

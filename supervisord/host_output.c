@@ -78,6 +78,9 @@ static int start(struct host_output *output, enum host_output_kind kind, const c
 {
     int ends[2];
     struct child *child;
+    auto_free char *name = strndup(below, host_path_length(below));
+    if (!name)
+        return hearth_fail(&output->failure, HEARTH_ENOMEMORY, NULL, "out of memory");
     if (pipe2(ends, O_CLOEXEC) < 0)
         return hearth_fail_errno(&output->failure, errno, NULL, "cannot make a pipe");
     auto_close int theirs = ends[0];
@@ -85,7 +88,7 @@ static int start(struct host_output *output, enum host_output_kind kind, const c
     fcntl(ends[1], F_SETFL, O_NONBLOCK);
     const struct spawn_spec spec = {.stdin_fd = theirs, .stdout_fd = -1, .stderr_fd = -1};
     return host_path_spawn(&child, output->feed.loop, &spec,
-                           kind == HOST_OUTPUT_FILE ? "put-file" : "put", root, below, on_child_end,
+                           kind == HOST_OUTPUT_FILE ? "put-file" : "put", root, name, on_child_end,
                            output, &output->failure);
 }
 

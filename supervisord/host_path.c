@@ -27,9 +27,9 @@ static bool is_plain(const char *path)
     return true;
 }
 
-/* Without slashes at the end; "/" stays. */
-static size_t trimmed(const char *path, size_t length)
+size_t host_path_length(const char *path)
 {
+    size_t length = strlen(path);
     while (length > 1 && path[length - 1] == '/')
         length--;
     return length;
@@ -45,7 +45,7 @@ int host_roots_join(const char *const *roots, size_t count, char **ret_roots,
         if (!error && i)
             error = buf_char(&joined, '\n');
         if (!error)
-            error = buf_append(&joined, roots[i], trimmed(roots[i], strlen(roots[i])));
+            error = buf_append(&joined, roots[i], host_path_length(roots[i]));
     }
     if (!error && (*ret_roots = joined.length ? buf_steal(&joined) : text_copy("")))
         return 0;
@@ -102,6 +102,15 @@ bool host_path_leads_out(const struct child_result *result, struct hearth_failur
     return true;
 }
 
+void host_path_unreadable(const struct child_result *result, struct hearth_failure *failure)
+{
+    size_t length = strcspn(result->errors, "\n");
+    bool shown = length && utf8_valid(result->errors, length);
+    hearth_fail(
+        failure, HEARTH_EINVALID, "host_path_unreadable", "the host path cannot be read: %.*s",
+        shown ? (int)(length < 300 ? length : 300) : 14, shown ? result->errors : "no reason told");
+}
+
 /* Reading. */
 
 struct packing {
@@ -136,15 +145,10 @@ static void packed(void *arg, const struct child_result *result)
 {
     struct packing *packing = arg;
     struct hearth_failure *failure = &packing->failure;
-    size_t length = strcspn(result->errors, "\n");
-    bool shown = length && utf8_valid(result->errors, length);
     /* What it said when it failed has been taken for content: the upload goes. */
     if (!host_path_leads_out(result, failure) && !failure->error &&
         (result->exit_code || result->timed_out))
-        hearth_fail(failure, HEARTH_EINVALID, "host_path_unreadable",
-                    "the host path cannot be read: %.*s",
-                    shown ? (int)(length < 300 ? length : 300) : 14,
-                    shown ? result->errors : "no reason told");
+        host_path_unreadable(result, failure);
     if (failure->error) {
         end_failed(packing);
         return;

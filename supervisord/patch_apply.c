@@ -48,6 +48,7 @@ static void fill_result(struct patching *patching, struct patch_result *result,
             (struct patch_entry){.path = node->path, .status = names[status]};
     }
     result->entries = entries;
+    result->binary_skipped = patching->patch.binary_markers;
 }
 
 static void finish(struct patching *patching)

@@ -18,6 +18,7 @@ struct patch_result {
     const char *execution_mode;
     const struct patch_entry *entries;
     size_t count, added, modified, deleted;
+    size_t binary_skipped; /* named by the patch as changed, without their content */
 };
 /* result is NULL on error; then nothing was changed. */
 typedef void (*patch_done)(void *arg, int error, const struct hearth_failure *failure,

@@ -1,7 +1,9 @@
-/* What waits for creates: started, empty containers, and QEMU processes that need only load their
- * template's state. It holds the kinds of guest that were asked for last; it is refilled after each
- * create and once a second, one at a time, so that it never competes with more than one boot, and
- * while the host has memory for it; where memory is short it goes first. */
+/* What waits for creates: started, empty containers, and machines that need only load their
+ * template's state, or have loaded it and are paused. It holds the kinds of guest that were asked
+ * for last; it is refilled after each create and once a second, one at a time, so that it never
+ * competes with more than one boot, and while the host has memory for it; where memory is short it
+ * goes first. Where no pool was asked for it holds a spare machine of each kind, paused, for as
+ * long as the kind is in use. */
 #include "base/clock.h"
 #include "base/log.h"
 #include "supervisord/memory.h"
@@ -16,7 +18,7 @@
 #define POOL_MEM_MIB 1024
 #define POOL_DISK_MIB 4096
 #define MACHINE_KINDS_MAX 4
-#define QEMU_MIB 32     /* of a process that waits */
+#define QEMU_MIB 80     /* what QEMU takes besides the machine's memory */
 #define PRESSURE_MAX 20 /* percent of the time in which somebody waits for memory */
 #define TICK_US US_PER_S
 #define QUIET_US US_PER_S /* since the last create, before machines are made for later ones */
@@ -30,11 +32,24 @@ struct pool_kind {
     char tenant_id[64];
     char environment_version[72];
     uint32_t vcpu_count, mem_mib, disk_mib;
+    int64_t asked_at;
 };
 
 static bool of_machines(const struct driver *driver)
 {
     return driver->operations->standby != NULL;
+}
+
+/* How many are kept of a driver's kinds. */
+static unsigned most_of(const struct supervisor *supervisor, const struct driver *driver)
+{
+    const struct config *config = supervisor->config;
+    return config->pool ? config->pool : of_machines(driver) && config->pool_spare_seconds;
+}
+
+static bool waits_restored(const struct supervisor *supervisor)
+{
+    return supervisor->config->pool_restored || !supervisor->config->pool;
 }
 
 static bool equal(const struct pool_kind *kind, const struct pool_kind *other)
@@ -95,14 +110,31 @@ static void want(struct supervisor *supervisor, const struct pool_kind *wanted)
         *found = *wanted;
         list_init(&found->link);
     }
-    if (found)
+    if (found) {
+        found->asked_at = supervisor->pool_asked_at;
         list_prepend(&supervisor->pool_kinds, &found->link);
+    }
+}
+
+/* Of a pool that was asked for the kinds stay until others drive them out. */
+static void forget_unused(struct supervisor *supervisor)
+{
+    const struct config *config = supervisor->config;
+    int64_t oldest = clock_monotonic_us() - config->pool_spare_seconds * US_PER_S;
+    list_for_each(cursor, next, &supervisor->pool_kinds)
+    {
+        struct pool_kind *kind = container_of(cursor, struct pool_kind, link);
+        if (config->pool || kind->asked_at > oldest)
+            continue;
+        list_remove(&kind->link);
+        free(kind);
+    }
 }
 
 struct sandbox *pool_claim(struct supervisor *supervisor, struct driver *driver,
                            const struct workspace *workspace)
 {
-    if (!supervisor->config->pool || network_has_device(workspace->network))
+    if (!most_of(supervisor, driver) || network_has_device(workspace->network))
         return NULL;
     struct pool_kind wanted = kind_wanted(supervisor, driver, workspace);
     supervisor->pool_asked_at = clock_monotonic_us();
@@ -111,7 +143,7 @@ struct sandbox *pool_claim(struct supervisor *supervisor, struct driver *driver,
     {
         struct sandbox *sandbox = container_of(cursor, struct sandbox, pool_link);
         struct pool_kind kind = kind_of(sandbox);
-        if (!equal(&kind, &wanted) || (!of_machines(driver) && sandbox->link.state != AGENTLINK_UP))
+        if (!equal(&kind, &wanted) || (sandbox->running && sandbox->link.state != AGENTLINK_UP))
             continue;
         list_remove(&sandbox->pool_link);
         supervisor->totals.pool_claims_total++;
@@ -136,24 +168,49 @@ static void discard(struct sandbox *sandbox)
     sandbox_destroy(sandbox, NULL, NULL);
 }
 
+struct sandbox *pool_replace(struct sandbox *failed, const struct hearth_failure *failure)
+{
+    struct hearth_failure own;
+    struct sandbox *fresh = sandbox_new(failed->supervisor, failed->guest.driver, &own);
+    if (!fresh)
+        return NULL;
+    log_warning("pool_claim_failed", "guest=%s code=%s detail=\"%s\"", failed->guest.guest_id,
+                failure->code, failure->detail);
+    failed->workspace = NULL;
+    discard(failed);
+    return fresh;
+}
+
 static void booted(void *arg, int error, const struct hearth_failure *failure)
 {
     struct sandbox *sandbox = arg;
     struct supervisor *supervisor = sandbox->supervisor;
     supervisor->pool_making--;
-    if (error) {
-        log_warning("pool_boot_failed", "code=%s detail=\"%s\"", failure->code, failure->detail);
-        supervisor->pool_retry_at = clock_monotonic_us() + RETRY_US;
+    if (!error && supervisor->draining) {
         discard(sandbox);
         return;
     }
-    struct row_guest row;
-    struct change *change = change_new();
-    sandbox_row(sandbox, &row);
-    change_put_guest(change, &row);
-    change_commit(change, supervisor->writer, NULL, NULL);
+    if (error) {
+        if (error != HEARTH_ENOTFOUND) { /* else its template is another's, or being made anew */
+            log_warning("pool_boot_failed", "code=%s detail=\"%s\"", failure->code,
+                        failure->detail);
+            supervisor->pool_retry_at = clock_monotonic_us() + RETRY_US;
+        }
+        discard(sandbox);
+        return;
+    }
+    sandbox_record(sandbox, NULL, NULL);
     list_append(&supervisor->pool, &sandbox->pool_link);
     pool_refill(supervisor);
+}
+
+static void stands_by(void *arg, int error, const struct hearth_failure *failure)
+{
+    struct sandbox *sandbox = arg;
+    if (error || !waits_restored(sandbox->supervisor))
+        booted(sandbox, error, failure);
+    else
+        sandbox_restore(sandbox, booted, sandbox);
 }
 
 static void intended(void *arg, int error, const struct hearth_failure *failure)
@@ -162,7 +219,7 @@ static void intended(void *arg, int error, const struct hearth_failure *failure)
     if (error)
         booted(sandbox, error, failure);
     else if (of_machines(sandbox->guest.driver))
-        sandbox_standby(sandbox, booted, sandbox);
+        sandbox_standby(sandbox, stands_by, sandbox);
     else
         sandbox_boot(sandbox, true, booted, sandbox);
 }
@@ -204,6 +261,18 @@ static unsigned count_of(const struct supervisor *supervisor, const struct pool_
     return count;
 }
 
+/* What they were made from may have been replaced. */
+static void drop_outdated(struct supervisor *supervisor)
+{
+    list_for_each(cursor, next, &supervisor->pool)
+    {
+        struct sandbox *sandbox = container_of(cursor, struct sandbox, pool_link);
+        struct driver *driver = sandbox->guest.driver;
+        if (driver->operations->outdated && driver->operations->outdated(driver, &sandbox->guest))
+            discard(sandbox);
+    }
+}
+
 static void drop_unwanted(struct supervisor *supervisor)
 {
     list_for_each(cursor, next, &supervisor->pool)
@@ -220,7 +289,8 @@ static void drop_unwanted(struct supervisor *supervisor)
     }
 }
 
-/* Memory. What waits is counted as what it will have when it is taken. */
+/* Memory. What waits is counted as what it will have when it is taken, less what it has already:
+ * that the host has no more. */
 
 static uint64_t promised_mib(const struct supervisor *supervisor)
 {
@@ -228,7 +298,11 @@ static uint64_t promised_mib(const struct supervisor *supervisor)
     list_for_each(cursor, next, &supervisor->pool)
     {
         const struct sandbox *sandbox = container_of(cursor, struct sandbox, pool_link);
-        sum += of_machines(sandbox->guest.driver) ? sandbox->mem_mib + QEMU_MIB : 0;
+        if (!of_machines(sandbox->guest.driver))
+            continue;
+        uint64_t most = sandbox->mem_mib + QEMU_MIB;
+        uint64_t has = memory_of_process_mib(sandbox->guest.process.pid);
+        sum += most > has ? most - has : 0;
     }
     return sum;
 }
@@ -277,6 +351,7 @@ static void make(struct supervisor *supervisor, const struct pool_kind *kind)
     sandbox->vcpu_count = kind->vcpu_count;
     sandbox->mem_mib = kind->mem_mib;
     sandbox->disk_mib = kind->disk_mib;
+    sandbox->background = of_machines(kind->driver);
     struct guest_spec spec;
     char hostname[64];
     sandbox_spec(sandbox, &spec, hostname);
@@ -285,37 +360,46 @@ static void make(struct supervisor *supervisor, const struct pool_kind *kind)
         return;
     }
     supervisor->pool_making++;
-    struct row_guest row;
-    struct change *change = change_new();
-    sandbox_row(sandbox, &row);
-    change_put_guest(change, &row);
-    change_commit(change, supervisor->writer, intended, sandbox);
+    sandbox_record(sandbox, intended, sandbox);
+}
+
+static void tick(void *arg);
+
+/* While there is something to keep. */
+static void tick_later(struct supervisor *supervisor)
+{
+    if (timer_pending(&supervisor->pool_tick) || supervisor->draining ||
+        list_empty(&supervisor->pool_kinds))
+        return;
+    if (!supervisor->pool_tick.fn)
+        timer_init(&supervisor->pool_tick, supervisor->loop, tick, supervisor);
+    timer_set(&supervisor->pool_tick, clock_monotonic_us() + TICK_US);
 }
 
 static void tick(void *arg)
 {
     struct supervisor *supervisor = arg;
+    drop_outdated(supervisor);
+    forget_unused(supervisor);
+    drop_unwanted(supervisor);
     if (!give_way(supervisor))
         pool_refill(supervisor);
-    if (!list_empty(&supervisor->pool_kinds) && !supervisor->draining)
-        timer_set(&supervisor->pool_tick, clock_monotonic_us() + TICK_US);
+    tick_later(supervisor);
 }
 
 void pool_refill(struct supervisor *supervisor)
 {
-    if (!supervisor->config->pool || supervisor->draining || list_empty(&supervisor->pool_kinds))
+    if (supervisor->draining || list_empty(&supervisor->pool_kinds))
         return;
-    if (!supervisor->pool_tick.fn) {
-        timer_init(&supervisor->pool_tick, supervisor->loop, tick, supervisor);
-        timer_set(&supervisor->pool_tick, clock_monotonic_us() + TICK_US);
-    }
+    tick_later(supervisor);
     drop_unwanted(supervisor);
     if (supervisor->pool_making || clock_monotonic_us() < supervisor->pool_retry_at)
         return;
     list_for_each(cursor, next, &supervisor->pool_kinds)
     {
         const struct pool_kind *kind = container_of(cursor, struct pool_kind, link);
-        if (!supervisor->pool_making && count_of(supervisor, kind) < supervisor->config->pool &&
+        if (!supervisor->pool_making &&
+            count_of(supervisor, kind) < most_of(supervisor, kind->driver) &&
             is_time(supervisor, kind) && has_room(supervisor, kind))
             make(supervisor, kind);
     }

@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/socket.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -33,19 +34,21 @@ struct published {
     struct list connections; // connection::link
 };
 
-/* One that a client made; its bytes are the forward's. */
+/* One that a client made; its bytes are the dial's. */
 struct connection {
     struct list link; // published::connections
     struct published *published;
-    struct forward *forward;
+    struct port_dial *dial;
 };
 
 /* Connections. */
 
 static void connection_free(struct connection *connection)
 {
+    struct workspace *workspace = connection->published->workspace;
     list_remove(&connection->link);
-    connection->published->workspace->port_connections--;
+    workspace->port_connections--;
+    workspace->used_us = clock_boot_us();
     free(connection);
 }
 
@@ -57,15 +60,7 @@ static void on_end(void *arg, enum link_status status, const char *message)
     connection_free(arg);
 }
 
-static const struct forward_events forward_events = {.on_end = on_end};
-
-/* The client hears of what went wrong as it would from a host: by a reset. */
-static void refuse(int fd)
-{
-    const struct linger at_once = {.l_onoff = 1};
-    setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
-    close(fd);
-}
+static const struct forward_events dial_events = {.on_end = on_end};
 
 static void serve(struct port *port, int fd)
 {
@@ -73,7 +68,7 @@ static void serve(struct port *port, int fd)
     struct workspace *workspace = published->workspace;
     struct hearth_failure failure;
     if (port_connection_begin(workspace, &failure)) {
-        refuse(fd);
+        socket_reset(fd); /* so the client hears of it as it would from a host */
         return;
     }
     struct connection *connection = calloc(1, sizeof *connection);
@@ -82,11 +77,9 @@ static void serve(struct port *port, int fd)
     connection->published = published;
     list_init(&connection->link);
     list_append(&published->connections, &connection->link);
-    if (forward_dial(&connection->forward, workspace->sandbox->link.link,
-                     loop_base(workspace->supervisor->loop), fd,
-                     published->pairs[port - published->ports].guest_port, &forward_events,
-                     connection, &failure))
-        connection_free(connection);
+    connection->dial =
+        port_dial(workspace->sandbox, fd, published->pairs[port - published->ports].guest_port,
+                  &dial_events, connection);
 }
 
 static bool link_is_up(const struct published *published)
@@ -102,12 +95,18 @@ static void pause_port(struct port *port)
     port->watched = false;
 }
 
+static void woken(void *arg)
+{
+    (void)arg; /* ports_link_up has been told, or the ports are closed with their service */
+}
+
 static void on_connection(void *arg)
 {
     struct port *port = arg;
     for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
         if (!link_is_up(port->published)) {
             pause_port(port); /* who comes waits in the backlog for ports_link_up */
+            (void)workspace_wake(port->published->workspace, true, woken, NULL);
             return;
         }
         int fd = accept4(port->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
@@ -257,7 +256,7 @@ void ports_close(struct published *published)
     list_for_each(cursor, next, &published->connections)
     {
         struct connection *connection = container_of(cursor, struct connection, link);
-        forward_free(connection->forward);
+        port_dial_free(connection->dial);
         connection_free(connection);
     }
     timer_free(&published->again);

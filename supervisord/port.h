@@ -1,6 +1,6 @@
 /* Ports of guests: listeners on the host's loopback that lead to one, for services, and single
- * connections for whoever serves a client in another way. Bytes go by the agent's link, so no guest
- * needs a network for it. Loop thread. */
+ * connections for whoever serves a client in another way. Bytes go to the guest's loopback (see
+ * port_internal.h), so no guest needs a network for it. Loop thread. */
 #pragma once
 
 #include "supervisord/service.h"

@@ -1,5 +1,6 @@
 #include "supervisord/port_internal.h"
 
+#include "base/clock.h"
 #include "base/text.h"
 
 #include <errno.h>
@@ -34,8 +35,10 @@ int port_connection_begin(struct workspace *workspace, struct hearth_failure *fa
 void port_connection_end(struct supervisor *supervisor, const char *workspace_id)
 {
     struct workspace *workspace = supervisor_workspace(supervisor, workspace_id);
-    if (workspace)
+    if (workspace) {
         workspace->port_connections--;
+        workspace->used_us = clock_boot_us();
+    }
 }
 
 static void tell(struct connecting *connecting, int error)
@@ -87,16 +90,9 @@ static void refused(void *arg)
     free(connecting);
 }
 
-void port_connect(struct workspace *workspace, unsigned port, port_connected done, void *arg)
+static void connect_now(struct connecting *connecting, struct workspace *workspace)
 {
     int pair[2] = {-1, -1};
-    struct forward *forward;
-    struct connecting *connecting = calloc(1, sizeof *connecting);
-    if (!connecting)
-        abort();
-    *connecting = (struct connecting){
-        .supervisor = workspace->supervisor, .port = port, .fd = -1, .done = done, .arg = arg};
-    memcpy(connecting->workspace_id, workspace->workspace_id, sizeof connecting->workspace_id);
     int error = workspace_ready(workspace, &connecting->failure);
     if (!error && workspace->sandbox->link.state != AGENTLINK_UP)
         error = hearth_fail(&connecting->failure, HEARTH_EUNAVAILABLE, "agent_unreachable",
@@ -110,15 +106,36 @@ void port_connect(struct workspace *workspace, unsigned port, port_connected don
             close(pair[0]);
     }
     if (!error) {
-        error = forward_dial(&forward, workspace->sandbox->link.link,
-                             loop_base(workspace->supervisor->loop), pair[0], port, &events,
-                             connecting, &connecting->failure);
-        if (error)
-            workspace->port_connections--;
-    }
-    if (!error)
+        port_dial(workspace->sandbox, pair[0], connecting->port, &events, connecting);
         return;
+    }
     if (connecting->fd >= 0)
         close(steal_fd(&connecting->fd));
     loop_defer(workspace->supervisor->loop, refused, connecting);
+}
+
+static void woken(void *arg)
+{
+    struct connecting *connecting = arg;
+    struct workspace *workspace =
+        supervisor_workspace(connecting->supervisor, connecting->workspace_id);
+    if (workspace) {
+        connect_now(connecting, workspace);
+        return;
+    }
+    hearth_fail(&connecting->failure, HEARTH_ENOTFOUND, "workspace_not_found",
+                "there is no such workspace");
+    refused(connecting);
+}
+
+void port_connect(struct workspace *workspace, unsigned port, port_connected done, void *arg)
+{
+    struct connecting *connecting = calloc(1, sizeof *connecting);
+    if (!connecting)
+        abort();
+    *connecting = (struct connecting){
+        .supervisor = workspace->supervisor, .port = port, .fd = -1, .done = done, .arg = arg};
+    memcpy(connecting->workspace_id, workspace->workspace_id, sizeof connecting->workspace_id);
+    if (!workspace_wake(workspace, true, woken, connecting))
+        connect_now(connecting, workspace);
 }

@@ -85,6 +85,7 @@ static int load_guest(void *arg, const struct row_guest *row)
              row->environment_version);
     sandbox->guest.driver_state = text_copy(row->driver_state);
     sandbox->created_at = row->created_at;
+    state_key_load(sandbox, row->state_key, row->state_key_length);
     struct workspace *workspace = supervisor_workspace(supervisor, row->workspace_id);
     sandbox->workspace = workspace;
     if (workspace) {
@@ -279,10 +280,15 @@ static void adopted(void *arg, int error, const struct hearth_failure *failure)
     struct supervisor *supervisor = sandbox->supervisor;
     struct workspace *workspace = sandbox->workspace;
     if (!error && workspace) {
-        sandbox->running = true;
+        /* One within a resume has not run yet, or soon goes on with it. */
+        sandbox->running = workspace->state != WORKSPACE_SUSPENDED;
         supervisor->totals.adopted_total++;
         log_info("guest_adopted", "guest=%s workspace=%s pid=%d", sandbox->guest.guest_id,
                  workspace->workspace_id, (int)sandbox->guest.process.pid);
+        if (!sandbox->running) {
+            release(supervisor);
+            return;
+        }
         agentlink_open(&sandbox->link);
         agentlink_when_up(&sandbox->link, clock_monotonic_us() + LINK_DEADLINE_US, linked,
                           supervisor);
@@ -329,7 +335,9 @@ static void settle(struct supervisor *supervisor, bool rebooted)
             struct workspace *workspace = container_of(entry, struct workspace, entry);
             next = entry->next;
             bool running = workspace->sandbox && workspace->sandbox->running;
-            if (!running && workspace->state != WORKSPACE_SUSPENDED) {
+            bool saved = workspace->state == WORKSPACE_SUSPENDED ||
+                         (workspace->steps && workspace->steps->kind == &suspend_kind);
+            if (!running && !saved) {
                 exec_abandon_all(workspace, HEARTH_ECONFLICT, "guest_gone",
                                  "the guest ended while the daemon was away");
                 services_guest_ended(workspace, "failed", "guest_gone");

@@ -1,9 +1,10 @@
 #include "agent.pb-c.h"
 #include "base/clock.h"
+#include "base/crash_point.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "supervisord/guest_network.h"
 #include "supervisord/materials.h"
-#include "supervisord/secret_internal.h"
 #include "supervisord/supervisor_internal.h"
 
 #include <stdio.h>
@@ -11,11 +12,10 @@
 #include <string.h>
 
 #define BOOT_DEADLINE_US (60 * US_PER_S)
-#define CONFIGURE_TIMEOUT_MS 10000
+#define SHUTDOWN_LINK_US (5 * US_PER_S)
 #define SHUTDOWN_TIMEOUT_MS 5000
 #define STOP_TIMEOUT_MS 10000
 #define PIDS_MAX 4096
-#define ENTROPY_BYTES 64
 #define RUN_ON_US (5 * US_PER_S) /* for the link of a guest that was not suspended */
 
 /* One pending piece of work on a sandbox and who waits for it. */
@@ -24,7 +24,7 @@ struct sandbox_work {
     struct sandbox *sandbox;
     bool prepare;                  /* a boot of what is not there yet */
     bool standby;                  /* nobody wants it yet */
-    struct hearth_failure failure; /* before it could begin */
+    struct hearth_failure failure; /* what is told once it runs on */
     guest_done done;
     void *arg;
 };
@@ -52,6 +52,12 @@ static void work_end(struct sandbox_work *work, int error, const struct hearth_f
     supervisor_maybe_quiet(supervisor);
 }
 
+/* The same, as the completion of what was begun for it. */
+static void ended(void *arg, int error, const struct hearth_failure *failure)
+{
+    work_end(arg, error, failure);
+}
+
 struct sandbox *sandbox_new(struct supervisor *supervisor, struct driver *driver,
                             struct hearth_failure *failure)
 {
@@ -71,6 +77,7 @@ struct sandbox *sandbox_new(struct supervisor *supervisor, struct driver *driver
     sandbox->guest.hide = workspace_guest_hide;
     sandbox->created_at = clock_wall_us();
     id_make(sandbox->guest.guest_id, "gu", supervisor->config->node_tag);
+    list_init(&sandbox->dials);
     list_init(&sandbox->all_link);
     list_init(&sandbox->pool_link);
     list_append(&supervisor->sandboxes, &sandbox->all_link);
@@ -103,7 +110,18 @@ void sandbox_row(const struct sandbox *sandbox, struct row_guest *ret_row)
         .environment_version = sandbox->environment_version,
         .driver_state = sandbox->guest.driver_state ? sandbox->guest.driver_state : "",
         .created_at = sandbox->created_at,
+        .state_key = sandbox->has_state_key ? sandbox->state_key : NULL,
+        .state_key_length = sandbox->has_state_key ? sizeof sandbox->state_key : 0,
     };
+}
+
+void sandbox_record(const struct sandbox *sandbox, writer_done done, void *arg)
+{
+    struct row_guest row;
+    struct change *change = change_new();
+    sandbox_row(sandbox, &row);
+    change_put_guest(change, &row);
+    change_commit(change, sandbox->supervisor->writer, done, arg);
 }
 
 void sandbox_spec(const struct sandbox *sandbox, struct guest_spec *ret_spec, char hostname[64])
@@ -123,73 +141,42 @@ void sandbox_spec(const struct sandbox *sandbox, struct guest_spec *ret_spec, ch
         .network = sandbox->network,
         .hostname = hostname,
         .transport = *sandbox->transport ? sandbox->transport : NULL,
+        .copy = sandbox->copy,
+        .resume = sandbox->resumes,
+        .background = sandbox->background,
         .template_owner = sandbox->supervisor->config->template_shared ? "" : sandbox->tenant_id,
     };
 }
 
-static void configured(void *arg, enum link_status status, const struct hearth_failure *failure,
-                       const ProtobufCMessage *reply)
+const char *workspace_execution_mode(const struct workspace *workspace)
 {
-    (void)reply;
-    work_end(arg, status == LINK_STATUS_OK ? 0 : (int)failure->error, failure);
+    return workspace->sandbox ? workspace->sandbox->guest.facts.execution_mode : NULL;
 }
 
-static void not_configured(void *arg)
+const char *execution_mode_named(const char *text)
 {
-    struct sandbox_work *work = arg;
-    struct hearth_failure failure = work->failure;
-    work_end(work, (int)failure.error, &failure);
+    static const char *const modes[] = {"guest_unix", "guest_vsock", "guest_serial", "", NULL};
+    return text_literal(modes, text ? text : "");
 }
 
-static void fill_identity(Hearth__Agent__V1__ConfigureRequest *request,
-                          const struct sandbox *sandbox, char machine_id[33])
-{
-    unsigned char machine[16];
-    id_random_bytes(machine, sizeof machine);
-    for (size_t i = 0; i < sizeof machine; i++)
-        snprintf(machine_id + 2 * i, 3, "%02x", machine[i]);
-    request->machine_id = machine_id;
-    request->workspace_id = (char *)(uintptr_t)sandbox->identity;
-    /* A container has the host's clock. */
-    if (strcmp(sandbox->guest.facts.isolation ? sandbox->guest.facts.isolation : "", "vm") == 0) {
-        request->wall_clock_us = (uint64_t)clock_wall_us();
-        request->disk_bytes = (uint64_t)sandbox->disk_mib << 20;
-    }
-}
+static void boot_supplied(void *arg, int error, const struct hearth_failure *failure);
 
-void sandbox_configure(struct sandbox *sandbox, guest_done done, void *arg)
+/* A boot takes the place of a clone that cannot be used. */
+static void boot_anew(struct sandbox_work *work)
 {
-    Hearth__Agent__V1__ConfigureRequest request = HEARTH__AGENT__V1__CONFIGURE_REQUEST__INIT;
-    unsigned char entropy[ENTROPY_BYTES];
-    char hostname[64], machine_id[33];
-    struct guest_spec spec;
-    struct secrets_open secrets;
-    struct sandbox_work *work = work_new(sandbox, done, arg);
-    /* Nobody's, of one that waits in the pool. */
-    const struct workspace *owner = supervisor_workspace(sandbox->supervisor, sandbox->identity);
-    if (secrets_open(owner, &secrets, &work->failure)) {
-        loop_defer(sandbox->supervisor->loop, not_configured, work);
-        return;
-    }
-    sandbox_spec(sandbox, &spec, hostname);
-    id_random_bytes(entropy, sizeof entropy);
-    fill_identity(&request, sandbox, machine_id);
-    request.hostname = hostname;
-    request.entropy.data = entropy;
-    request.entropy.len = sizeof entropy;
-    for (size_t i = 0; i < secrets.count; i++)
-        secrets.list[i] = &secrets.messages[i];
-    request.secrets = secrets.list;
-    request.n_secrets = secrets.count;
-    agent_call(&sandbox->link, "Configure", &request.base,
-               &hearth__agent__v1__configure_reply__descriptor, CONFIGURE_TIMEOUT_MS, configured,
-               work);
-    secrets_close(&secrets);
+    struct guest *guest = &work->sandbox->guest;
+    agentlink_close(&work->sandbox->link);
+    guest->driver->operations->destroy(guest->driver, guest, boot_supplied, work);
 }
 
 static void boot_configured(void *arg, int error, const struct hearth_failure *failure)
 {
     struct sandbox_work *work = arg;
+    if (error && work->prepare && !work->sandbox->copy &&
+        strcmp(failure->code, "not_reseeded") == 0) {
+        boot_anew(work);
+        return;
+    }
     work->sandbox->running = !error;
     work_end(work, error, failure);
 }
@@ -199,31 +186,55 @@ static void boot_linked(void *arg, int error, const struct hearth_failure *failu
     struct sandbox_work *work = arg;
     if (error)
         work_end(work, error, failure);
-    else
-        sandbox_configure(work->sandbox, boot_configured, work);
+    else /* a resumed one keeps the names that it has, or gave itself */
+        sandbox_configure(work->sandbox, !work->sandbox->resumes, boot_configured, work);
 }
 
-static void boot_started(void *arg, int error, const struct hearth_failure *failure)
+static void boot_runs(void *arg, int error, const struct hearth_failure *failure)
 {
     struct sandbox_work *work = arg;
     if (error) {
         work_end(work, error, failure);
         return;
     }
-    supervisor_crash_point("guest-started");
+    crash_point("guest-started");
     agentlink_open(&work->sandbox->link);
     agentlink_when_up(&work->sandbox->link, clock_monotonic_us() + BOOT_DEADLINE_US, boot_linked,
                       work);
 }
 
-static void waits(void *arg, int error, const struct hearth_failure *failure)
+static void let_run(struct sandbox_work *work)
 {
-    work_end(arg, error, failure);
+    struct guest *guest = &work->sandbox->guest;
+    guest->driver->operations->carry_on(guest->driver, guest, boot_runs, work);
 }
 
-void sandbox_finish_boot(struct sandbox *sandbox, guest_done done, void *arg)
+static void boot_noted(void *arg, int error, const struct hearth_failure *failure)
 {
-    boot_started(work_new(sandbox, done, arg), 0, NULL);
+    if (error) {
+        work_end(arg, error, failure);
+        return;
+    }
+    crash_point("resume:noted");
+    let_run(arg);
+}
+
+/* One that is resumed is held until its process is noted: what it was saved to goes as it begins to
+ * run, and nothing else would know of it then. */
+static void boot_started(void *arg, int error, const struct hearth_failure *failure)
+{
+    struct sandbox_work *work = arg;
+    if (error || !work->sandbox->resumes) {
+        boot_runs(work, error, failure);
+        return;
+    }
+    crash_point("resume:held");
+    sandbox_record(work->sandbox, boot_noted, work);
+}
+
+void sandbox_finish_resume(struct sandbox *sandbox, guest_done done, void *arg)
+{
+    let_run(work_new(sandbox, done, arg));
 }
 
 static void boot_prepared(void *arg, int error, const struct hearth_failure *failure)
@@ -234,19 +245,25 @@ static void boot_prepared(void *arg, int error, const struct hearth_failure *fai
         return;
     }
     struct guest *guest = &work->sandbox->guest;
+    unsigned char key[GUEST_STATE_KEY_SIZE] = {0};
     struct hearth_failure own;
     struct guest_spec spec;
     char hostname[64];
-    if (network_has_device(work->sandbox->network) &&
-        (error = guest_network_write(work->sandbox, &own)) != 0) {
+    if (network_has_device(work->sandbox->network))
+        error = guest_network_write(work->sandbox, &own);
+    if (!error && work->sandbox->resumes)
+        error = state_key_open(work->sandbox, key, &own);
+    if (error) {
         work_end(work, error, &own);
         return;
     }
     sandbox_spec(work->sandbox, &spec, hostname);
+    spec.state_key = key;
     if (work->standby)
-        guest->driver->operations->standby(guest->driver, guest, &spec, waits, work);
+        guest->driver->operations->standby(guest->driver, guest, &spec, ended, work);
     else
         guest->driver->operations->start(guest->driver, guest, &spec, boot_started, work);
+    explicit_bzero(key, sizeof key);
 }
 
 static void boot_supplied(void *arg, int error, const struct hearth_failure *failure)
@@ -285,9 +302,35 @@ void sandbox_standby(struct sandbox *sandbox, guest_done done, void *arg)
     supply_and_boot(sandbox, work);
 }
 
-static void prepared(void *arg, int error, const struct hearth_failure *failure)
+static void claimed(void *arg, int error, const struct hearth_failure *failure)
 {
-    work_end(arg, error, failure);
+    struct sandbox_work *work = arg;
+    if (error) {
+        work_end(work, error, failure);
+        return;
+    }
+    work->sandbox->paused = false;
+    agentlink_pause(&work->sandbox->link, false);
+    sandbox_configure(work->sandbox, true, ended, work);
+}
+
+void sandbox_claim(struct sandbox *sandbox, guest_done done, void *arg)
+{
+    struct guest *guest = &sandbox->guest;
+    const struct driver_operations *operations = guest->driver->operations;
+    struct guest_spec spec;
+    char hostname[64];
+    sandbox->background = false;
+    if (!sandbox->running) {
+        sandbox_boot(sandbox, false, done, arg);
+        return;
+    }
+    struct sandbox_work *work = work_new(sandbox, done, arg);
+    sandbox_spec(sandbox, &spec, hostname);
+    if (sandbox->paused)
+        operations->unpause(guest->driver, guest, claimed, work);
+    else
+        operations->resize(guest->driver, guest, &spec, claimed, work);
 }
 
 void sandbox_prepare(struct sandbox *sandbox, guest_done done, void *arg)
@@ -295,8 +338,8 @@ void sandbox_prepare(struct sandbox *sandbox, guest_done done, void *arg)
     struct guest_spec spec;
     char hostname[64];
     sandbox_spec(sandbox, &spec, hostname);
-    sandbox->guest.driver->operations->prepare(sandbox->guest.driver, &sandbox->guest, &spec,
-                                               prepared, work_new(sandbox, done, arg));
+    sandbox->guest.driver->operations->prepare(sandbox->guest.driver, &sandbox->guest, &spec, ended,
+                                               work_new(sandbox, done, arg));
 }
 
 static void destroyed(void *arg, int error, const struct hearth_failure *failure)
@@ -337,13 +380,27 @@ static void shutdown_asked(void *arg, enum link_status status, const struct hear
     guest->driver->operations->stop(guest->driver, guest, STOP_TIMEOUT_MS, stopped, work);
 }
 
-void sandbox_stop(struct sandbox *sandbox, guest_done done, void *arg)
+static void ask_shutdown(void *arg, int error, const struct hearth_failure *failure)
 {
+    struct sandbox_work *work = arg;
     Hearth__Agent__V1__ShutdownRequest request = HEARTH__AGENT__V1__SHUTDOWN_REQUEST__INIT;
     request.power_off = true;
+    (void)error; /* the call tells the same */
+    (void)failure;
+    agent_call(&work->sandbox->link, "Shutdown", &request.base,
+               &hearth__agent__v1__empty__descriptor, SHUTDOWN_TIMEOUT_MS, shutdown_asked, work);
+}
+
+/* A link that is just being made is waited for: who is not asked does not end. */
+void sandbox_stop(struct sandbox *sandbox, guest_done done, void *arg)
+{
+    struct sandbox_work *work = work_new(sandbox, done, arg);
     sandbox->running = false;
-    agent_call(&sandbox->link, "Shutdown", &request.base, &hearth__agent__v1__empty__descriptor,
-               SHUTDOWN_TIMEOUT_MS, shutdown_asked, work_new(sandbox, done, arg));
+    if (sandbox->link.state == AGENTLINK_CLOSED)
+        ask_shutdown(work, 0, NULL);
+    else
+        agentlink_when_up(&sandbox->link, clock_monotonic_us() + SHUTDOWN_LINK_US, ask_shutdown,
+                          work);
 }
 
 static void reached(void *arg, int error, const struct hearth_failure *failure)
@@ -352,6 +409,8 @@ static void reached(void *arg, int error, const struct hearth_failure *failure)
     struct hearth_failure why = work->failure;
     if (error)
         log_warning("agent_not_reached", "detail=\"%s\"", failure->detail);
+    else if (work->sandbox->running) /* it was paused for a while */
+        sandbox_configure(work->sandbox, false, NULL, NULL);
     work_end(work, (int)why.error, &why);
 }
 
@@ -374,13 +433,41 @@ static void suspended(void *arg, int error, const struct hearth_failure *failure
         work_end(work, error, failure);
 }
 
+static void not_suspended(void *arg)
+{
+    struct sandbox_work *work = arg;
+    struct hearth_failure failure = work->failure;
+    work_end(work, (int)failure.error, &failure);
+}
+
 void sandbox_suspend(struct sandbox *sandbox, guest_done done, void *arg)
 {
     struct guest *guest = &sandbox->guest;
+    struct sandbox_work *work = work_new(sandbox, done, arg);
+    unsigned char key[GUEST_STATE_KEY_SIZE];
+    struct guest_spec spec;
+    char hostname[64];
+    if (state_key_open(sandbox, key, &work->failure)) {
+        loop_defer(sandbox->supervisor->loop, not_suspended, work);
+        return;
+    }
+    sandbox_spec(sandbox, &spec, hostname);
+    spec.state_key = key;
     sandbox->running = false;
     agentlink_close(&sandbox->link);
-    guest->driver->operations->suspend(guest->driver, guest, suspended,
-                                       work_new(sandbox, done, arg));
+    guest->driver->operations->suspend(guest->driver, guest, &spec, suspended, work);
+    explicit_bzero(key, sizeof key);
+}
+
+void sandbox_copy(struct sandbox *sandbox, unsigned count, struct guest_copy **ret_copy,
+                  guest_done done, void *arg)
+{
+    struct guest *guest = &sandbox->guest;
+    struct guest_spec spec;
+    char hostname[64];
+    sandbox_spec(sandbox, &spec, hostname);
+    guest->driver->operations->copy(guest->driver, guest, &spec, count, ret_copy, ended,
+                                    work_new(sandbox, done, arg));
 }
 
 static void carries_on(void *arg, int error, const struct hearth_failure *failure)

@@ -23,6 +23,7 @@
 #define CREDENTIAL "hearth-secret-key"
 #define CREDENTIAL_OLD "hearth-secret-key-old"
 #define CREDENTIAL_MIN 16 /* bytes: less is no key */
+#define CIPHER_STACK 8192 /* the cipher spills parts of what it works on there, and of its key */
 
 _Static_assert(SECRET_SEAL_OVERHEAD == ID_BYTES + NONCE_SIZE + TAG_SIZE, "the sealed form");
 
@@ -309,6 +310,7 @@ void secret_seal(const struct secret_keys *keys, const struct secret_owner *owne
     crypto_aead_xchacha20poly1305_ietf_encrypt(out + ID_BYTES + NONCE_SIZE, NULL, value, length,
                                                associated.data, associated.length, NULL,
                                                out + ID_BYTES, key->bytes);
+    sodium_stackzero(CIPHER_STACK);
 }
 
 int secret_open(const struct secret_keys *keys, const struct secret_owner *owner,
@@ -317,12 +319,16 @@ int secret_open(const struct secret_keys *keys, const struct secret_owner *owner
 {
     struct associated associated;
     associate(&associated, owner);
-    for (unsigned i = 0; length >= SECRET_SEAL_OVERHEAD && i < keys->count; i++)
-        if (memcmp(keys->keys[i].id, sealed, ID_BYTES) == 0 &&
+    bool opened = false;
+    for (unsigned i = 0; !opened && length >= SECRET_SEAL_OVERHEAD && i < keys->count; i++)
+        opened =
+            memcmp(keys->keys[i].id, sealed, ID_BYTES) == 0 &&
             crypto_aead_xchacha20poly1305_ietf_decrypt(
                 value, NULL, NULL, sealed + ID_BYTES + NONCE_SIZE, length - ID_BYTES - NONCE_SIZE,
-                associated.data, associated.length, sealed + ID_BYTES, keys->keys[i].bytes) == 0)
-            return 0;
+                associated.data, associated.length, sealed + ID_BYTES, keys->keys[i].bytes) == 0;
+    sodium_stackzero(CIPHER_STACK);
+    if (opened)
+        return 0;
     hearth_fail(failure, HEARTH_EINTERNAL, "secret_unreadable",
                 "the secret \"%.64s\" cannot be opened with the keys that there are", owner->name);
     hearth_failure_hint(failure, "Give the daemon the key that it was sealed with again, or make "

@@ -1,5 +1,6 @@
 #include "supervisord/secret_rotation.h"
 
+#include "base/crash_point.h"
 #include "base/log.h"
 #include "supervisord/secret_internal.h"
 #include "supervisord/worker.h"
@@ -52,7 +53,7 @@ static void write_file(void *arg)
 static void forgotten(void *arg)
 {
     struct rotation *rotation = arg;
-    supervisor_crash_point("rotate:forgotten");
+    crash_point("rotate:forgotten");
     if (!rotation->failure.error)
         secret_keys_forget_old(rotation->keys);
     end(rotation);
@@ -100,24 +101,35 @@ static size_t seal_again(struct workspace *workspace)
     return bytes;
 }
 
-/* Some of it, into change; gives how many. */
-static size_t seal_piece(struct supervisor *supervisor, struct change *change)
+/* The key of what the workspace's guest was or is being saved to; gives its bytes. */
+static size_t seal_state_key(struct workspace *workspace, struct change *change)
 {
-    size_t count = 0, bytes = 0;
+    struct row_guest row;
+    if (!workspace->sandbox || !state_key_seal_again(workspace->sandbox))
+        return 0;
+    sandbox_row(workspace->sandbox, &row);
+    change_put_guest(change, &row);
+    return row.state_key_length;
+}
+
+/* Some of it, into change; gives its bytes, and adds how many secrets to count. */
+static size_t seal_piece(struct supervisor *supervisor, struct change *change, size_t *count)
+{
+    size_t bytes = 0;
     for (size_t i = 0; i < supervisor->workspaces.bucket_count; i++)
         for (struct map_entry *entry = supervisor->workspaces.buckets[i]; entry;
              entry = entry->next) {
             struct workspace *workspace = container_of(entry, struct workspace, entry);
             size_t sealed = sealed_before(workspace) ? seal_again(workspace) : 0;
-            if (!sealed)
-                continue;
-            secrets_put(workspace, change);
-            count += workspace->secret_count;
-            bytes += sealed;
+            if (sealed) {
+                secrets_put(workspace, change);
+                *count += workspace->secret_count;
+            }
+            bytes += sealed + seal_state_key(workspace, change);
             if (bytes >= PIECE_BYTES)
-                return count;
+                return bytes;
         }
-    return count;
+    return bytes;
 }
 
 static void look(struct rotation *rotation);
@@ -127,7 +139,7 @@ static void seal_next(struct rotation *rotation);
 static void piece_kept(void *arg, int error, const struct hearth_failure *failure)
 {
     struct rotation *rotation = arg;
-    supervisor_crash_point("rotate:sealed");
+    crash_point("rotate:sealed");
     rotation->failure = error ? *failure : rotation->failure;
     if (error)
         end(rotation);
@@ -138,9 +150,7 @@ static void piece_kept(void *arg, int error, const struct hearth_failure *failur
 static void seal_next(struct rotation *rotation)
 {
     struct change *change = change_new();
-    size_t count = seal_piece(rotation->supervisor, change);
-    rotation->result.secrets += count;
-    if (count) {
+    if (seal_piece(rotation->supervisor, change, &rotation->result.secrets)) {
         change_commit(change, rotation->supervisor->writer, piece_kept, rotation);
     } else {
         change_free(change);
@@ -192,13 +202,13 @@ static void begin_sealing(struct rotation *rotation)
 static void new_key_written(void *arg)
 {
     struct rotation *rotation = arg;
-    supervisor_crash_point("rotate:written");
+    crash_point("rotate:written");
     if (rotation->failure.error) {
         end(rotation);
         return;
     }
     secret_keys_turn(rotation->keys);
-    supervisor_crash_point("rotate:turned");
+    crash_point("rotate:turned");
     begin_sealing(rotation);
 }
 

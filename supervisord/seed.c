@@ -191,10 +191,12 @@ static void refused(enum link_status status, const char *message, struct hearth_
 {
     link_status_failure(status, message, failure);
     if (status == LINK_STATUS_PERMISSION_DENIED || status == LINK_STATUS_FAILED_PRECONDITION ||
-        status == LINK_STATUS_INVALID_ARGUMENT)
+        status == LINK_STATUS_INVALID_ARGUMENT) {
         hearth_fail(failure, HEARTH_EINVALID, "archive_refused", "%s",
                     message && *message ? message : "the archive cannot be put there");
-    else if (status == LINK_STATUS_RESOURCE_EXHAUSTED)
+        hearth_failure_hint(failure, "Nothing of it was applied: leave out what the detail names, "
+                                     "or put it into another directory (dest).");
+    } else if (status == LINK_STATUS_RESOURCE_EXHAUSTED)
         hearth_fail(failure, HEARTH_ENOSPACE, "guest_full", "%s",
                     message && *message ? message : "the guest's disk is full");
 }
@@ -353,6 +355,18 @@ static void cancelled(void *arg)
     struct seeding *seeding = arg;
     seeding->held = false;
     maybe_end(seeding);
+}
+
+const char *seed_mode(const char *source_path)
+{
+    static const char *const ends[] = {".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst"};
+    size_t length = source_path ? strlen(source_path) : 0;
+    bool archive = !length;
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+        size_t end = strlen(ends[i]);
+        archive |= length > end && strcmp(source_path + length - end, ends[i]) == 0;
+    }
+    return archive ? "tar_archive" : "directory";
 }
 
 void seed_cancel(struct seeding *seeding, const struct hearth_failure *failure)

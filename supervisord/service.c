@@ -57,6 +57,14 @@ struct service *service_find(struct workspace *workspace, const char *name)
     return NULL;
 }
 
+struct service *service_find_again(struct supervisor *supervisor, const char *workspace_id,
+                                   const char *name, const char *instance)
+{
+    struct workspace *workspace = supervisor_workspace(supervisor, workspace_id);
+    struct service *service = workspace ? service_find(workspace, name) : NULL;
+    return service && (!instance || strcmp(service->instance, instance) == 0) ? service : NULL;
+}
+
 bool service_active(const struct service *service)
 {
     return strcmp(service->state, "running") == 0 ||
@@ -107,6 +115,16 @@ void services_free(struct workspace *workspace)
     workspace->services = NULL;
 }
 
+void services_forget(struct workspace *workspace, struct change *change)
+{
+    struct services *services = workspace->services;
+    while (services && !list_empty(&services->list)) {
+        struct service *service = container_of(services->list.next, struct service, link);
+        change_delete_service(change, workspace->workspace_id, service->name);
+        service_free(service);
+    }
+}
+
 void services_count(const struct workspace *workspace, uint32_t *ret_known, uint32_t *ret_running)
 {
     *ret_known = *ret_running = 0;
@@ -150,14 +168,6 @@ void service_put(const struct service *service, struct change *change)
     change_put_service(change, &row);
 }
 
-/* One of these literals, for what a row says. */
-static const char *literal(const char *const *list, const char *text)
-{
-    for (; list[1] && strcmp(*list, text) != 0; list++)
-        ;
-    return *list;
-}
-
 /* What clients were told is kept, also where another has the port for now. */
 static int listen_again(struct service *service, const char *text)
 {
@@ -173,10 +183,8 @@ static int listen_again(struct service *service, const char *text)
 
 int services_load(struct supervisor *supervisor, const struct row_service *row)
 {
-    static const char *const states[] = {"running", "exited", "stopped", "failed", NULL};
     static const char *const kinds[] = {"file", "tcp", "http", "command", "none", NULL};
     static const char *const policies[] = {"on-failure", "never", NULL};
-    static const char *const modes[] = {"guest_unix", "guest_vsock", "guest_serial", "", NULL};
     struct workspace *workspace = supervisor_workspace(supervisor, row->workspace_id);
     if (!workspace)
         return 0;
@@ -187,10 +195,10 @@ int services_load(struct supervisor *supervisor, const struct row_service *row)
     snprintf(service->instance, sizeof service->instance, "%s", row->instance);
     snprintf(service->stop_reason, sizeof service->stop_reason, "%s",
              row->stop_reason ? row->stop_reason : "");
-    service->state = literal(states, row->state);
-    service->readiness = literal(kinds, row->readiness);
-    service->restart = literal(policies, row->restart);
-    service->execution_mode = literal(modes, row->execution_mode);
+    service->state = service_state_named(row->state);
+    service->readiness = text_literal(kinds, row->readiness);
+    service->restart = text_literal(policies, row->restart);
+    service->execution_mode = execution_mode_named(row->execution_mode);
     service->started_at = row->started_at;
     service->ready_at = row->ready_at;
     service->ended_at = row->ended_at;
@@ -286,9 +294,8 @@ static struct asking *asking_new(struct workspace *workspace, const char *name, 
 
 static struct service *find_again(const struct asking *asking)
 {
-    struct workspace *workspace = supervisor_workspace(asking->supervisor, asking->workspace_id);
-    struct service *service = workspace ? service_find(workspace, asking->name) : NULL;
-    return service && strcmp(service->instance, asking->instance) == 0 ? service : NULL;
+    return service_find_again(asking->supervisor, asking->workspace_id, asking->name,
+                              asking->instance);
 }
 
 static void fail(struct asking *asking, const struct hearth_failure *failure)
@@ -344,7 +351,10 @@ static void answered(void *arg, enum link_status status, const struct hearth_fai
         if (service && service->starting && status != LINK_STATUS_UNAVAILABLE &&
             status != LINK_STATUS_CANCELLED)
             service_settle(service, "failed", "cannot_start");
-        fail(asking, failure);
+        if (service && status == LINK_STATUS_CANCELLED && !service_active(service))
+            tell(asking); /* it has ended with its guest, and says so */
+        else
+            fail(asking, failure);
         return;
     }
     if (!service) {
@@ -544,9 +554,7 @@ static struct service *make(struct workspace *workspace, const struct service_sp
     id_make(service->instance, "sv", workspace->supervisor->config->node_tag);
     service->readiness = spec->readiness;
     service->restart = spec->restart_on_failure ? "on-failure" : "never";
-    service->execution_mode = workspace->sandbox->guest.facts.execution_mode
-                                  ? workspace->sandbox->guest.facts.execution_mode
-                                  : "";
+    service->execution_mode = execution_mode_named(workspace_execution_mode(workspace));
     service->state = "running";
     service->starting = true;
     service->started_at = clock_wall_us();
@@ -597,19 +605,33 @@ void service_start(struct workspace *workspace, const struct principal *principa
 
 /* Stopping. */
 
+/* It had ended before, and is told as it is: what it had left behind is gone, where the guest still
+ * knew of it. */
+static void strays_ended(void *arg, enum link_status status, const struct hearth_failure *failure,
+                         const ProtobufCMessage *message)
+{
+    (void)status;
+    (void)failure;
+    (void)message;
+    tell_now(arg);
+}
+
 void service_stop(struct workspace *workspace, const struct principal *principal, const char *name,
                   const char *request_id, service_done done, void *arg)
 {
+    struct hearth_failure unready;
     struct asking *asking = asking_new(workspace, name, done, arg);
     struct service *service = service_find(workspace, name);
+    bool active = service && service_active(service);
+    bool ready = workspace_ready(workspace, active ? &asking->failure : &unready) == 0;
     if (!service)
         service_not_found(&asking->failure);
-    if (!service || (service_active(service) && workspace_ready(workspace, &asking->failure))) {
+    if (!service || (active && !ready)) {
         loop_defer(workspace->supervisor->loop, fail_now, asking);
         return;
     }
     memcpy(asking->instance, service->instance, sizeof asking->instance);
-    if (!service_active(service)) {
+    if (!ready) {
         loop_defer(workspace->supervisor->loop, tell_now, asking);
         return;
     }
@@ -622,5 +644,6 @@ void service_stop(struct workspace *workspace, const struct principal *principal
     request.instance = service->instance;
     request.grace_ms = STOP_GRACE_MS;
     agent_call(&workspace->sandbox->link, "ServiceStop", &request.base,
-               &hearth__agent__v1__service_state__descriptor, 0, answered, asking);
+               &hearth__agent__v1__service_state__descriptor, 0, active ? answered : strays_ended,
+               asking);
 }

@@ -4,6 +4,7 @@
  * returns. */
 #pragma once
 
+#include "base/id.h"
 #include "supervisord/workspace.h"
 
 #define SERVICES_MAX 64 /* of a workspace, known; the oldest that does not run gives way */
@@ -61,23 +62,33 @@ int service_status(struct workspace *workspace, const char *name, struct service
 void service_each(struct workspace *workspace,
                   void (*visit)(void *arg, const struct service_status *status), void *arg);
 
-/* What a service has printed, past the offsets. Data is borrowed for the call; raw bytes. */
+/* How far a service's logs were read: of which start of it, and so many bytes of each stream. */
+struct service_log_place {
+    char instance[ID_SIZE]; /* "": nothing was read yet */
+    uint64_t output, errors;
+};
+
+/* What a service has printed, past a place. Data is borrowed for the call; raw bytes. */
 struct service_logs {
     struct service_status status;
     struct service_log {
         const char *data;
         size_t length;
-        uint64_t missed; /* bytes between the offset and data that are not kept any more */
-        uint64_t next;   /* ask from here next */
+        uint64_t missed; /* bytes between the place and data that are not kept any more */
     } output, errors;
+    bool started_since;            /* the place was of an earlier start, whose rest is gone */
+    struct service_log_place next; /* ask from here next */
 };
 typedef void (*service_logs_done)(void *arg, int error, const struct hearth_failure *failure,
                                   const struct service_logs *logs);
-/* Waits up to wait_ms for something past the offsets, or the service's end. Where its guest does
- * not run any more there is what was kept when it was stopped. */
-void service_logs(struct workspace *workspace, const char *name, uint64_t output_offset,
-                  uint64_t errors_offset, unsigned wait_ms, service_logs_done done, void *arg);
+/* Waits up to wait_ms for something past from, or the service's end. What was printed since it was
+ * started is told from its beginning where from is of an earlier start. Where its guest does not
+ * run any more there is what was kept when it was stopped. */
+void service_logs(struct workspace *workspace, const char *name,
+                  const struct service_log_place *from, unsigned wait_ms, service_logs_done done,
+                  void *arg);
 
-/* Before the guest is stopped: stores what its services have printed. done comes once, at once or
- * later, at the latest after a few seconds; what could not be had is logged and left out. */
-void services_keep_logs(struct workspace *workspace, void (*done)(void *arg), void *arg);
+/* Before the guest is stopped: ends its services, in an orderly way, and stores what they have
+ * printed. done comes once, at once or later, at the latest after some seconds; what could not be
+ * had is logged and left out. */
+void services_end(struct workspace *workspace, void (*done)(void *arg), void *arg);

@@ -33,6 +33,10 @@ struct services {
 
 struct services *services_of(struct workspace *workspace); /* makes them */
 struct service *service_find(struct workspace *workspace, const char *name);
+/* After a wait, in which workspace, service or start may have become others; instance NULL: of
+ * whichever start. NULL where there is none any more. */
+struct service *service_find_again(struct supervisor *supervisor, const char *workspace_id,
+                                   const char *name, const char *instance);
 /* Runs, or is to run again in a while. */
 bool service_active(const struct service *service);
 void service_describe(const struct service *service, struct service_status *ret_status);
@@ -44,5 +48,7 @@ int service_not_found(struct hearth_failure *failure);
 
 /* service_watch.c: takes in what the agent says; false where it is of another start or old. */
 bool service_take(struct service *service, const Hearth__Agent__V1__ServiceState *state);
+/* The literal of a state that a guest or a row names; "failed" for any other text. */
+const char *service_state_named(const char *text);
 void service_settle(struct service *service, const char *state, const char *reason);
 void services_watch(struct services *services);

@@ -1,4 +1,5 @@
-/* What services have printed, stored before their guest is stopped. */
+/* Services are ended before their guest is, so that what they print last is there to be stored: all
+ * at once, each for itself. */
 #include "supervisord/service_internal.h"
 
 #include "base/buf.h"
@@ -7,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define GRACE_MS 2000        /* as an exec has when its guest ends */
+#define STOP_TIMEOUT_MS 5000 /* the grace, and what the guest needs for it */
 #define KEEP_TIMEOUT_MS 5000 /* then the stop goes on without */
 
 struct keeping {
@@ -89,25 +92,67 @@ static void answered(void *arg, enum link_status status, const struct hearth_fai
     release(keeping);
 }
 
-static void ask(struct keeping *keeping, struct agentlink *link, struct service *service)
+/* Where it still stands for the same start. */
+static struct service *service_of(const struct asked *asked)
+{
+    return service_find_again(asked->keeping->supervisor, asked->keeping->workspace_id, asked->name,
+                              asked->instance);
+}
+
+static void ask_logs(struct asked *asked)
 {
     Hearth__Agent__V1__ServiceLogsRequest request = HEARTH__AGENT__V1__SERVICE_LOGS_REQUEST__INIT;
+    const struct service *service = service_of(asked);
+    struct sandbox *sandbox = service ? service->workspace->sandbox : NULL;
+    if (!sandbox) {
+        release(asked->keeping);
+        free(asked);
+        return;
+    }
+    request.name = asked->name;
+    request.instance = asked->instance;
+    request.max_bytes = SERVICE_LOG_BYTES;
+    agent_call(&sandbox->link, "ServiceLogs", &request.base,
+               &hearth__agent__v1__service_logs_reply__descriptor, KEEP_TIMEOUT_MS, answered,
+               asked);
+}
+
+static void ended(void *arg, enum link_status status, const struct hearth_failure *failure,
+                  const ProtobufCMessage *reply)
+{
+    struct asked *asked = arg;
+    struct service *service = service_of(asked);
+    if (status == LINK_STATUS_OK && service)
+        service_take(service, (const Hearth__Agent__V1__ServiceState *)reply);
+    else if (status != LINK_STATUS_OK)
+        log_warning("service_not_ended", "workspace=%s service=%s detail=\"%s\"",
+                    asked->keeping->workspace_id, asked->name, failure->detail);
+    ask_logs(asked);
+}
+
+static void end(struct keeping *keeping, struct agentlink *link, const struct service *service)
+{
+    Hearth__Agent__V1__ServiceStopRequest request = HEARTH__AGENT__V1__SERVICE_STOP_REQUEST__INIT;
     struct asked *asked = malloc(sizeof *asked);
     if (!asked)
         return;
     asked->keeping = keeping;
     memcpy(asked->name, service->name, sizeof asked->name);
     memcpy(asked->instance, service->instance, sizeof asked->instance);
-    request.name = service->name;
-    request.instance = service->instance;
-    request.max_bytes = SERVICE_LOG_BYTES;
     keeping->asked++;
-    agent_call(link, "ServiceLogs", &request.base,
-               &hearth__agent__v1__service_logs_reply__descriptor, KEEP_TIMEOUT_MS, answered,
-               asked);
+    if (!service_active(service)) {
+        ask_logs(asked);
+        return;
+    }
+    request.name = asked->name;
+    request.instance = asked->instance;
+    request.grace_ms = GRACE_MS;
+    request.workspace_stops = true;
+    agent_call(link, "ServiceStop", &request.base, &hearth__agent__v1__service_state__descriptor,
+               STOP_TIMEOUT_MS, ended, asked);
 }
 
-void services_keep_logs(struct workspace *workspace, void (*done)(void *arg), void *arg)
+void services_end(struct workspace *workspace, void (*done)(void *arg), void *arg)
 {
     struct keeping *keeping = malloc(sizeof *keeping);
     if (!keeping)
@@ -121,6 +166,6 @@ void services_keep_logs(struct workspace *workspace, void (*done)(void *arg), vo
     struct sandbox *sandbox = workspace->sandbox;
     if (workspace->services && sandbox && sandbox->link.state == AGENTLINK_UP)
         list_for_each(cursor, next, &workspace->services->list)
-            ask(keeping, &sandbox->link, container_of(cursor, struct service, link));
+            end(keeping, &sandbox->link, container_of(cursor, struct service, link));
     release(keeping);
 }

@@ -1,6 +1,7 @@
 /* What a guest's agent says of its services, taken in as it changes. A guest is not believed more
  * than it must be: texts are checked, and it is asked again no sooner than after a while. */
 #include "base/clock.h"
+#include "base/text.h"
 #include "supervisord/events.h"
 #include "supervisord/port.h"
 #include "supervisord/service_internal.h"
@@ -11,13 +12,10 @@
 
 #define ASK_AGAIN_US (20 * US_PER_MS)
 
-static const char *state_name(const char *text)
+const char *service_state_named(const char *text)
 {
-    static const char *const names[] = {"running", "exited", "stopped", "failed"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (strcmp(text, names[i]) == 0)
-            return names[i];
-    return "failed";
+    static const char *const names[] = {"running", "exited", "stopped", "failed", NULL};
+    return text_literal(names, text);
 }
 
 static void tell_event(const struct service *service, const char *kind)
@@ -45,18 +43,41 @@ static void close_ports(struct service *service)
     ports_close(steal_pointer(service->published));
 }
 
-static void changed(struct service *service, const char *old_state, int64_t old_ready_at)
+static bool is_restarting(const struct service *service)
 {
+    return strcmp(service->stop_reason, "restarting") == 0;
+}
+
+/* What was known before of what events tell of. */
+struct known {
+    const char *state;
+    int64_t ready_at;
+    bool restarting;
+    uint32_t restarts;
+};
+
+static struct known known_of(const struct service *service)
+{
+    return (struct known){service->state, service->ready_at, is_restarting(service),
+                          service->restarts};
+}
+
+/* An agent tells all again when its link comes up: that is no event. */
+static void changed(struct service *service, struct known old)
+{
+    bool told = old.restarting && old.restarts == service->restarts;
     if (!service_active(service))
         close_ports(service);
-    if (strcmp(service->stop_reason, "restarting") == 0)
-        tell_event(service, "service.restarting");
-    else if (service->state != old_state && strcmp(service->state, "running") != 0)
+    if (is_restarting(service)) {
+        if (!told)
+            tell_event(service, "service.restarting");
+    } else if (service->state != old.state && strcmp(service->state, "running") != 0) {
         tell_event(service, strcmp(service->state, "exited") == 0    ? "service.exited"
                             : strcmp(service->state, "stopped") == 0 ? "service.stopped"
                                                                      : "service.failed");
-    else if (service->ready_at && service->ready_at != old_ready_at)
+    } else if (service->ready_at && service->ready_at != old.ready_at) {
         tell_event(service, "service.started");
+    }
 }
 
 static int64_t moment(uint64_t ago_us)
@@ -69,21 +90,23 @@ bool service_take(struct service *service, const Hearth__Agent__V1__ServiceState
 {
     if (strcmp(state->instance, service->instance) != 0 || state->revision <= service->revision)
         return false;
-    const char *old_state = service->state, *reason = state->reason;
-    int64_t old_ready_at = service->ready_at;
+    const char *reason = state->reason;
+    struct known old = known_of(service);
     bool readable = strspn(reason, "abcdefghijklmnopqrstuvwxyz_") == strlen(reason);
     service->revision = state->revision;
     service->starting = false;
-    service->state = state_name(state->state);
+    service->state = service_state_named(state->state);
     snprintf(service->stop_reason, sizeof service->stop_reason, "%s",
              readable ? reason : "unknown");
-    bool again = state->pid && service->pid && state->pid != service->pid;
+    if (state->restarts !=
+        service->restarts) /* another run, whether its beginning was seen or not */
+        service->ready_at = service->ended_at = 0;
     service->pid = state->pid;
     service->has_exit = state->has_exit;
     service->exit_code = state->exit_code & 0xff;
     service->restarts = state->restarts;
     /* Ages are measured once: what has been told stays as it was. */
-    if (!state->ready_ago_us || again)
+    if (!state->ready_ago_us)
         service->ready_at = 0;
     if (state->ready_ago_us && !service->ready_at)
         service->ready_at = moment(state->ready_ago_us);
@@ -91,20 +114,20 @@ bool service_take(struct service *service, const Hearth__Agent__V1__ServiceState
         service->ended_at = 0;
     else if (!service->ended_at)
         service->ended_at = moment(state->ended_ago_us);
-    changed(service, old_state, old_ready_at);
+    changed(service, old);
     record(service);
     return true;
 }
 
 void service_settle(struct service *service, const char *state, const char *reason)
 {
-    const char *old_state = service->state;
+    struct known old = known_of(service);
     service->state = state;
     service->starting = false;
     service->pid = 0;
     service->ended_at = clock_wall_us();
     snprintf(service->stop_reason, sizeof service->stop_reason, "%s", reason);
-    changed(service, old_state, service->ready_at);
+    changed(service, old);
     record(service);
 }
 

@@ -1,6 +1,9 @@
-/* The end of a supervisor: every completion of a worker's job and of a commit is told while those
- * it speaks to are still there. */
+/* Waits for what is under way: for what is being written, and at the end of a supervisor for every
+ * completion of a worker's job and of a commit, told while those it speaks to are still there. */
+#include "base/cleanup.h"
 #include "supervisord/supervisor_internal.h"
+
+#include <stdlib.h>
 
 static int commit_nothing(struct db *db, void *arg, struct hearth_failure *failure)
 {
@@ -8,6 +11,29 @@ static int commit_nothing(struct db *db, void *arg, struct hearth_failure *failu
     (void)arg;
     (void)failure;
     return 0;
+}
+
+struct written {
+    void (*fn)(void *arg);
+    void *arg;
+};
+
+static void all_written(void *arg, int error, const struct hearth_failure *failure)
+{
+    auto_free struct written *written = arg;
+    (void)error; /* What could not be written was told where it was to be. */
+    (void)failure;
+    written->fn(written->arg);
+}
+
+/* The history's writer takes what it is given in order. */
+void supervisor_when_written(struct supervisor *supervisor, void (*fn)(void *arg), void *arg)
+{
+    struct written *written = malloc(sizeof *written);
+    if (!written)
+        abort();
+    *written = (struct written){fn, arg};
+    writer_submit(supervisor->history, commit_nothing, written, all_written);
 }
 
 static void reached(void *arg, int error, const struct hearth_failure *failure)

@@ -15,6 +15,8 @@
 #define KILL_GRACE_MS 2000
 #define CWD_MAX 4096
 #define MARKS_MAX 8192
+/* What is read with plain output from before it: what is on a screen that a program has taken. */
+#define SEEN_BEFORE ((uint64_t)256 << 10)
 
 /* One question to the agent, until it is answered. */
 struct asking {
@@ -23,7 +25,9 @@ struct asking {
     const char *execution_mode;
     enum { OPENS, READS, CHANGES, CLOSES } kind;
     bool plain;
-    uint64_t cursor; /* that was asked for */
+    uint64_t cursor;         /* that was asked for */
+    unsigned max_characters; /* the same */
+    size_t before;           /* bytes of raw that are older than that */
     struct hearth_failure failure;
     struct shell_status status; /* of an answer that takes its time */
     char *cwd;
@@ -36,11 +40,6 @@ struct asking {
 
 /* Asking. */
 
-static const char *mode_of(const struct workspace *workspace)
-{
-    return workspace->sandbox ? workspace->sandbox->guest.facts.execution_mode : NULL;
-}
-
 static struct asking *asking_new(struct workspace *workspace, const char *shell_id, shell_done done,
                                  void *arg)
 {
@@ -48,7 +47,7 @@ static struct asking *asking_new(struct workspace *workspace, const char *shell_
     if (!asking)
         abort();
     *asking = (struct asking){.supervisor = workspace->supervisor,
-                              .execution_mode = mode_of(workspace),
+                              .execution_mode = workspace_execution_mode(workspace),
                               .done = done,
                               .arg = arg};
     memcpy(asking->workspace_id, workspace->workspace_id, sizeof asking->workspace_id);
@@ -98,7 +97,10 @@ static void end_from_memory(struct asking *asking, struct workspace *workspace,
         known->ended_at = clock_wall_us();
     }
     if (asking->kind == CHANGES) {
-        hearth_fail(&failure, HEARTH_ECONFLICT, "shell_ended", "the shell has ended");
+        hearth_fail(&failure, HEARTH_ECONFLICT, "shell_ended",
+                    "the shell has ended with its guest");
+        hearth_failure_hint(&failure, "Open another one with shell_open, where the workspace is "
+                                      "started; what this one wrote is gone.");
         asking_end(asking, (int)failure.error, &failure, NULL);
         return;
     }
@@ -115,7 +117,7 @@ static void answer_late(void *arg)
 {
     struct asking *asking = arg;
     struct workspace *workspace = workspace_of(asking);
-    if (workspace && workspace->state == WORKSPACE_STOPPED && asking->kind != OPENS)
+    if (workspace && shells_are_known_alone(workspace) && asking->kind != OPENS)
         end_from_memory(asking, workspace, &asking->failure);
     else
         asking_end(asking, (int)asking->failure.error, &asking->failure, NULL);
@@ -128,11 +130,11 @@ static void fail_later(struct asking *asking, const struct hearth_failure *failu
 }
 
 /* What the agent's status means for a shell. */
-static void shell_failure(const struct asking *asking, enum link_status status, const char *message,
-                          struct hearth_failure *failure)
+static void shell_failure(const struct asking *asking, enum link_status status,
+                          const struct hearth_failure *told, struct hearth_failure *failure)
 {
-    link_status_failure(status, message, failure);
-    const char *said = failure->detail;
+    const char *said = told->detail;
+    *failure = *told;
     char detail[sizeof failure->detail];
     snprintf(detail, sizeof detail, "%s", utf8_valid(said, strlen(said)) ? said : "it was refused");
     if (status == LINK_STATUS_NOT_FOUND && asking->kind != OPENS) {
@@ -147,6 +149,7 @@ static void shell_failure(const struct asking *asking, enum link_status status, 
         hearth_failure_hint(failure, "Close one that is not used with shell_close.");
     } else if (status == LINK_STATUS_RESOURCE_EXHAUSTED) {
         hearth_fail(failure, HEARTH_ECONFLICT, "shell_input_full", "%s", detail);
+        failure->retryable = true;
         hearth_failure_hint(failure, "What runs in the shell does not read: wait, or signal it.");
     }
 }
@@ -189,9 +192,28 @@ static void end_with_output(struct asking *asking, const struct buf *output)
 static void render(void *arg)
 {
     struct asking *asking = arg;
-    asking->failure.error =
-        (enum hearth_error)terminal_render(&asking->text, asking->raw.data, asking->raw.length,
-                                           asking->status.cols, asking->status.rows);
+    asking->failure.error = (enum hearth_error)terminal_render(
+        &asking->text, asking->raw.data, asking->raw.length, asking->before, asking->status.cols,
+        asking->status.rows);
+}
+
+/* More was read than was asked for: the state is told as if it had not been. */
+static void set_older_apart(struct asking *asking)
+{
+    struct shell_status *status = &asking->status;
+    struct buf *raw = &asking->raw;
+    uint64_t older = asking->cursor > status->cursor ? asking->cursor - status->cursor : 0;
+    uint64_t there =
+        status->next_cursor > status->cursor ? status->next_cursor - status->cursor : 0;
+    older = older < there ? older : there;
+    asking->before = utf8_skip(raw->data, raw->length, 0, older);
+    if (there - older > asking->max_characters) {
+        there = older + asking->max_characters;
+        raw->length = utf8_skip(raw->data, raw->length, asking->before, asking->max_characters);
+    }
+    status->lost = status->cursor > asking->cursor ? status->cursor - asking->cursor : 0;
+    status->next_cursor = status->cursor + there;
+    status->cursor += older;
 }
 
 static void rendered(void *arg)
@@ -215,7 +237,7 @@ static void told(void *arg, enum link_status status, const struct hearth_failure
     struct workspace *workspace = workspace_of(asking);
     struct hearth_failure mine;
     if (status != LINK_STATUS_OK) {
-        shell_failure(asking, status, failure->detail, &mine);
+        shell_failure(asking, status, failure, &mine);
         if (workspace && status == LINK_STATUS_NOT_FOUND && asking->kind != OPENS)
             end_from_memory(asking, workspace, &mine);
         else
@@ -232,10 +254,12 @@ static void told(void *arg, enum link_status status, const struct hearth_failure
         known_shell_forget(known);
     else if (asking->kind != CLOSES && workspace)
         known_shell_remember(workspace, &asking->status);
-    if (asking->plain && asking->raw.length)
+    if (asking->plain)
+        set_older_apart(asking);
+    if (asking->plain && asking->raw.length > asking->before)
         worker_submit(asking->supervisor->workers, render, rendered, asking);
     else
-        end_with_output(asking, &asking->raw);
+        end_with_output(asking, asking->plain ? &asking->text : &asking->raw);
 }
 
 /* The workspace's agent can be asked about this shell; else the completion is on its way. */
@@ -336,11 +360,13 @@ void shell_read(struct workspace *workspace, const char *shell_id,
     asking->kind = READS;
     asking->plain = spec->plain;
     asking->cursor = spec->cursor;
+    asking->max_characters = spec->max_characters;
     if (!may_ask(asking, workspace))
         return;
+    uint64_t before = !spec->plain ? 0 : spec->cursor < SEEN_BEFORE ? spec->cursor : SEEN_BEFORE;
     request.shell_id = asking->shell_id;
-    request.cursor = spec->cursor;
-    request.max_characters = spec->max_characters;
+    request.cursor = spec->cursor - before;
+    request.max_characters = spec->max_characters + (uint32_t)before;
     request.idle_ms = spec->idle_ms;
     request.wait_ms = spec->idle_ms ? SHELL_IDLE_WAIT_MAX_MS : spec->wait_ms;
     request.marks = spec->marks;

@@ -1,6 +1,6 @@
 /* Shells of a workspace: terminals in the guest that its agent owns, so that they outlive this
- * daemon; nothing is kept here but what the last answer said of each, for when the guest has been
- * stopped and nobody is left to ask. Cursors count characters. Loop thread; completions exactly
+ * daemon; nothing is kept here but what the last answer said of each, for when the guest has ended
+ * and nobody is left to ask. Cursors count characters. Loop thread; completions exactly
  * once, never before the call returns. */
 #pragma once
 
@@ -74,7 +74,8 @@ void shell_resize(struct workspace *workspace, const char *shell_id, unsigned co
 void shell_close(struct workspace *workspace, const struct principal *principal,
                  const char *shell_id, const char *request_id, shell_done done, void *arg);
 
-/* All that the guest knows, or that are remembered of one that was stopped. */
+/* All that the guest knows, or that are remembered of one that has ended, by started_at and, of
+ * one moment, shell_id. */
 typedef void (*shells_listed)(void *arg, int error, const struct hearth_failure *failure,
                               const struct shell_status *shells, size_t count);
 void shell_list(struct workspace *workspace, shells_listed done, void *arg);

@@ -9,7 +9,7 @@
 
 /* What the last answer said of a shell. */
 struct known_shell {
-    struct list link; // workspace::shells, oldest first
+    struct list link; // workspace::shells, in the order of their opening
     char shell_id[ID_SIZE];
     char *cwd;
     unsigned cols, rows;
@@ -21,6 +21,8 @@ struct known_shell {
 /* shell_known.c */
 struct known_shell *known_shell_find(struct workspace *workspace, const char *shell_id);
 void known_shell_forget(struct known_shell *known);
+/* Its guest runs no more: what is known of its shells is told, as of ended ones. */
+bool shells_are_known_alone(const struct workspace *workspace);
 void known_shell_remember(struct workspace *workspace, const struct shell_status *status);
 void known_shell_status(const struct workspace *workspace, const struct known_shell *known,
                         struct shell_status *ret_status);

@@ -28,7 +28,28 @@ void known_shell_forget(struct known_shell *known)
     free(known);
 }
 
-static struct known_shell *add(struct workspace *workspace, const char *shell_id)
+bool shells_are_known_alone(const struct workspace *workspace)
+{
+    return workspace->state == WORKSPACE_STOPPED || workspace->state == WORKSPACE_FAILED;
+}
+
+static bool opened_later(const struct known_shell *one, const struct known_shell *other)
+{
+    return one->started_at != other->started_at ? one->started_at > other->started_at
+                                                : strcmp(one->shell_id, other->shell_id) > 0;
+}
+
+/* Answers come in any order, and a daemon that was restarted learns of all at once. */
+static void put_in_order(struct workspace *workspace, struct known_shell *known)
+{
+    struct list *position = &workspace->shells;
+    while (position->previous != &workspace->shells &&
+           opened_later(container_of(position->previous, struct known_shell, link), known))
+        position = position->previous;
+    list_insert(position, &known->link);
+}
+
+static struct known_shell *add(struct workspace *workspace, const struct shell_status *status)
 {
     size_t count = 0;
     list_for_each(cursor, next, &workspace->shells) count++;
@@ -37,25 +58,23 @@ static struct known_shell *add(struct workspace *workspace, const char *shell_id
     struct known_shell *known = calloc(1, sizeof *known);
     if (!known)
         return NULL;
-    snprintf(known->shell_id, sizeof known->shell_id, "%s", shell_id);
-    list_init(&known->link);
-    list_append(&workspace->shells, &known->link);
+    snprintf(known->shell_id, sizeof known->shell_id, "%s", status->shell_id);
+    known->cwd = text_copy(status->cwd);
+    known->started_at = status->started_at;
+    put_in_order(workspace, known);
     return known;
 }
 
 void known_shell_remember(struct workspace *workspace, const struct shell_status *status)
 {
     struct known_shell *known = known_shell_find(workspace, status->shell_id);
-    if (!known && !(known = add(workspace, status->shell_id)))
+    if (!known && !(known = add(workspace, status)))
         return;
-    if (!known->cwd)
-        known->cwd = text_copy(status->cwd);
     known->cols = status->cols;
     known->rows = status->rows;
     known->running = status->running;
     known->exit_known = status->exit_known;
     known->exit_code = status->exit_code;
-    known->started_at = status->started_at;
     known->ended_at = status->ended_at;
 }
 
@@ -149,8 +168,7 @@ static void tell_known(struct listing *listing, struct workspace *workspace)
     {
         known_shell_status(workspace, container_of(cursor, struct known_shell, link),
                            &shells[count]);
-        shells[count].execution_mode =
-            workspace->sandbox ? workspace->sandbox->guest.facts.execution_mode : NULL;
+        shells[count].execution_mode = workspace_execution_mode(workspace);
         count++;
     }
     listing->done(listing->arg, 0, NULL, shells, count);
@@ -160,7 +178,7 @@ static void list_late(void *arg)
 {
     auto_free struct listing *listing = arg;
     struct workspace *workspace = workspace_of(listing);
-    if (workspace && workspace->state == WORKSPACE_STOPPED) {
+    if (workspace && shells_are_known_alone(workspace)) {
         shells_guest_ended(workspace);
         tell_known(listing, workspace);
     } else {

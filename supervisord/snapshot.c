@@ -1,3 +1,4 @@
+#include "base/crash_point.h"
 #include "supervisord/snapshot_internal.h"
 
 #include "base/clock.h"
@@ -262,7 +263,7 @@ static void committed(void *arg, int error, const struct hearth_failure *failure
         refused(pending);
         return;
     }
-    supervisor_crash_point("snapshot:committed");
+    crash_point("snapshot:committed");
     struct snapshot_info info = info_of(workspace, pending->snapshot);
     pending->snapshot->uncommitted = false;
     pending->done(pending->arg, 0, NULL, &info);
@@ -313,7 +314,7 @@ static void captured(void *arg, int error, const struct hearth_failure *failure,
         refused(pending);
         return;
     }
-    supervisor_crash_point("snapshot:captured");
+    crash_point("snapshot:captured");
     pending->snapshot = snapshot_new(pending->name, false, result);
     pending->snapshot->created_at = clock_wall_us();
     struct workspace *workspace = still_there(pending);
@@ -357,6 +358,15 @@ static void deletion_refused(void *arg)
     free(pending);
 }
 
+static void given_back(void *arg)
+{
+    struct pending *pending = arg;
+    struct snapshot_info info = {.workspace_id = pending->workspace_id, .name = pending->name};
+    pending->done(pending->arg, 0, NULL, &info);
+    free(pending);
+}
+
+/* It is answered once its content counts for nobody: not for a quota, not for a verification. */
 static void deleted(void *arg, int error, const struct hearth_failure *failure)
 {
     struct pending *pending = arg;
@@ -369,11 +379,13 @@ static void deleted(void *arg, int error, const struct hearth_failure *failure)
         deletion_refused(pending);
         return;
     }
-    supervisor_crash_point("snapshot:deleted");
-    give_back(pending);
-    struct snapshot_info info = {.workspace_id = pending->workspace_id, .name = pending->name};
-    pending->done(pending->arg, 0, NULL, &info);
-    free(pending);
+    crash_point("snapshot:deleted");
+    auto_free struct snapshot *snapshot = steal_pointer(pending->snapshot);
+    if (snapshot->has_root)
+        stores_release_then(pending->supervisor->stores, pending->tenant_id, &snapshot->root,
+                            given_back, pending);
+    else
+        given_back(pending);
 }
 
 void snapshot_delete(struct workspace *workspace, const struct principal *principal,
@@ -381,12 +393,11 @@ void snapshot_delete(struct workspace *workspace, const struct principal *princi
 {
     struct pending *pending = pending_new(workspace, principal, name, request_id, done, arg);
     struct snapshot *snapshot = snapshot_find(workspace, name, &pending->failure);
-    if (snapshot && snapshot->baseline) {
+    if (snapshot && snapshot->baseline)
         hearth_fail(&pending->failure, HEARTH_ECONFLICT, "snapshot_protected",
                     "the baseline goes with its workspace alone");
-        hearth_failure_field(&pending->failure, "/snapshot_name");
-    }
     if (pending->failure.error) {
+        hearth_failure_field(&pending->failure, "/snapshot_name");
         loop_defer(workspace->supervisor->loop, deletion_refused, pending);
         return;
     }

@@ -21,7 +21,9 @@ struct snapshot {
 struct fork_origin {
     struct store_hash root;
     char environment_version[72];
-    char workspace_id[ID_SIZE]; /* whose secrets a copy gets too */
+    char workspace_id[ID_SIZE];      /* whose secrets a copy gets too */
+    struct guest_copy *copy;         /* of its running guest, instead of root; NULL */
+    struct services_noted *services; /* that run in it; NULL */
 };
 
 /* Start-up. */

@@ -1,6 +1,7 @@
 #include "supervisord/steps.h"
 
 #include "base/clock.h"
+#include "base/crash_point.h"
 #include "supervisord/supervisor_internal.h"
 
 #include <inttypes.h>
@@ -55,17 +56,17 @@ static void end(struct steps *steps)
     free(steps);
 }
 
-static void crash_point(const struct steps *steps)
+static void pass(const struct steps *steps)
 {
     char name[64];
     snprintf(name, sizeof name, "%s:%s%s", steps->kind->name, steps->undoing ? "undo-" : "",
              steps->at < steps->kind->count ? steps->kind->steps[steps->at].name : "end");
-    supervisor_crash_point(name);
+    crash_point(name);
 }
 
 static void advance(struct steps *steps)
 {
-    crash_point(steps);
+    pass(steps);
     if (!steps->undoing) {
         if (steps->at == steps->kind->count) {
             end(steps);

@@ -5,6 +5,7 @@
 #include "base/path_at.h"
 #include "base/text.h"
 #include "supervisord/lifecycle.h"
+#include "supervisord/passage.h"
 #include "supervisord/secret_internal.h"
 #include "supervisord/snapshot_internal.h"
 #include "supervisord/supervisor_internal.h"
@@ -66,20 +67,6 @@ int supervisor_bad_cursor(struct hearth_failure *failure)
     hearth_failure_field(failure, "/cursor");
     hearth_failure_hint(failure, "Begin again without a cursor.");
     return HEARTH_EINVALID;
-}
-
-void supervisor_crash_point(const char *name)
-{
-    static const char *wanted;
-    static bool looked;
-    if (!looked) {
-        wanted = getenv("HEARTHD_CRASH_AT");
-        looked = true;
-    }
-    if (wanted && strcmp(wanted, name) == 0) {
-        log_warning("crash_point", "%s", name);
-        _exit(137);
-    }
 }
 
 /* What api/ asks for. */
@@ -182,6 +169,7 @@ void supervisor_get_health(struct supervisor *supervisor, struct supervisor_heal
         const struct sandbox *sandbox = container_of(cursor, struct sandbox, all_link);
         ret_health->guests += sandbox->running;
         ret_health->pooled_guests += !sandbox->workspace;
+        ret_health->paused_guests += sandbox->paused;
         ret_health->links_up += sandbox->link.state == AGENTLINK_UP;
     }
     list_for_each(cursor, next, &supervisor->tenants) ret_health->running_execs +=
@@ -327,6 +315,7 @@ static int make_drivers(struct supervisor *supervisor, struct hearth_failure *fa
         .kernel = config->kernel,
         .kernel_modules = config->kernel_modules,
         .template_on = config->template_on,
+        .reserve_mib = config->pool_reserve_mib,
         .node_tag = config->node_tag,
         .try_early = strcmp(config->driver, "oci") != 0,
         .on_probed = supervisor_driver_changed,
@@ -401,6 +390,7 @@ int supervisor_new(struct supervisor **ret_supervisor, struct loop *loop,
         return hearth_fail(failure, HEARTH_ENOMEMORY, NULL, "out of memory");
     supervisor->config = config;
     supervisor->loop = loop;
+    supervisor->passages = passages_new(loop);
     supervisor->lock_fd = supervisor->expiry_fd = -1;
     list_init(&supervisor->tenants);
     list_init(&supervisor->sandboxes);
@@ -470,6 +460,7 @@ void supervisor_free(struct supervisor *supervisor)
     if (supervisor->writer)
         writer_stop(supervisor->writer);
     free_workspaces(supervisor);
+    passages_free(supervisor->passages);
     expiry_free(supervisor);
     for (int i = 0; i < DRIVER_COUNT; i++)
         if (supervisor->drivers[i].driver)

@@ -24,10 +24,6 @@ void supervisor_audit(struct supervisor *supervisor, const struct principal *pri
                       const char *request_id, const char *operation, const char *subject_id,
                       const char *outcome);
 
-/* Ends the process where HEARTHD_CRASH_AT names this point: the fault tests' kill between two
- * steps. */
-void supervisor_crash_point(const char *name);
-
 /* A cursor that is none of ours: HEARTH_EINVALID `bad_cursor`, field "/cursor". */
 int supervisor_bad_cursor(struct hearth_failure *failure);
 
@@ -47,7 +43,7 @@ struct supervisor_health {
     bool draining;
     const char *driver; /* the chosen one, "none" */
     uint32_t workspaces[WORKSPACE_STATE_MAX];
-    uint32_t guests, pooled_guests, pool_making, running_execs, links_up;
+    uint32_t guests, pooled_guests, paused_guests, pool_making, running_execs, links_up;
     uint64_t execs_total, execs_failed, creates_total, creates_failed, deletes_total, adopted_total,
         links_lost_total, pool_claims_total, pool_evictions_total;
     struct driver_counters drivers;

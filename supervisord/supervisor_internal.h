@@ -2,12 +2,14 @@
  * throughout. */
 #pragma once
 
+#include "base/buf.h"
 #include "base/id.h"
 #include "base/map.h"
 #include "storage/change.h"
 #include "supervisord/agentlink.h"
 #include "supervisord/events.h"
 #include "supervisord/spawn.h"
+#include "supervisord/state_key.h"
 #include "supervisord/steps.h"
 #include "supervisord/supervisor.h"
 #include "supervisord/workspace_state.h"
@@ -25,9 +27,16 @@ struct sandbox {
     char environment_version[72];
     enum network_policy network;
     uint32_t vcpu_count, mem_mib, disk_mib;
-    char transport[24]; /* demanded; "" */
+    char transport[24];            /* demanded; "" */
+    const struct guest_copy *copy; /* what it is booted as (borrowed); NULL */
     int64_t created_at;
+    unsigned char state_key[STATE_KEY_SEALED]; /* state_key.h */
+    bool has_state_key;
+    bool resumes; /* it is being resumed: only its clock and entropy are news to it */
     bool running;
+    bool background;       /* nobody wants it yet */
+    bool paused;           /* it runs, but is held */
+    struct list dials;     // port_dial::link: connections to its ports
     struct list all_link;  // supervisor::sandboxes
     struct list pool_link; // supervisor::pool
 };
@@ -48,6 +57,7 @@ struct supervisor {
     const struct config *config;
     struct loop *loop;
     struct worker_pool *workers;
+    struct passages *passages;
     struct writer *writer, *history;
     struct db *state_reader, *history_reader;
     struct secret_keys *secret_keys;
@@ -141,7 +151,12 @@ struct workspace {
         int exit_code;
         int64_t duration_us, recorded_at;
     } last_command;
-    struct map execs;       // struct exec, by ID: those that run or are not yet recorded
+    struct map execs; // struct exec, by ID: those that run or are not yet recorded
+    struct {
+        struct buf ids; /* each with its NUL: recorded, and still kept by the agent */
+        size_t count;
+        struct timer timer;
+    } forgets;
     struct list transfers;  // file_transfer::link
     struct list disk_jobs;  // disk_job::link
     struct list shells;     // known_shell::link
@@ -159,6 +174,7 @@ struct workspace {
     struct secret *secrets;    /* sealed */
     size_t secret_count;
     unsigned port_connections; /* to its guest's ports, by port.c */
+    unsigned activities;       /* calls under way that count as activity */
 };
 
 /* supervisor.c */
@@ -174,6 +190,9 @@ struct workspace *supervisor_workspace(const struct supervisor *supervisor,
 
 /* Tells every completion that is owed, of workers and of commits; see settle.c. */
 void supervisor_settle(struct supervisor *supervisor);
+/* fn(arg) once all that the history was given until now is written, or given up. Never before this
+ * returns; see settle.c. */
+void supervisor_when_written(struct supervisor *supervisor, void (*fn)(void *arg), void *arg);
 /* Tells a drain that nothing is under way any more. */
 void supervisor_maybe_quiet(struct supervisor *supervisor);
 /* recover.c: a driver has found out more of itself; the choice may be another for new guests. */
@@ -196,29 +215,53 @@ struct sandbox *sandbox_new(struct supervisor *supervisor, struct driver *driver
                             struct hearth_failure *failure);
 void sandbox_free(struct sandbox *sandbox); /* forgets it; what runs goes on */
 void sandbox_row(const struct sandbox *sandbox, struct row_guest *ret_row);
+/* Commits that row; done may be NULL. */
+void sandbox_record(const struct sandbox *sandbox, writer_done done, void *arg);
 /* prepare, start, link up, configured: the whole way; done once. */
 void sandbox_boot(struct sandbox *sandbox, bool prepare, guest_done done, void *arg);
 /* Prepares it and has it wait for a sandbox_boot without prepare: driver_operations::standby. */
 void sandbox_standby(struct sandbox *sandbox, guest_done done, void *arg);
 /* Makes its disk and no more; sandbox_boot without prepare follows some time. */
 void sandbox_prepare(struct sandbox *sandbox, guest_done done, void *arg);
-/* Tells the agent who it is; done once. */
-void sandbox_configure(struct sandbox *sandbox, guest_done done, void *arg);
+/* configure.c: tells the agent who it is, where anew, else (it was paused, or saved) what has
+ * changed meanwhile: clock, entropy, secrets. done once, or NULL. HEARTH_EUNAVAILABLE
+ * `not_reseeded`: a clone that is not to be used. */
+void sandbox_configure(struct sandbox *sandbox, bool anew, guest_done done, void *arg);
+/* Has one that is in standby come up in the background, runs in it what a claim and a first command
+ * will, so that they take less then, and pauses it. rehearse.c */
+void sandbox_restore(struct sandbox *sandbox, guest_done done, void *arg);
+/* Makes one of the pool, of whichever kind, what it is from now on: what its identity and sizes
+ * say. */
+void sandbox_claim(struct sandbox *sandbox, guest_done done, void *arg);
 /* Kills and removes every trace, then frees the sandbox and calls done (may be NULL). */
 void sandbox_destroy(struct sandbox *sandbox,
                      void (*done)(void *arg, int error, const struct hearth_failure *failure),
                      void *arg);
 void sandbox_stop(struct sandbox *sandbox, guest_done done, void *arg);
-/* The rest of a boot that an earlier daemon has begun: link and configuration. */
-void sandbox_finish_boot(struct sandbox *sandbox, guest_done done, void *arg);
+/* The rest of a resume that an earlier daemon has begun, and come to the note of its process: it
+ * runs, is linked and configured. */
+void sandbox_finish_resume(struct sandbox *sandbox, guest_done done, void *arg);
 /* Saves it to its disk's directory and ends it; a boot without prepare goes on from there. Where it
- * fails it runs on. HEARTH_EUNSUPPORTED `suspend_unsupported`. */
+ * fails it runs on. */
 void sandbox_suspend(struct sandbox *sandbox, guest_done done, void *arg);
-/* After a crash within that: it runs on, or is gone. */
+/* Copies it, for so many others to begin with: driver_operations::copy. It does nothing until
+ * sandbox_carry_on. */
+void sandbox_copy(struct sandbox *sandbox, unsigned count, struct guest_copy **ret_copy,
+                  guest_done done, void *arg);
+/* After a copy, or a crash within a suspend: it runs on, or is gone. */
 void sandbox_carry_on(struct sandbox *sandbox, guest_done done, void *arg);
 void sandbox_spec(const struct sandbox *sandbox, struct guest_spec *ret_spec, char hostname[64]);
+/* How the agent of its guest is reached; NULL before there is one. */
+const char *workspace_execution_mode(const struct workspace *workspace);
+/* The literal for what that gave or a row says; "" for none. */
+const char *execution_mode_named(const char *text);
+
+/* port_dial.c: ends all connections to the guest's ports. */
+void port_dials_cut(struct sandbox *sandbox);
 
 /* suspend.c */
+/* What ran in a guest that was saved and cannot be resumed has ended. */
+void workspace_guest_lost(struct workspace *workspace);
 extern const struct steps_kind suspend_kind;
 /* From now on idle guests are suspended, where the config says so. */
 void suspend_start(struct supervisor *supervisor);
@@ -229,10 +272,14 @@ void workspace_resume(struct workspace *workspace, workspace_done done, void *ar
 
 /* pool.c */
 /* One for this workspace, which is to be driver's; NULL: there is none, but will be for the next.
- * What is given waits in standby or runs, as the driver does it. */
+ * What is given waits in standby or runs, as the driver does it: sandbox_claim makes it the
+ * workspace's. */
 struct sandbox *pool_claim(struct supervisor *supervisor, struct driver *driver,
                            const struct workspace *workspace);
-/* Refills in the background towards config.pool of each kind that was asked for last. */
+/* One that was claimed has come to harm: it is ended, and a new one given in its place, to be made
+ * as if there were no pool. NULL where there can be none; then it is the caller's still. */
+struct sandbox *pool_replace(struct sandbox *failed, const struct hearth_failure *failure);
+/* Refills in the background towards what config has of each kind that was asked for last. */
 void pool_refill(struct supervisor *supervisor);
 /* Environments that it holds. */
 #define POOL_KINDS_MAX 8
@@ -255,6 +302,10 @@ void seed_apply(struct sandbox *sandbox, const char *tenant_id, const char *uplo
 struct seeding;
 struct seeding *seed_stream(struct sandbox *sandbox, const char *destination, int *ret_archive_fd,
                             seed_done done, void *arg);
+/* What a seed or sync is told to be made of: "directory" where source_path is one's, else
+ * "tar_archive". A client that packs a directory tells its path, as one does whose file it is: its
+ * name says which. */
+const char *seed_mode(const char *source_path);
 /* Nothing is put in place unless it is there already; done still comes, with this failure. */
 void seed_cancel(struct seeding *seeding, const struct hearth_failure *failure);
 
@@ -266,6 +317,9 @@ int tenants_first_start(struct supervisor *supervisor, int state_dir_fd,
 void tenants_free(struct supervisor *supervisor);
 struct tenant *tenant_by_id(struct supervisor *supervisor, const char *tenant_id);
 int tenant_take_workspace(struct tenant *tenant, uint32_t mem_mib, struct hearth_failure *failure);
+/* Whether count of them could be taken: the same failures. */
+int tenant_has_room(const struct tenant *tenant, unsigned count, uint32_t mem_mib,
+                    struct hearth_failure *failure);
 void tenant_give_workspace(struct tenant *tenant, uint32_t mem_mib);
 
 /* workspace.c */
@@ -273,6 +327,8 @@ struct workspace *workspace_new(struct supervisor *supervisor, struct tenant *te
                                 const char *workspace_id);
 void workspace_free(
     struct workspace *workspace); /* out of every list and map; execs must be gone */
+/* It is in its tenant's quota no more; once is enough. */
+void workspace_uncount(struct workspace *workspace);
 void workspace_row(const struct workspace *workspace, struct row_workspace *ret_row);
 int workspace_load(struct supervisor *supervisor, const struct row_workspace *row);
 /* Now is the last activity: moves it to the front of its tenant's list and has it written within a
@@ -283,7 +339,7 @@ void workspace_flush_dirty(struct supervisor *supervisor);
 bool workspace_move(struct workspace *workspace, enum workspace_event event);
 void workspace_fail(struct workspace *workspace, const char *code, const char *detail);
 void workspace_load_history(struct workspace *workspace);
-/* Its agent can be asked now, or the failure says why not (state, link). */
+/* Its agent can be asked now, or the failure says why not (state, what is under way, link). */
 int workspace_ready(struct workspace *workspace, struct hearth_failure *failure);
 /* Asynchronous failures of calls that must not complete before they return. */
 void workspace_complete_later(struct supervisor *supervisor, workspace_done done, void *arg,
@@ -319,6 +375,13 @@ void workspace_lend(const struct workspace *workspace, struct sandbox *sandbox);
 extern const struct steps_kind reset_kind;
 struct steps *workspace_resume_reset(struct workspace *workspace, const struct row_operation *row);
 
+/* workspace_check.c: finds the environment and the driver for it (both the supervisor's), or fails
+ * with a problem that names the field. */
+int workspace_check_spec(struct supervisor *supervisor, const struct principal *principal,
+                         const struct workspace_spec *spec,
+                         const struct environment **ret_environment,
+                         struct driver_slot **ret_driver, struct hearth_failure *failure);
+
 /* workspace_create.c: for resuming. */
 extern const struct steps_kind create_kind;
 /* A one-shot machine that nobody waits for any more. */
@@ -353,6 +416,9 @@ int exec_load(struct supervisor *supervisor, const struct row_exec *row);
 bool exec_any_runs(const struct workspace *workspace);
 /* The link is up (again): look after what runs. */
 void exec_link_up(struct workspace *workspace);
+/* exec_forget.c: with the workspace's struct. */
+void exec_forgets_init(struct workspace *workspace);
+void exec_forgets_free(struct workspace *workspace);
 /* Ends all of a workspace's execs: its guest is gone. done waits of callers get `problem`. */
 void exec_abandon_all(struct workspace *workspace, enum hearth_error error, const char *code,
                       const char *problem);
@@ -368,14 +434,24 @@ void shells_guest_ended(struct workspace *workspace);
 /* files.c */
 /* What the agent's status means for a file; field is "/path". */
 void file_failure(enum link_status status, const char *message, struct hearth_failure *failure);
-void files_abort_all(struct workspace *workspace);
+/* What is being read and written ends with this. */
+void files_abort_all(struct workspace *workspace, enum hearth_error error, const char *code,
+                     const char *detail);
 
 /* service.c, service_watch.c */
 int services_load(struct supervisor *supervisor, const struct row_service *row);
 void services_free(struct workspace *workspace);
+/* None of them is known any more: after services_guest_ended; their rows go with change. */
+void services_forget(struct workspace *workspace, struct change *change);
 void services_count(const struct workspace *workspace, uint32_t *ret_known, uint32_t *ret_running);
 /* The link is up (again): learn what has become of them. */
 void services_link_up(struct workspace *workspace);
+/* service_fork.c: those that run, as they are now, for copies of the guest; given. */
+struct services_noted *services_note(const struct workspace *workspace);
+void services_noted_free(struct services_noted *noted); /* NULL is fine */
+/* They run in this workspace's guest too: listed under their names, with host ports of their own.
+ * Its link is up. */
+void services_take_noted(struct workspace *workspace, const struct services_noted *noted);
 /* The guest has ended or is about to be gone: those that ran are now in this state for this reason
  * (state NULL: it is of no interest any more). */
 void services_guest_ended(struct workspace *workspace, const char *state, const char *reason);

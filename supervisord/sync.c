@@ -37,7 +37,7 @@ static void tell(struct sync_push *push)
                           push->failure.error ? push->failure.code : "ok");
     const struct sync_result result = {.workspace_id = push->workspace_id,
                                        .execution_mode = push->execution_mode,
-                                       .mode = push->source_path ? "directory" : "tar_archive",
+                                       .mode = seed_mode(push->source_path),
                                        .source_path = push->source_path,
                                        .destination = push->destination,
                                        .entry_count = push->entry_count,
@@ -66,6 +66,8 @@ static void seeded(void *arg, int error, const struct hearth_failure *failure, u
     push->bytes_written = bytes_written;
     if (error && !push->failure.error)
         push->failure = *failure;
+    if (push->failure.error == HEARTH_ENOTFOUND && !strcmp(push->failure.code, "upload_not_found"))
+        hearth_failure_field(&push->failure, "/upload_id");
     feed_close(&push->archive);
     if (!push->input_ended && push->on_room)
         push->on_room(push->arg); /* the rest is taken, and dropped */

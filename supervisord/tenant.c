@@ -94,6 +94,11 @@ struct tenant *tenant_by_id(struct supervisor *supervisor, const char *tenant_id
     return NULL;
 }
 
+bool principal_sees_all(const struct principal *principal)
+{
+    return principal->rights & RIGHT_ADMIN || strcmp(principal->tenant->tenant_id, ADMIN) == 0;
+}
+
 struct tenant *tenant_find(struct supervisor *supervisor, const char *name_or_id)
 {
     list_for_each(cursor, next, &supervisor->tenants)
@@ -275,17 +280,28 @@ void tenants_free(struct supervisor *supervisor)
 
 /* Quotas. */
 
+int tenant_has_room(const struct tenant *tenant, unsigned count, uint32_t mem_mib,
+                    struct hearth_failure *failure)
+{
+    uint64_t more = (uint64_t)count * mem_mib;
+    if (tenant->workspace_count + count > tenant->max_workspaces)
+        return hearth_fail(failure, HEARTH_EQUOTA, "quota_workspaces",
+                           "the tenant has %u of %u workspaces; %u more would be too many",
+                           tenant->workspace_count, tenant->max_workspaces, count);
+    if (tenant->mem_mib + more > tenant->max_mem_mib)
+        return hearth_fail(
+            failure, HEARTH_EQUOTA, "quota_memory",
+            "the tenant's workspaces hold %llu MiB; %llu more would pass its %llu MiB",
+            (unsigned long long)tenant->mem_mib, (unsigned long long)more,
+            (unsigned long long)tenant->max_mem_mib);
+    return 0;
+}
+
 int tenant_take_workspace(struct tenant *tenant, uint32_t mem_mib, struct hearth_failure *failure)
 {
-    if (tenant->workspace_count >= tenant->max_workspaces)
-        return hearth_fail(failure, HEARTH_EQUOTA, "quota_workspaces",
-                           "the tenant has %u of %u workspaces", tenant->workspace_count,
-                           tenant->max_workspaces);
-    if (tenant->mem_mib + mem_mib > tenant->max_mem_mib)
-        return hearth_fail(failure, HEARTH_EQUOTA, "quota_memory",
-                           "the tenant's workspaces hold %llu MiB; %u more would pass its %llu MiB",
-                           (unsigned long long)tenant->mem_mib, mem_mib,
-                           (unsigned long long)tenant->max_mem_mib);
+    int error = tenant_has_room(tenant, 1, mem_mib, failure);
+    if (error)
+        return error;
     tenant->workspace_count++;
     tenant->mem_mib += mem_mib;
     return 0;

@@ -52,6 +52,9 @@ int tenant_authenticate(struct supervisor *supervisor, const char *token,
 int tenant_authenticate_peer(struct supervisor *supervisor, uid_t uid,
                              struct principal *ret_principal, struct hearth_failure *failure);
 
+/* May be told of all tenants at once: the operator's own tenant, and administrators. */
+bool principal_sees_all(const struct principal *principal);
+
 struct tenant *tenant_find(struct supervisor *supervisor, const char *name_or_id);
 
 typedef void (*tenant_done)(void *arg, int error, const struct hearth_failure *failure,

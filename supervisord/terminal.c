@@ -236,14 +236,37 @@ static struct sequence next_sequence(const char *at, const char *end)
     return (struct sequence){1, (unsigned char)*at >= 0x20 || (*at && strchr("\b\t\n\v\f\r", *at))};
 }
 
-static int clean(struct buf *out, const char *data, size_t length)
+static bool is_one_of(const char *at, size_t length, const char *const *list)
+{
+    for (; *list; list++)
+        if (strlen(*list) == length && memcmp(*list, at, length) == 0)
+            return true;
+    return false;
+}
+
+/* What a program that takes the whole screen begins and ends with. */
+static const char *const enters[] = {"\033[?1049h", "\033[?1047h", "\033[?47h", NULL};
+static const char *const leaves[] = {"\033[?1049l", "\033[?1047l", "\033[?47l", "\033c", NULL};
+
+/* What libvterm is shown. What came before is, too, from where it went to the alternate screen and
+ * did not leave it. */
+static int clean(struct buf *out, const char *data, size_t length, size_t before)
 {
     auto_buf struct buf text = {0};
-    int error = utf8_repair(&text, data, length);
+    bool alternate = false;
+    int error = utf8_repair(&text, data, before);
+    size_t seam = text.length;
+    if (!error)
+        error = utf8_repair(&text, data + before, length - before);
     const char *end = text.data + text.length;
     for (const char *at = text.data; !error && at < end;) {
         struct sequence next = next_sequence(at, end);
-        if (next.shown)
+        bool old = (size_t)(at - text.data) + next.length <= seam;
+        if (old && (is_one_of(at, next.length, enters) || is_one_of(at, next.length, leaves))) {
+            alternate = is_one_of(at, next.length, enters);
+            buf_clear(out);
+        }
+        if (next.shown && (alternate || !old))
             error = buf_append(out, at, next.length);
         at += next.length;
     }
@@ -254,7 +277,9 @@ static void feed(struct rendering *rendering, const char *data, size_t length)
 {
     int64_t until = cpu_ms() + CPU_MAX_MS;
     while (length && !rendering->error) {
-        size_t piece = length < PIECE ? length : PIECE;
+        /* Whole characters: one that is cut is decoded by two decoders, each of which has a part.
+         */
+        size_t piece = length < PIECE ? length : utf8_skip(data, length, PIECE - 1, 1);
         vterm_input_write(rendering->terminal, data, piece);
         data += piece;
         length -= piece;
@@ -268,7 +293,8 @@ static int bounded(unsigned value, int least, int most)
     return value < (unsigned)least ? least : value > (unsigned)most ? most : (int)value;
 }
 
-int terminal_render(struct buf *out, const char *data, size_t length, unsigned cols, unsigned rows)
+int terminal_render(struct buf *out, const char *data, size_t length, size_t before, unsigned cols,
+                    unsigned rows)
 {
     static const VTermScreenCallbacks callbacks = {.sb_pushline = on_scrolled};
     struct rendering rendering = {.cols = bounded(cols, TERMINAL_COLS_MIN, TERMINAL_COLS_MAX),
@@ -276,7 +302,7 @@ int terminal_render(struct buf *out, const char *data, size_t length, unsigned c
                                   .out = out,
                                   .begin = out->length};
     auto_buf struct buf text = {0};
-    int error = clean(&text, data, length);
+    int error = clean(&text, data, length, before < length ? before : length);
     if (error)
         return error;
     rendering.terminal = vterm_new(rendering.rows, rendering.cols);

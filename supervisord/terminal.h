@@ -12,7 +12,12 @@
 #define TERMINAL_ROWS_MAX 200
 #define TERMINAL_TEXT_MAX ((size_t)4 << 20)
 
-/* Appends lines, blanks at their ends taken off, to out; no control character but newline is among
+/* The first `before` bytes are what the terminal was sent before: nothing of them is shown, but
+ * they tell where a sequence ends that began in them, and what is on the alternate screen, which is
+ * shown whole.
+ *
+ * Appends lines, blanks at their ends taken off, to out; no control character but newline is among
  * them. 0, HEARTH_ENOMEMORY, or HEARTH_ETOOLARGE where the bytes take too much time, or give more
  * than TERMINAL_TEXT_MAX bytes of text. Sizes past the limits are taken as the limits. */
-int terminal_render(struct buf *out, const char *data, size_t length, unsigned cols, unsigned rows);
+int terminal_render(struct buf *out, const char *data, size_t length, size_t before, unsigned cols,
+                    unsigned rows);

@@ -77,9 +77,8 @@ static bool label_key_good(const char *key)
 int workspace_labels_check(const struct row_label *labels, size_t count,
                            struct hearth_failure *failure)
 {
-    const char *wrong = NULL, *detail = NULL;
+    const char *wrong = "", *detail = NULL;
     if (count > WORKSPACE_LABELS_MAX) {
-        wrong = "";
         detail = "a workspace has at most 32 labels";
     }
     for (size_t i = 0; !detail && i < count; i++) {
@@ -92,9 +91,9 @@ int workspace_labels_check(const struct row_label *labels, size_t count,
     }
     if (!detail)
         return 0;
-    char field[128];
-    snprintf(field, sizeof field, "/labels%s%.64s", *wrong ? "/" : "",
-             printable(wrong) ? wrong : "?");
+    char field[160] = "/labels";
+    if (count <= WORKSPACE_LABELS_MAX)
+        text_pointer(field, sizeof field, "/labels", wrong);
     int error = hearth_fail(failure, HEARTH_EINVALID, "bad_label", "%s", detail);
     hearth_failure_field(failure, field);
     return error;
@@ -156,6 +155,7 @@ struct workspace *workspace_new(struct supervisor *supervisor, struct tenant *te
     list_init(&workspace->wakers);
     list_init(&workspace->known_link);
     list_init(&workspace->disk_jobs);
+    exec_forgets_init(workspace);
     if (map_insert(&supervisor->workspaces, &workspace->entry, workspace->workspace_id)) {
         free(workspace);
         return NULL;
@@ -169,14 +169,20 @@ static void unlist(struct workspace *workspace)
     list_remove(&workspace->link);
 }
 
+void workspace_uncount(struct workspace *workspace)
+{
+    if (workspace->counted)
+        tenant_give_workspace(workspace->tenant, workspace->mem_mib);
+    workspace->counted = false;
+}
+
 void workspace_free(struct workspace *workspace)
 {
     map_remove(&workspace->supervisor->workspaces, &workspace->entry);
     expiry_remove(workspace);
     unlist(workspace);
     list_remove(&workspace->dirty_link);
-    if (workspace->counted)
-        tenant_give_workspace(workspace->tenant, workspace->mem_mib);
+    workspace_uncount(workspace);
     if (workspace->sandbox)
         workspace->sandbox->workspace = NULL;
     tree_work_detach_all(workspace);
@@ -184,6 +190,7 @@ void workspace_free(struct workspace *workspace)
     shells_forget(workspace);
     labels_free(workspace->labels, workspace->label_count);
     map_free(&workspace->execs);
+    exec_forgets_free(workspace);
     services_free(workspace);
     secrets_drop(workspace);
     char *owned[] = {
@@ -442,20 +449,34 @@ int workspace_ready(struct workspace *workspace, struct hearth_failure *failure)
     if (workspace->state == WORKSPACE_STARTED && workspace->sandbox && workspace->sandbox->running)
         return 0;
     int error;
-    if (workspace->state == WORKSPACE_FAILED) {
+    if (workspace->state == WORKSPACE_DELETING) { /* what had begun before comes here yet */
+        error = hearth_fail(failure, HEARTH_ENOTFOUND, "workspace_not_found",
+                            "the workspace was deleted");
+    } else if (workspace->steps) {
+        error = workspace_busy(workspace, failure);
+    } else if (workspace->state == WORKSPACE_FAILED) {
         error = hearth_fail(
             failure, HEARTH_ECONFLICT, "workspace_failed", "the workspace has failed: %s",
             workspace->failure_detail ? workspace->failure_detail : "reason unknown");
         hearth_failure_hint(
             failure, "Start it again with workspace_start, or delete it and create another.");
+    } else if (workspace->state == WORKSPACE_SUSPENDED && workspace->failure_code) {
+        error = hearth_fail(failure, HEARTH_EINTERNAL, workspace->failure_code, "%s",
+                            workspace->failure_detail ? workspace->failure_detail : "");
+        hearth_failure_hint(failure, STATE_KEY_HINT);
     } else {
-        error =
-            hearth_fail(failure, HEARTH_ECONFLICT, "workspace_not_started", "the workspace is %s",
-                        workspace->steps ? "in the middle of another operation"
-                                         : workspace_state_name(workspace->state));
+        error = hearth_fail(failure, HEARTH_ECONFLICT, "workspace_not_started",
+                            "the workspace is %s", workspace_state_name(workspace->state));
         hearth_failure_hint(failure, "Start it with workspace_start.");
     }
     return error;
+}
+
+int workspace_cut_off(const struct principal *principal, const char *workspace_id,
+                      struct hearth_failure *failure)
+{
+    struct workspace *workspace = workspace_find(principal, workspace_id, failure);
+    return workspace ? workspace_ready(workspace, failure) : (int)failure->error;
 }
 
 struct late_completion {

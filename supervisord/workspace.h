@@ -100,6 +100,10 @@ void workspace_stop(struct workspace *workspace, const struct principal *princip
                     const char *request_id, workspace_done done, void *arg);
 void workspace_start(struct workspace *workspace, const struct principal *principal,
                      const char *request_id, workspace_done done, void *arg);
+/* Saves its guest to the disk, with all that runs in it, and ends it. HEARTH_EUNSUPPORTED
+ * `suspend_unsupported`; `workspace_in_use` where something would be cut short. No activity. */
+void workspace_suspend(struct workspace *workspace, const struct principal *principal,
+                       const char *request_id, workspace_done done, void *arg);
 /* False: there is nothing to wait for. Else done comes, not before this returns, once what is under
  * way of its being suspended or resumed is over; where its guest is wanted it is resumed if need
  * be. Its state says whether it came up. */
@@ -121,11 +125,12 @@ void workspace_reset(struct workspace *workspace, const struct principal *princi
                      const char *snapshot, const char *request_id, workspace_reset_done done,
                      void *arg);
 
-/* Copies of a workspace's files as new workspaces, each with a guest, an identity and a baseline of
- * its own: what differs from the fork is what it did itself. */
+/* Copies of a workspace's files, or of its running guest, as new workspaces, each with a guest, an
+ * identity and a baseline of its own: what differs from the fork is what it did itself. */
 #define WORKSPACE_FORKS_MAX 64
 struct workspace_fork_spec {
     const char *snapshot;     /* NULL: the files as they are now, of a started workspace */
+    bool memory;              /* the whole of its running guest instead; no snapshot then */
     unsigned count;           /* 1 … WORKSPACE_FORKS_MAX */
     const char *const *names; /* as many as count, or none */
     size_t name_count;
@@ -137,13 +142,22 @@ struct workspace_fork_spec {
 typedef void (*workspace_fork_done)(void *arg, int error, const struct hearth_failure *failure,
                                     struct workspace *const *workspaces, unsigned count);
 /* All or none: where one cannot be made the others are deleted. HEARTH_EINVALID `bad_names`,
- * HEARTH_ENOTFOUND `snapshot_not_found`, and what a create and a snapshot say. */
+ * HEARTH_ENOTFOUND `snapshot_not_found`, and what fork_memory_check, a create and a snapshot say.
+ */
 void workspace_fork(struct workspace *workspace, const struct principal *principal,
                     const struct workspace_fork_spec *spec, workspace_fork_done done, void *arg);
 
 /* NULL and HEARTH_ENOTFOUND `workspace_not_found` for an absent, foreign or malformed ID alike. */
 struct workspace *workspace_find(const struct principal *principal, const char *workspace_id,
                                  struct hearth_failure *failure);
+/* What has cut off a call that nobody has given up: as workspace_find where the workspace was
+ * deleted, and why its guest cannot be asked where that has ended; 0: neither. */
+int workspace_cut_off(const struct principal *principal, const char *workspace_id,
+                      struct hearth_failure *failure);
+/* A call that counts as activity is under way in it: until its end the workspace is not idle. One
+ * that was deleted meanwhile ends nothing. */
+void workspace_activity_begin(struct workspace *workspace);
+void workspace_activity_end(struct supervisor *supervisor, const char *workspace_id);
 
 struct workspace_filter {
     const char *name; /* exact */
@@ -174,7 +188,7 @@ struct workspace_status {
     const char *guest_ip, *tap_name; /* NULL: it has no network device, or does not run */
     struct guest_facts facts;
     const char *seed_mode, *seed_path,
-        *seed_destination; /* mode "empty", "directory", "tar_archive", "fork" */
+        *seed_destination; /* mode "empty", "directory", "tar_archive", "fork", "memory_fork" */
     uint64_t seed_entry_count, seed_bytes;
     size_t secret_count; /* workspace_secret gives each */
     uint64_t command_count;

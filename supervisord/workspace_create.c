@@ -1,4 +1,5 @@
 #include "base/clock.h"
+#include "base/crash_point.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "supervisord/secret_internal.h"
@@ -20,8 +21,10 @@ struct creation {
     struct steps *steps; /* NULL when claimed from the pool */
     struct principal principal;
     char request_id[68], asker[STEPS_ASKER_SIZE];
-    char seed_upload[ID_SIZE]; /* "" for none */
-    bool forked;               /* it begins with root's tree */
+    char seed_upload[ID_SIZE];             /* "" for none */
+    bool forked;                           /* it begins with root's tree, or: */
+    bool copied;                           /* … with the whole of its origin's guest */
+    const struct services_noted *services; /* … in which these run (borrowed) */
     struct store_hash root;
     struct put_back *put;
     bool may_hold_files; /* the environment may have something in /workspace */
@@ -63,7 +66,7 @@ static void published(void *arg, int error, const struct hearth_failure *failure
         report(creation, error, failure);
         return;
     }
-    supervisor_crash_point("create:published");
+    crash_point("create:published");
     workspace_event(creation->workspace, "created", NULL);
     report(creation, 0, NULL);
 }
@@ -122,6 +125,8 @@ static void give_up(struct creation *creation, const struct hearth_failure *fail
 /* Seeding, common to both ways. */
 
 static void claimed(void *arg, int error, const struct hearth_failure *failure);
+static void attach(struct workspace *workspace, struct sandbox *sandbox);
+static void begin_journalled(struct creation *creation);
 static void keep_baseline(struct creation *creation);
 
 static void seeded(void *arg, int error, const struct hearth_failure *failure, uint64_t entry_count,
@@ -163,7 +168,9 @@ static void put(void *arg, const struct hearth_failure *failure)
 static void seed(struct creation *creation)
 {
     struct workspace *workspace = creation->workspace;
-    if (creation->forked)
+    if (creation->copied)
+        seeded(creation, 0, NULL, 0, 0);
+    else if (creation->forked)
         creation->put =
             put_back_begin(workspace, workspace->sandbox, &creation->root, put, creation);
     else if (!creation->seed_upload[0])
@@ -184,6 +191,10 @@ static void baseline_kept(void *arg, int error, const struct hearth_failure *fai
     if (!error) {
         creation->has_baseline = true;
         creation->baseline = *captured;
+    }
+    if (!error && creation->copied) {
+        creation->workspace->seed_entry_count = captured->entry_count;
+        creation->workspace->seed_bytes = captured->bytes;
     }
     if (creation->steps && error)
         steps_fail(creation->steps, failure);
@@ -224,10 +235,14 @@ static void keep_baseline(struct creation *creation)
 static void booted(void *arg, int error, const struct hearth_failure *failure)
 {
     struct creation *creation = arg;
-    if (error)
+    creation->workspace->sandbox->copy = NULL;
+    if (error) {
         steps_fail(creation->steps, failure);
-    else
-        steps_next(creation->steps);
+        return;
+    }
+    if (creation->services)
+        services_take_noted(creation->workspace, creation->services);
+    steps_next(creation->steps);
 }
 
 static void run_boot(struct steps *steps, void *subject)
@@ -325,143 +340,20 @@ static void claimed(void *arg, int error, const struct hearth_failure *failure)
     sandbox_destroy(creation->workspace->sandbox, claim_failed, creation);
 }
 
-static void resized(void *arg, int error, const struct hearth_failure *failure)
+static void taken(void *arg, int error, const struct hearth_failure *failure)
 {
     struct creation *creation = arg;
-    if (error)
+    struct workspace *workspace = creation->workspace;
+    struct sandbox *fresh = error ? pool_replace(workspace->sandbox, failure) : NULL;
+    if (!fresh) {
         claimed(creation, error, failure);
-    else
-        sandbox_configure(creation->workspace->sandbox, claimed, creation);
-}
-
-static void claim(struct creation *creation)
-{
-    struct sandbox *sandbox = creation->workspace->sandbox;
-    struct guest_spec spec;
-    char hostname[64];
-    if (!sandbox->running) { /* it waits in standby */
-        sandbox_boot(sandbox, false, claimed, creation);
         return;
     }
-    sandbox_spec(sandbox, &spec, hostname);
-    sandbox->guest.driver->operations->resize(sandbox->guest.driver, &sandbox->guest, &spec,
-                                              resized, creation);
+    attach(workspace, fresh);
+    begin_journalled(creation);
 }
 
-/* Checks and beginnings. */
-
-/* Machines alone have a transport to be demanded. */
-static const char *demanded_isolation(const struct workspace_spec *spec)
-{
-    return spec->isolation ? spec->isolation : spec->transport ? "vm" : NULL;
-}
-
-static int check_transport(struct driver *driver, const char *transport,
-                           struct hearth_failure *failure)
-{
-    int error = 0;
-    if (driver->operations->check_transport) {
-        error = driver->operations->check_transport(driver, transport, failure);
-    } else {
-        error = hearth_fail(failure, HEARTH_EUNSUPPORTED, "transport_unavailable",
-                            "a container has one link alone, and no transport to choose");
-        hearth_failure_hint(failure, "Leave transport out, or demand isolation \"vm\".");
-    }
-    if (error)
-        hearth_failure_field(failure, "/transport");
-    return error;
-}
-
-static struct driver_slot *choose_driver(struct supervisor *supervisor,
-                                         const struct workspace_spec *spec,
-                                         struct hearth_failure *failure)
-{
-    struct driver_slot *oci = &supervisor->drivers[DRIVER_OCI],
-                       *qemu = &supervisor->drivers[DRIVER_QEMU];
-    struct driver_slot *slot = supervisor->chosen;
-    const char *isolation = demanded_isolation(spec);
-    if (isolation)
-        slot = strcmp(isolation, "vm") == 0 ? qemu : oci;
-    if (slot && slot->driver && slot->probe.usable)
-        return slot;
-    hearth_fail(failure, HEARTH_EUNAVAILABLE, isolation ? "isolation_unavailable" : "no_driver",
-                "this host cannot run a %s: %s", isolation ? isolation : "guest",
-                slot ? slot->probe.reason : "no driver works");
-    failure->retryable = false;
-    hearth_failure_hint(failure, "`hearth doctor` says what each driver needs%s%s",
-                        slot && *slot->probe.install ? "; try: " : "",
-                        slot ? slot->probe.install : "");
-    if (isolation)
-        hearth_failure_field(failure, spec->isolation ? "/isolation" : "/transport");
-    return NULL;
-}
-
-static int check_environment(struct supervisor *supervisor, const char *name,
-                             const struct environment **ret_environment,
-                             struct hearth_failure *failure)
-{
-    const struct environment *environment =
-        environment_name_valid(name) ? environment_find(supervisor->environments, name) : NULL;
-    int error = 0;
-    if (!environment) {
-        error = hearth_fail(failure, HEARTH_EINVALID, "unknown_environment",
-                            "there is no environment \"%.80s\"",
-                            environment_name_valid(name) ? name : "?");
-        hearth_failure_hint(failure, "`hearth env list` shows what there is.");
-    } else if (!environment->version ||
-               !environment_lease(supervisor->environments, environment->version)) {
-        error = hearth_fail(failure, HEARTH_ECONFLICT, "environment_not_pulled",
-                            "the environment \"%.80s\" has not been built here yet", name);
-        hearth_failure_hint(failure, "Run `hearth env pull %.80s` first.", name);
-    }
-    if (error)
-        hearth_failure_field(failure, "/environment");
-    *ret_environment = environment;
-    return error;
-}
-
-/* A fork begins where its origin did, whatever its environment's name means now. */
-static int check_version(struct supervisor *supervisor, const char *version,
-                         const struct environment **ret_environment, struct hearth_failure *failure)
-{
-    *ret_environment = environment_find_version(supervisor->environments, version);
-    if (*ret_environment && environment_lease(supervisor->environments, version))
-        return 0;
-    return hearth_fail(failure, HEARTH_ECONFLICT, "environment_not_pulled",
-                       "the environment's version %.12s is not here any more", version);
-}
-
-static int check(struct supervisor *supervisor, const struct principal *principal,
-                 const struct workspace_spec *spec, const struct environment **ret_environment,
-                 struct driver_slot **ret_driver, struct hearth_failure *failure)
-{
-    if (supervisor->draining)
-        return hearth_fail(failure, HEARTH_EUNAVAILABLE, "draining", "the daemon is shutting down");
-    int error = spec->name ? workspace_name_check(spec->name, failure) : 0;
-    if (!error)
-        error = workspace_labels_check(spec->labels, spec->label_count, failure);
-    if (!error)
-        error = secrets_check(spec->secrets, spec->secret_count, failure);
-    if (!error && spec->fork)
-        error =
-            check_version(supervisor, spec->fork->environment_version, ret_environment, failure);
-    else if (!error)
-        error = check_environment(supervisor, spec->environment, ret_environment, failure);
-    if (!error && spec->seed_upload &&
-        !upload_find(supervisor->uploads, principal->tenant->tenant_id, spec->seed_upload)) {
-        error =
-            hearth_fail(failure, HEARTH_ENOTFOUND, "upload_not_found", "there is no such upload");
-        hearth_failure_field(failure, "/seed_upload");
-        hearth_failure_hint(
-            failure,
-            "POST the tar to /v1/uploads first; it is kept for an hour after its last use.");
-    }
-    if (!error && !(*ret_driver = choose_driver(supervisor, spec, failure)))
-        error = (int)failure->error;
-    if (!error && spec->transport)
-        error = check_transport((*ret_driver)->driver, spec->transport, failure);
-    return error;
-}
+/* Beginnings. */
 
 static int fill(struct workspace *workspace, const struct workspace_spec *spec,
                 const struct environment *environment)
@@ -479,10 +371,9 @@ static int fill(struct workspace *workspace, const struct workspace_spec *spec,
     workspace->transport = text_copy(spec->transport);
     workspace->allow_host_compat = spec->allow_host_compat;
     workspace->created_at = workspace->last_activity_at = clock_wall_us();
-    workspace->seed_mode = text_copy(spec->fork           ? "fork"
+    workspace->seed_mode = text_copy(spec->fork ? spec->fork->copy ? "memory_fork" : "fork"
                                      : !spec->seed_upload ? "empty"
-                                     : spec->seed_path    ? "directory"
-                                                          : "tar_archive");
+                                                          : seed_mode(spec->seed_path));
     workspace->seed_path = text_copy(spec->seed_path);
     workspace->seed_destination = text_copy("/workspace");
     int error = secrets_keep(workspace, spec->secrets, spec->secret_count);
@@ -566,10 +457,11 @@ void workspace_create(struct supervisor *supervisor, const struct principal *pri
     struct driver_slot *slot = NULL;
     struct workspace *workspace = NULL;
     struct sandbox *sandbox = NULL;
-    if (check(supervisor, principal, spec, &environment, &slot, &failure) == 0)
+    if (workspace_check_spec(supervisor, principal, spec, &environment, &slot, &failure) == 0)
         workspace = make(supervisor, principal->tenant, spec, environment, &failure);
     if (workspace) {
-        if (!spec->unstarted && !spec->transport)
+        bool copied = spec->fork && spec->fork->copy;
+        if (!spec->unstarted && !spec->transport && !copied)
             sandbox = pool_claim(supervisor, slot->driver, workspace);
         bool pooled = sandbox != NULL;
         if (!sandbox)
@@ -588,13 +480,16 @@ void workspace_create(struct supervisor *supervisor, const struct principal *pri
             snprintf(creation->seed_upload, sizeof creation->seed_upload, "%s",
                      spec->seed_upload ? spec->seed_upload : "");
             creation->forked = spec->fork != NULL;
+            creation->copied = copied;
+            creation->services = copied ? spec->fork->services : NULL;
             if (spec->fork)
                 creation->root = spec->fork->root;
             creation->may_hold_files = !environment->builtin;
             creation->unstarted = spec->unstarted;
             attach(workspace, sandbox);
+            sandbox->copy = copied ? spec->fork->copy : NULL;
             if (pooled)
-                claim(creation);
+                sandbox_claim(sandbox, taken, creation);
             else
                 begin_journalled(creation);
             return;

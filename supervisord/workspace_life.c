@@ -1,8 +1,7 @@
-/* Delete, stop and start of a workspace, the death of its guest, and what a restart finds
- * unfinished of these. */
+/* Delete, stop and start of a workspace, and what a restart finds unfinished of these. */
 #include "base/clock.h"
 #include "base/log.h"
-#include "supervisord/secret.h"
+#include "supervisord/fork_memory.h"
 #include "supervisord/service.h"
 #include "supervisord/snapshot_internal.h"
 #include "supervisord/supervisor_internal.h"
@@ -21,7 +20,7 @@ struct life {
     const char *operation;
     const char *reason;   /* told by the event; a literal */
     bool expired;         /* nobody asked: it was idle for too long */
-    bool revoked;         /* … but was used again before anything was done */
+    bool revoked;         /* … but was used again before anything was done; or nothing could be */
     bool resumes;         /* its guest was suspended, and is wanted: no activity by itself */
     const char *happened; /* what the event says at the end */
     struct hearth_failure failure;
@@ -130,54 +129,13 @@ static void begin(struct life *life, const struct steps_kind *kind)
     workspace->steps = life->steps;
 }
 
-/* Forgetting: the last commit of a delete or of a create that failed. */
-
-struct forgetting {
-    writer_done done;
-    void *arg;
-};
-
-static void rows_forgotten(void *arg, int error, const struct hearth_failure *failure)
-{
-    struct forgetting *forgetting = arg;
-    if (error)
-        log_error("rows_not_removed", "detail=\"%s\"", failure->detail);
-    if (forgetting->done)
-        forgetting->done(forgetting->arg, error, failure);
-    free(forgetting);
-}
-
-void workspace_forget(struct workspace *workspace, struct steps *steps,
-                      const struct principal *principal, const char *request_id,
-                      const char *operation, const char *outcome, writer_done done, void *arg)
-{
-    struct supervisor *supervisor = workspace->supervisor;
-    struct forgetting *forgetting = malloc(sizeof *forgetting);
-    if (!forgetting)
-        abort();
-    *forgetting = (struct forgetting){done, arg};
-    struct change *change = change_new(), *history = change_new();
-    workspace_audit(workspace, change, principal, request_id, operation, outcome);
-    if (steps)
-        steps_finish(steps, change);
-    change_delete_guests_of(change, workspace->workspace_id);
-    change_delete_workspace(change, workspace->workspace_id);
-    change_clear_execs(history, workspace->workspace_id);
-    change_clear_exports(history, workspace->workspace_id);
-    change_clear_service_logs(history, workspace->workspace_id);
-    change_commit(history, supervisor->history, NULL, NULL);
-    if (workspace->sandbox) /* its rows could not even be begun: nothing of it exists */
-        sandbox_destroy(workspace->sandbox, NULL, NULL);
-    snapshots_release(workspace);
-    workspace_free(workspace);
-    change_commit(change, supervisor->writer, rows_forgotten, forgetting);
-}
-
-/* Delete: told as soon as the intent is durable, forward only. */
+/* Delete: told as soon as the intent is durable, forward only. Who is told may use its place at
+ * once. */
 
 static void run_tell(struct steps *steps, void *subject)
 {
     struct life *life = subject;
+    workspace_uncount(life->workspace);
     workspace_event(life->workspace, "deleted", life->reason);
     tell(life, 0, NULL);
     steps_next(steps);
@@ -243,10 +201,13 @@ void workspace_delete(struct workspace *workspace, const struct principal *princ
         return;
     struct life *life = life_new(workspace, principal, request_id, "workspace_delete", done, arg);
     workspace_move(workspace, WORKSPACE_EVENT_DELETE);
-    exec_abandon_all(workspace, HEARTH_ENOTFOUND, "workspace_not_found",
-                     "the workspace was deleted");
+    static const char deleted[] = "the workspace was deleted";
+    exec_abandon_all(workspace, HEARTH_ENOTFOUND, "workspace_not_found", deleted);
+    if (workspace->sandbox)
+        agentlink_cuts_off(&workspace->sandbox->link, HEARTH_ENOTFOUND, "workspace_not_found",
+                           deleted);
     services_guest_ended(workspace, NULL, NULL);
-    files_abort_all(workspace);
+    files_abort_all(workspace, HEARTH_ENOTFOUND, "workspace_not_found", deleted);
     begin(life, &delete_kind);
 }
 
@@ -266,6 +227,8 @@ void workspace_discard(struct workspace *workspace)
 
 /* Stop. */
 
+static const char was_stopped[] = "the workspace was stopped";
+
 static void stopped(void *arg, int error, const struct hearth_failure *failure)
 {
     struct life *life = arg;
@@ -273,8 +236,7 @@ static void stopped(void *arg, int error, const struct hearth_failure *failure)
         log_warning("stop_unclean", "workspace=%s detail=\"%s\"", life->workspace->workspace_id,
                     failure->detail);
     /* Those whose end the guest has not told. */
-    exec_abandon_all(life->workspace, HEARTH_ECONFLICT, "workspace_stopped",
-                     "the workspace was stopped");
+    exec_abandon_all(life->workspace, HEARTH_ECONFLICT, "workspace_stopped", was_stopped);
     shells_guest_ended(life->workspace);
     services_guest_ended(life->workspace, "stopped", "workspace_stopped");
     steps_next(life->steps);
@@ -284,11 +246,14 @@ static void shut_down(void *arg)
 {
     struct life *life = arg;
     struct workspace *workspace = life->workspace;
-    files_abort_all(workspace);
-    if (workspace->sandbox && workspace->sandbox->guest.process.pid)
-        sandbox_stop(workspace->sandbox, stopped, life);
-    else
+    files_abort_all(workspace, HEARTH_ECONFLICT, "workspace_stopped", was_stopped);
+    if (!workspace->sandbox || !workspace->sandbox->guest.process.pid) {
         stopped(life, 0, NULL);
+        return;
+    }
+    agentlink_cuts_off(&workspace->sandbox->link, HEARTH_ECONFLICT, "workspace_stopped",
+                       was_stopped);
+    sandbox_stop(workspace->sandbox, stopped, life);
 }
 
 static void run_shutdown(struct steps *steps, void *subject)
@@ -300,7 +265,7 @@ static void run_shutdown(struct steps *steps, void *subject)
         steps_next(steps);
         return;
     }
-    services_keep_logs(workspace, shut_down, life);
+    services_end(workspace, shut_down, life);
 }
 
 /* The end of stop and start alike: the new state in one commit, then the answer. */
@@ -316,6 +281,8 @@ static void settle(struct life *life, struct steps *steps, enum workspace_event 
         workspace_fail(workspace, life->failure.code, life->failure.detail);
     if (!life->revoked)
         workspace_move(workspace, event);
+    if (!life->revoked && workspace->sandbox)
+        state_key_forget(workspace->sandbox);
     if (!life->expired && !life->resumes)
         workspace_touch(workspace);
     workspace_row(workspace, &row);
@@ -420,6 +387,13 @@ void workspace_start(struct workspace *workspace, const struct principal *princi
         workspace_complete_later(workspace->supervisor, done, arg, 0, NULL, workspace);
         return;
     }
+    /* Its resume has just been refused: a boot would be the end of what was saved. */
+    if (workspace->state == WORKSPACE_SUSPENDED) {
+        struct hearth_failure failure;
+        int error = workspace_ready(workspace, &failure);
+        workspace_complete_later(workspace->supervisor, done, arg, error, &failure, NULL);
+        return;
+    }
     begin(life_new(workspace, principal, request_id, "workspace_start", done, arg), &start_kind);
 }
 
@@ -435,6 +409,7 @@ static void resumed(void *arg, int error, const struct hearth_failure *failure)
 {
     struct life *life = arg;
     struct sandbox *sandbox = life->workspace->sandbox;
+    sandbox->resumes = false;
     if (error)
         life->failure = *failure;
     if (error && sandbox->guest.process.pid)
@@ -443,24 +418,29 @@ static void resumed(void *arg, int error, const struct hearth_failure *failure)
         steps_next(life->steps);
 }
 
-/* Forward only: a guest that was resumed runs on, and what is saved is still there for one that was
- * not. Nothing else takes its place unasked. */
+/* Forward only: a guest whose process is noted runs on, or begins to, and what is saved is still
+ * there for one that has never run. Nothing else takes its place unasked. */
 static void run_resume(struct steps *steps, void *subject)
 {
     struct life *life = subject;
     struct sandbox *sandbox = life->workspace->sandbox;
-    if (sandbox && sandbox->guest.process.pid) {
-        sandbox_finish_boot(sandbox, resumed, life);
-        return;
-    }
-    if (sandbox &&
-        sandbox->guest.driver->operations->saved(sandbox->guest.driver, &sandbox->guest)) {
-        sandbox_boot(sandbox, false, resumed, life);
+    bool noted = sandbox && sandbox->guest.process.pid;
+    if (noted || (sandbox && sandbox->guest.driver->operations->saved(sandbox->guest.driver,
+                                                                      &sandbox->guest))) {
+        sandbox->resumes = true;
+        if (noted)
+            sandbox_finish_resume(sandbox, resumed, life);
+        else
+            sandbox_boot(sandbox, false, resumed, life);
         return;
     }
     hearth_fail(&life->failure, HEARTH_EIO, "suspend_lost",
                 "what the workspace was suspended to is not there any more");
-    steps_next(steps);
+    /* Whatever is left of it, its disk is for the next. */
+    if (sandbox)
+        sandbox_stop(sandbox, resume_undone, life);
+    else
+        steps_next(steps);
 }
 
 static void resume_done(struct steps *steps, void *subject, int error,
@@ -469,7 +449,12 @@ static void resume_done(struct steps *steps, void *subject, int error,
     struct life *life = subject;
     if (error)
         life->failure = *failure;
+    const struct sandbox *sandbox = life->workspace->sandbox;
     bool failed = life->failure.error != 0;
+    /* It waits for its key as it is, and says so. */
+    life->revoked = failed && sandbox && state_key_locked(sandbox);
+    if (failed && !life->revoked)
+        workspace_guest_lost(life->workspace);
     settle(life, steps, failed ? WORKSPACE_EVENT_BOOT_FAILED : WORKSPACE_EVENT_BOOTED,
            failed ? "failed" : "started");
 }
@@ -491,66 +476,7 @@ void workspace_resume(struct workspace *workspace, workspace_done done, void *ar
     begin(life, &resume_kind);
 }
 
-/* Deaths and restarts. */
-
-static void record_state(struct workspace *workspace, const char *happened)
-{
-    char operation[64];
-
-    struct row_workspace row;
-    struct change *change = change_new();
-    workspace_row(workspace, &row);
-    change_put_workspace(change, &row);
-    snprintf(operation, sizeof operation, "workspace.%s", happened);
-    workspace_audit(workspace, change, NULL, NULL, operation,
-                    workspace->failure_code ? workspace->failure_code : "ok");
-    change_commit(change, workspace->supervisor->writer, NULL, NULL);
-    workspace_event(workspace, happened, NULL);
-}
-
-void workspace_guest_hide(struct guest *guest, char *text, size_t length)
-{
-    const struct workspace *workspace = container_of(guest, struct sandbox, guest)->workspace;
-    int error = 0;
-    struct redact_values *values = workspace ? workspace_redact_values(workspace, &error) : NULL;
-    if (error || (values && !redact_mask(values, text, length)))
-        memset(text, '*', length);
-    redact_values_free(values);
-}
-
-void workspace_guest_died(struct guest *guest, const char *detail)
-{
-    struct sandbox *sandbox = container_of(guest, struct sandbox, guest);
-    struct workspace *workspace = sandbox->workspace;
-    log_warning("guest_died", "guest=%s workspace=%s detail=\"%s\"", guest->guest_id,
-                workspace ? workspace->workspace_id : "none", detail);
-    sandbox->running = false;
-    hearth_fail(&sandbox->link.last_failure, HEARTH_EUNAVAILABLE, "guest_died", "%s", detail);
-    agentlink_close(&sandbox->link);
-    if (!workspace) {
-        if (!list_empty(&sandbox->pool_link))
-            sandbox_destroy(sandbox, NULL, NULL);
-        return;
-    }
-    exec_abandon_all(workspace, HEARTH_ECONFLICT, "guest_died", "the guest ended by itself");
-    shells_guest_ended(workspace);
-    services_guest_ended(workspace, "failed", "guest_died");
-    files_abort_all(workspace);
-    if (workspace->steps || !workspace_move(workspace, WORKSPACE_EVENT_GUEST_DIED))
-        return;
-    workspace_fail(workspace, "guest_died", detail);
-    record_state(workspace, "failed");
-}
-
-void workspace_guest_gone(struct workspace *workspace, bool host_rebooted)
-{
-    if (!workspace_move(workspace,
-                        host_rebooted ? WORKSPACE_EVENT_HOST_REBOOTED : WORKSPACE_EVENT_GUEST_DIED))
-        return;
-    if (workspace->state == WORKSPACE_FAILED)
-        workspace_fail(workspace, "guest_gone", "the guest ended while the daemon was away");
-    record_state(workspace, host_rebooted ? "stopped" : "failed");
-}
+/* Restarts. */
 
 void workspace_resume_operation(struct workspace *workspace, const struct row_operation *row)
 {
@@ -562,6 +488,10 @@ void workspace_resume_operation(struct workspace *workspace, const struct row_op
     }
     if (strcmp(row->kind, suspend_kind.name) == 0) {
         workspace->steps = workspace_resume_suspend(workspace, row);
+        return;
+    }
+    if (strcmp(row->kind, fork_kind.name) == 0) {
+        workspace->steps = fork_memory_resume(workspace, row);
         return;
     }
     if (strcmp(row->kind, reset_kind.name) == 0) {
@@ -579,8 +509,10 @@ void workspace_resume_operation(struct workspace *workspace, const struct row_op
     steps_asker_parse(row->request, &life->principal, life->request_id);
     set_reason(life);
     snprintf(life->asker, sizeof life->asker, "%s", row->request);
-    if (kind == &delete_kind)
+    if (kind == &delete_kind) {
         workspace->state = WORKSPACE_DELETING;
+        workspace_uncount(workspace);
+    }
     life->resumes = kind == &resume_kind;
     if (life->resumes)
         life->reason = "resumed";

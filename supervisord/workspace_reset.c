@@ -2,6 +2,7 @@
  * do they change places, in one commit. So whatever fails before leaves the workspace as it was,
  * its commands too, and a daemon that is killed finds either the one or the other. */
 #include "base/clock.h"
+#include "base/crash_point.h"
 #include "base/log.h"
 #include "supervisord/snapshot_internal.h"
 #include "supervisord/supervisor_internal.h"
@@ -55,28 +56,36 @@ static void booted(void *arg, int error, const struct hearth_failure *failure)
         steps_next(reset->steps);
 }
 
-static void resized(void *arg, int error, const struct hearth_failure *failure)
+static void noted(void *arg, int error, const struct hearth_failure *failure)
 {
     struct reset *reset = arg;
     if (error)
         booted(reset, error, failure);
     else
-        sandbox_configure(reset->fresh, booted, reset);
+        sandbox_boot(reset->fresh, true, booted, reset);
+}
+
+static void taken(void *arg, int error, const struct hearth_failure *failure)
+{
+    struct reset *reset = arg;
+    struct sandbox *fresh = error ? pool_replace(reset->fresh, failure) : NULL;
+    if (!fresh) {
+        booted(reset, error, failure);
+        return;
+    }
+    reset->fresh = fresh;
+    workspace_lend(reset->workspace, fresh);
+    sandbox_record(fresh, noted, reset);
 }
 
 static void run_boot(struct steps *steps, void *subject)
 {
     struct reset *reset = subject;
-    struct guest *guest = &reset->fresh->guest;
-    struct guest_spec spec;
-    char hostname[64];
     (void)steps;
-    if (!reset->fresh->running) { /* a new one, or one that waits in standby */
-        sandbox_boot(reset->fresh, !reset->pooled, booted, reset);
-        return;
-    }
-    sandbox_spec(reset->fresh, &spec, hostname);
-    guest->driver->operations->resize(guest->driver, guest, &spec, resized, reset);
+    if (reset->pooled)
+        sandbox_claim(reset->fresh, taken, reset);
+    else
+        sandbox_boot(reset->fresh, true, booted, reset);
 }
 
 static void delete_guest_row(struct supervisor *supervisor, const char *guest_id)
@@ -190,7 +199,7 @@ static void swapped(void *arg, int error, const struct hearth_failure *failure)
         report(reset, error, failure);
         return;
     }
-    supervisor_crash_point("reset:swapped");
+    crash_point("reset:swapped");
     if (reset->old) {
         delete_guest_row(reset->supervisor, reset->old->guest.guest_id);
         sandbox_destroy(reset->old, old_gone, NULL);
@@ -218,10 +227,15 @@ static void swap(struct reset *reset, struct steps *steps)
     struct row_workspace row;
     struct row_guest guest_row;
     struct change *change = change_new();
-    exec_abandon_all(workspace, HEARTH_ECONFLICT, "workspace_reset", "the workspace was reset");
+    static const char was_reset[] = "the workspace was reset";
+    exec_abandon_all(workspace, HEARTH_ECONFLICT, "workspace_reset", was_reset);
+    if (workspace->sandbox)
+        agentlink_cuts_off(&workspace->sandbox->link, HEARTH_ECONFLICT, "workspace_reset",
+                           was_reset);
     services_guest_ended(workspace, "stopped", "workspace_reset");
-    files_abort_all(workspace);
-    shells_guest_ended(workspace);
+    services_forget(workspace, change);
+    files_abort_all(workspace, HEARTH_ECONFLICT, "workspace_reset", was_reset);
+    shells_forget(workspace);
     workspace_row(workspace, &reset->before);
     reset->state = workspace->state;
     reset->old = workspace->sandbox;

@@ -227,10 +227,16 @@ static void diff(struct call *call, const void *arg)
     workspace_diff(workspace, &spec, told, diffing);
 }
 
-static const char *const diff_errors[] = {
-    "workspace_not_found",   "path_outside_workspace", "bad_path",
-    "baseline_missing",      "tree_too_large",         "workspace_failed",
-    "workspace_not_started", "agent_unreachable",      NULL};
+static const char *const diff_errors[] = {"workspace_not_found",
+                                          "path_outside_workspace",
+                                          "bad_path",
+                                          "baseline_missing",
+                                          "tree_too_large",
+                                          "workspace_failed",
+                                          "workspace_not_started",
+                                          "workspace_busy",
+                                          "agent_unreachable",
+                                          NULL};
 
 const struct operation_entry diff_operations[] = {
     {

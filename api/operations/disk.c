@@ -254,8 +254,6 @@ struct read_input {
     int64_t max_bytes, offset;
 };
 
-static const char *const encodings[] = {"utf-8", "base64", NULL};
-
 static const struct field read_input[] = {
     WORKSPACE_ID_FIELD(read_input),
     {.name = "path",
@@ -281,13 +279,7 @@ static const struct field read_input[] = {
      .default_json = "0",
      .description = "Byte to begin at.",
      .offset = offsetof(struct read_input, offset)},
-    {.name = "encoding",
-     .type = FIELD_STRING,
-     .place = PLACE_QUERY,
-     .choices = encodings,
-     .default_json = "\"utf-8\"",
-     .description = "utf-8, or base64 for bytes that are no text.",
-     .offset = offsetof(struct read_input, encoding)},
+    ENCODING_FIELD(read_input, PLACE_QUERY),
     {0},
 };
 static const struct field read_output[] = {
@@ -312,7 +304,6 @@ static void read_done(void *arg, int error, const struct hearth_failure *failure
     auto_buf struct buf shown = {.limit = SIZE_MAX};
     struct json_writer json = JSON_WRITER(&body);
     struct hearth_failure own;
-    bool cut = false;
     size_t before = call_redact_before(disk->call, (uint64_t)input->offset), got = 0;
     disk->job = NULL;
     if (!error && (buf_append(&shown, content, length) ||
@@ -332,10 +323,8 @@ static void read_done(void *arg, int error, const struct hearth_failure *failure
     json_unsigned(&json, "size_bytes", size);
     json_integer(&json, "max_bytes", input->max_bytes);
     json_integer(&json, "offset", input->offset);
-    if (encoding_of(input->encoding) == ENCODING_BASE64)
-        json_base64(&json, "content", content, length);
-    else
-        cut = write_output(&json, "content", content, length, length, 0, ENCODING_UTF8);
+    bool cut = write_content(&json, content, length, encoding_of(input->encoding),
+                             call_text_room(disk->call));
     json_boolean(&json, "truncated", cut || (uint64_t)input->offset + got < size);
     json_object_end(&json);
     reply_with(disk->call, &body, &json);

@@ -120,6 +120,7 @@ struct following {
     struct buf body, gaps;
     struct json_writer gap_json;
     unsigned count, limit;
+    int64_t wait_ms;
     bool lost, waits;
     /* A stream. */
     bool events; /* server-sent, else NDJSON */
@@ -141,6 +142,8 @@ static void write_event(struct json_writer *json, const struct event_record *eve
     for (size_t i = 0; i < event->fact_count; i++)
         if (event->facts[i].text)
             json_string(json, event->facts[i].name, event->facts[i].text);
+        else if (event->facts[i].is_boolean)
+            json_boolean(json, event->facts[i].name, event->facts[i].number);
         else
             json_integer(json, event->facts[i].name, event->facts[i].number);
     json_object_end(json);
@@ -232,8 +235,10 @@ static void page_gone(void *arg)
     page_fail(arg, &failure);
 }
 
-static void page_begin(struct following *following, int64_t wait_ms)
+static void page_begin(void *arg)
 {
+    struct following *following = arg;
+    int64_t wait_ms = following->wait_ms;
     following->json = JSON_WRITER(&following->body);
     following->gap_json = JSON_WRITER(&following->gaps);
     json_object_begin(&following->json, NULL);
@@ -352,7 +357,6 @@ static void stream_begin(struct following *following, const char *type)
                following);
     call_on_gone(following->call, stream_gone, following);
     call_on_drain(following->call, stream_leave, following);
-    call_header(following->call, "Cache-Control", "no-store");
     call_stream_begin(following->call, 200, type, -1, stream_room, following);
     const char *first = following->events ? RETRY : "\n"; /* with it the head goes out */
     call_stream_send(following->call, first, strlen(first));
@@ -402,13 +406,14 @@ static void events(struct call *call, const void *arg)
         .tenant = tenant,
         .after = after,
         .limit = (unsigned)input->limit,
+        .wait_ms = input->wait_ms,
         .filter = {input->kind.items, input->kind.count, input->workspace_id},
     };
     if (stream)
         stream_begin(following,
                      strcmp(type, stream_types[1]) == 0 ? stream_types[1] : stream_types[0]);
     else
-        page_begin(following, input->wait_ms);
+        events_when_written(tenant, page_begin, following);
 }
 
 static const char *const events_errors[] = {"bad_last_event_id", NULL};

@@ -7,14 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const encodings[] = {"utf-8", "base64", NULL};
-
 /* A call that waits for a command. */
 struct waiting {
     struct call *call;
     struct exec_wait *wait;
     char workspace_id[ID_SIZE], exec_id[ID_SIZE];
     bool cancel_if_gone;
+    bool told; /* again, after a crash: the command may not have been recorded before it */
     enum text_encoding encoding;
 };
 
@@ -33,12 +32,16 @@ static void answered(void *arg, int error, const struct hearth_failure *failure,
         error = (int)gone.error;
         failure = &gone;
     }
+    if (error == HEARTH_ENOTFOUND && waiting->told) {
+        call_fail_lost(call);
+        return;
+    }
     if (error) {
         call_fail(call, failure);
         return;
     }
     json_object_begin(&json, NULL);
-    write_exec(&json, workspace, status, waiting->encoding, true);
+    write_exec(&json, workspace, status, waiting->encoding, call_text_room(call));
     json_object_end(&json);
     reply_with(call, &body, &json);
 }
@@ -131,7 +134,7 @@ static const struct field exec_input_fields[] = {
     {.name = "max_output_bytes",
      .type = FIELD_INTEGER,
      .minimum = 1024,
-     .maximum = 16 << 20,
+     .maximum = EXEC_OUTPUT_MAX,
      .default_json = "1048576",
      .description = "Bytes kept of each stream: half from its start, half from its end.",
      .offset = offsetof(struct exec_input, max_output_bytes)},
@@ -160,13 +163,7 @@ static const struct field exec_input_fields[] = {
      .default_json = "false",
      .description = "Keep standard input open for POST …/execs/{exec_id}/input.",
      .offset = offsetof(struct exec_input, stdin_open)},
-    {.name = "encoding",
-     .type = FIELD_STRING,
-     .flags = FIELD_REST_ONLY,
-     .choices = encodings,
-     .default_json = "\"utf-8\"",
-     .description = "utf-8, or base64 for output that is no text.",
-     .offset = offsetof(struct exec_input, encoding)},
+    ENCODING_FIELD(exec_input, PLACE_BODY),
     {0},
 };
 
@@ -227,9 +224,11 @@ static void exec(struct call *call, const void *arg)
         .timeout_ms = (unsigned)input->timeout_seconds * 1000,
         .max_output_bytes = (uint64_t)input->max_output_bytes,
         .request_id = call_request_id(call),
+        .read_on = input->stream && call_can_stream(call),
     };
-    if (input->stream && call_can_stream(call)) {
-        exec_stream(call, workspace, input->workspace_id, &spec, !input->detach);
+    if (spec.read_on) {
+        exec_stream(call, workspace, input->workspace_id, &spec, encoding_of(input->encoding),
+                    wait_of(input));
         return;
     }
     struct waiting *waiting = waiting_new(call, input->workspace_id, input->encoding);
@@ -250,9 +249,11 @@ static void tell_exec(struct call *call, const void *arg, const char *subject_id
     struct workspace *workspace = workspace_or_fail(call, input->workspace_id);
     struct waiting *waiting =
         workspace ? waiting_new(call, input->workspace_id, input->encoding) : NULL;
-    if (waiting)
-        exec_read(workspace, slash ? slash + 1 : "", NULL, wait_of(input), true, answered, waiting,
-                  &waiting->wait);
+    if (!waiting)
+        return;
+    waiting->told = true;
+    exec_read(workspace, slash ? slash + 1 : "", NULL, wait_of(input), true, answered, waiting,
+              &waiting->wait);
 }
 
 /* read, cancel, input */
@@ -288,13 +289,7 @@ static const struct field read_input[] = {
      .default_json = "0",
      .description = "Wait this long for the end.",
      .offset = offsetof(struct one_input, wait_ms)},
-    {.name = "encoding",
-     .type = FIELD_STRING,
-     .place = PLACE_QUERY,
-     .choices = encodings,
-     .default_json = "\"utf-8\"",
-     .description = "utf-8 or base64.",
-     .offset = offsetof(struct one_input, encoding)},
+    ENCODING_FIELD(one_input, PLACE_QUERY),
     {0},
 };
 
@@ -317,7 +312,8 @@ static void cancel(struct call *call, const void *arg)
     struct workspace *workspace = workspace_or_fail(call, input->workspace_id);
     struct waiting *waiting = workspace ? waiting_new(call, input->workspace_id, NULL) : NULL;
     if (waiting)
-        exec_cancel(workspace, input->exec_id, answered, waiting);
+        exec_cancel(workspace, call_principal(call), call_request_id(call), input->exec_id,
+                    answered, waiting);
 }
 
 static const struct field input_input[] = {
@@ -371,13 +367,14 @@ static void input_(struct call *call, const void *arg)
 /* logs */
 
 struct logs_input {
-    const char *workspace_id, *cursor;
+    const char *workspace_id, *cursor, *encoding;
     int64_t limit;
 };
 
 static const struct field logs_input[] = {
     WORKSPACE_ID_FIELD(logs_input),
     PAGE_FIELDS(logs_input, 32),
+    ENCODING_FIELD(logs_input, PLACE_QUERY),
     {0},
 };
 
@@ -400,6 +397,7 @@ static const struct field log_fields[] = {
     {0},
 };
 static const struct field logs_output[] = {
+    {.name = "workspace_id", .type = FIELD_STRING, .description = "ID of the workspace."},
     {.name = "count", .type = FIELD_INTEGER, .description = "Entries in this page."},
     {.name = "entries",
      .type = FIELD_OBJECT_LIST,
@@ -411,6 +409,8 @@ static const struct field logs_output[] = {
 
 struct logs_writer {
     struct json_writer json;
+    size_t text_room;
+    enum text_encoding encoding;
     unsigned count;
 };
 
@@ -429,12 +429,7 @@ static void write_entry(void *arg, const struct exec_status *status)
     json_duration_ms(json, "duration_ms", status->duration_us);
     json_string(json, "execution_mode", status->execution_mode);
     json_time(json, "recorded_at", status->ended_at);
-    cut = write_output(json, "stdout", status->stdout_data, status->stdout_length,
-                       status->stdout_head, status->stdout_omitted, ENCODING_UTF8) ||
-          cut;
-    cut = write_output(json, "stderr", status->stderr_data, status->stderr_length,
-                       status->stderr_head, status->stderr_omitted, ENCODING_UTF8) ||
-          cut;
+    cut = write_streams(json, status, writer->encoding, writer->text_room) || cut;
     json_boolean(json, "truncated", cut);
     json_boolean(json, "timed_out", status->timed_out);
     json_object_end(json);
@@ -451,12 +446,15 @@ static void read_logs(void *arg)
     const struct logs_input *input = reading->input;
     struct workspace *workspace = workspace_or_fail(reading->call, input->workspace_id);
     struct buf body = {0};
-    struct logs_writer writer = {.json = JSON_WRITER(&body)};
+    struct logs_writer writer = {.json = JSON_WRITER(&body),
+                                 .text_room = call_text_room(reading->call),
+                                 .encoding = encoding_of(input->encoding)};
     struct hearth_failure failure;
     char cursor[32];
     if (!workspace)
         return;
     json_object_begin(&writer.json, NULL);
+    json_string(&writer.json, "workspace_id", input->workspace_id);
     json_array_begin(&writer.json, "entries");
     if (exec_history(workspace, (unsigned)input->limit, input->cursor, write_entry, &writer, cursor,
                      &failure)) {
@@ -482,13 +480,8 @@ static void logs(struct call *call, const void *arg)
     exec_when_recorded(workspace, read_logs, reading);
 }
 
-static const char *const exec_errors[] = {"workspace_not_found",
-                                          "workspace_not_started",
-                                          "workspace_failed",
-                                          "quota_execs",
-                                          "agent_unreachable",
-                                          "conflicting_arguments",
-                                          NULL};
+static const char *const exec_errors[] = {GUEST_ERRORS, "quota_execs", "agent_unreachable",
+                                          "conflicting_arguments", NULL};
 static const char *const one_errors[] = {"workspace_not_found", "exec_not_found", "exec_ended",
                                          "bad_cursor", NULL};
 static const char *const logs_errors[] = {"workspace_not_found", "bad_cursor", NULL};

@@ -31,6 +31,7 @@ static const struct field export_input[] = {
 };
 
 static const struct field export_output[] = {
+    {.name = "workspace_id", .type = FIELD_STRING, .description = "ID of the workspace."},
     {.name = "workspace_path", .type = FIELD_STRING, .description = "What was exported."},
     {.name = "output_path", .type = FIELD_STRING, .description = "Where it was put."},
     {.name = "artifact_type",
@@ -137,16 +138,15 @@ static void output_done(void *arg, int error, const struct hearth_failure *failu
     struct call *call = exporting->call;
     auto_buf struct buf body = {0};
     struct json_writer json = JSON_WRITER(&body);
-    char relative[4096], path[sizeof "/workspace/" + sizeof relative];
+    char path[FILES_ABSOLUTE_SIZE];
     end_export(exporting);
     if (error) {
         fail_output_path(call, failure, HINT);
         return;
     }
-    if (files_normalize(input->path, relative, NULL))
-        *relative = '\0';
-    snprintf(path, sizeof path, "/workspace%s%s", *relative ? "/" : "", relative);
+    files_absolute(input->path, path);
     json_object_begin(&json, NULL);
+    json_string(&json, "workspace_id", input->workspace_id);
     json_string(&json, "workspace_path", path);
     json_string(&json, "output_path", input->output_path);
     json_string(&json, "artifact_type", result->artifact_type);

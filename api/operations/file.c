@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 /* list */
 
@@ -34,7 +35,8 @@ static const struct field list_input[] = {
 };
 
 static const struct field list_output[] = {
-    {.name = "path", .type = FIELD_STRING, .description = "What was listed."},
+    {.name = "workspace_id", .type = FIELD_STRING, .description = "ID of the workspace."},
+    {.name = "path", .type = FIELD_STRING, .description = "Path in the guest that was listed."},
     {.name = "recursive", .type = FIELD_BOOLEAN, .description = "All below it too."},
     {.name = "entries",
      .type = FIELD_OBJECT_LIST,
@@ -57,8 +59,8 @@ const char *execution_mode_of(struct workspace *workspace)
 
 struct listing {
     struct call *call;
-    const char *path, *execution_mode;
-    bool recursive;
+    const struct list_input *input;
+    const char *execution_mode;
 };
 
 static void listed(void *arg, int error, const struct hearth_failure *failure,
@@ -67,13 +69,16 @@ static void listed(void *arg, int error, const struct hearth_failure *failure,
     struct listing *listing = arg;
     struct buf body = {0};
     struct json_writer json = JSON_WRITER(&body);
+    char path[FILES_ABSOLUTE_SIZE];
     if (error) {
         call_fail(listing->call, failure);
         return;
     }
+    files_absolute(listing->input->path, path);
     json_object_begin(&json, NULL);
-    json_string(&json, "path", listing->path);
-    json_boolean(&json, "recursive", listing->recursive);
+    json_string(&json, "workspace_id", listing->input->workspace_id);
+    json_string(&json, "path", path);
+    json_boolean(&json, "recursive", listing->input->recursive);
     json_array_begin(&json, "entries");
     for (size_t i = 0; i < count; i++)
         write_file_entry(&json, &entries[i]);
@@ -91,7 +96,7 @@ static void list(struct call *call, const void *arg)
     struct listing *listing = workspace ? call_allocate_or_fail(call, sizeof *listing) : NULL;
     if (!listing)
         return;
-    *listing = (struct listing){call, input->path, execution_mode_of(workspace), input->recursive};
+    *listing = (struct listing){call, input, execution_mode_of(workspace)};
     files_list(workspace, input->path, input->recursive, (unsigned)input->limit, input->cursor,
                listed, listing);
 }
@@ -141,6 +146,7 @@ static const struct field write_input[] = {
     {0},
 };
 static const struct field write_output_fields[] = {
+    {.name = "workspace_id", .type = FIELD_STRING, .description = "ID of the workspace."},
     {.name = "path", .type = FIELD_STRING, .description = "Path in the guest."},
     {.name = "size_bytes", .type = FIELD_INTEGER, .description = "Size of the file."},
     {.name = "bytes_written", .type = FIELD_INTEGER, .description = "Bytes written."},
@@ -154,7 +160,7 @@ static const struct field write_output_fields[] = {
 struct writing {
     struct call *call;
     struct file_transfer *transfer; /* NULL once done */
-    const char *execution_mode;
+    const char *workspace_id, *execution_mode;
 };
 
 static void written(void *arg, int error, const struct hearth_failure *failure,
@@ -169,6 +175,7 @@ static void written(void *arg, int error, const struct hearth_failure *failure,
         return;
     }
     json_object_begin(&json, NULL);
+    json_string(&json, "workspace_id", writing->workspace_id);
     json_string(&json, "path", result->path);
     json_unsigned(&json, "size_bytes", result->size);
     json_unsigned(&json, "bytes_written", result->bytes_written);
@@ -210,6 +217,26 @@ static void write_gone(void *arg)
     call_fail(writing->call, &failure);
 }
 
+/* It is either text or the body. */
+static int check_content(const struct call *call, const struct write_input *input,
+                         struct hearth_failure *failure)
+{
+    bool raw = call_has_raw_body(call);
+    int error = 0;
+    if (!raw && !input->text) {
+        error = hearth_fail(failure, HEARTH_EINVALID, "missing_argument", "/text: it is needed");
+        hearth_failure_hint(failure, "Give the file's whole new content as text (\"\" empties it); "
+                                     "over REST also as a body of application/octet-stream.");
+    } else if (raw && input->text) {
+        error = hearth_fail(failure, HEARTH_EINVALID, "conflicting_arguments",
+                            "the body is the content, and text is given too");
+        hearth_failure_hint(failure, "Leave text out, or send it in a body of application/json.");
+    }
+    if (error)
+        hearth_failure_field(failure, "/text");
+    return error;
+}
+
 static void write_(struct call *call, const void *arg)
 {
     const struct write_input *input = arg;
@@ -217,9 +244,7 @@ static void write_(struct call *call, const void *arg)
     struct workspace *workspace = workspace_or_fail(call, input->workspace_id);
     if (!workspace)
         return;
-    if (!call_has_raw_body(call) && !input->text) {
-        hearth_fail(&failure, HEARTH_EINVALID, "missing_argument", "/text: it is needed");
-        hearth_failure_field(&failure, "/text");
+    if (check_content(call, input, &failure)) {
         call_fail(call, &failure);
         return;
     }
@@ -228,11 +253,13 @@ static void write_(struct call *call, const void *arg)
         return;
     struct file_write_spec spec = {
         .path = input->path,
-        .mode = input->mode ? (uint32_t)strtoul(input->mode, NULL, 8) : 0,
+        .mode = input->mode ? S_IFREG | (uint32_t)strtoul(input->mode, NULL, 8) : 0,
         .create_parents = input->create_parents,
         .request_id = call_request_id(call),
     };
-    *writing = (struct writing){.call = call, .execution_mode = execution_mode_of(workspace)};
+    *writing = (struct writing){.call = call,
+                                .workspace_id = input->workspace_id,
+                                .execution_mode = execution_mode_of(workspace)};
     files_write(workspace, call_principal(call), &spec, write_room, written, writing,
                 &writing->transfer);
     if (call_has_raw_body(call)) {
@@ -253,8 +280,8 @@ static const char *const read_errors[] = {"workspace_not_found",   "path_outside
                                           "file_not_found",        "wrong_file_type",
                                           "range_not_satisfiable", NULL};
 static const char *const write_errors[] = {
-    "workspace_not_found", "path_outside_workspace", "bad_mode",
-    "guest_full",          "wrong_file_type",        NULL};
+    "workspace_not_found", "path_outside_workspace", "bad_mode", "guest_full",
+    "wrong_file_type",     "conflicting_arguments",  NULL};
 
 const struct operation_entry file_operations[] = {
     {

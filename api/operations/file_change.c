@@ -19,7 +19,7 @@ static const struct field changed_output[] = {
     {0},
 };
 static const struct field deleted_output[] = {
-    {.name = "path", .type = FIELD_STRING, .description = "As asked for."},
+    {.name = "path", .type = FIELD_STRING, .description = "Path in the guest that is gone."},
     {.name = "deleted", .type = FIELD_BOOLEAN, .description = "It is gone."},
     {.name = "execution_mode",
      .type = FIELD_STRING,
@@ -34,12 +34,14 @@ static void changed(void *arg, int error, const struct hearth_failure *failure, 
     struct changing *changing = arg;
     struct buf body = {0};
     struct json_writer json = JSON_WRITER(&body);
+    char removed[FILES_ABSOLUTE_SIZE];
     if (error) {
         call_fail(changing->call, failure);
         return;
     }
+    files_absolute(changing->path, removed);
     json_object_begin(&json, NULL);
-    json_string(&json, "path", changing->removal ? changing->path : path);
+    json_string(&json, "path", changing->removal ? removed : path);
     if (changing->removal)
         json_boolean(&json, "deleted", true);
     else

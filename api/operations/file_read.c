@@ -11,8 +11,6 @@
 #define MAX_BYTES (1 << 20)
 #define MASKED_PIECE ((size_t)1 << 20) /* of a download with secrets to be looked for */
 
-static const char *const encodings[] = {"utf-8", "base64", NULL};
-
 const struct field file_read_input[] = {
     WORKSPACE_ID_FIELD(file_read_input),
     {.name = "path",
@@ -38,17 +36,12 @@ const struct field file_read_input[] = {
      .default_json = "0",
      .description = "Byte to begin at.",
      .offset = offsetof(struct file_read_input, offset)},
-    {.name = "encoding",
-     .type = FIELD_STRING,
-     .place = PLACE_QUERY,
-     .choices = encodings,
-     .default_json = "\"utf-8\"",
-     .description = "utf-8, or base64 for bytes that are no text.",
-     .offset = offsetof(struct file_read_input, encoding)},
+    ENCODING_FIELD(file_read_input, PLACE_QUERY),
     {0},
 };
 
 const struct field file_read_output[] = {
+    {.name = "workspace_id", .type = FIELD_STRING, .description = "ID of the workspace."},
     {.name = "path", .type = FIELD_STRING, .description = "Path in the guest."},
     {.name = "size_bytes", .type = FIELD_INTEGER, .description = "Size of the whole file."},
     {.name = "max_bytes", .type = FIELD_INTEGER, .description = "As asked for."},
@@ -100,18 +93,14 @@ static void as_text(struct reading *reading)
         return;
     }
     json_object_begin(&json, NULL);
+    json_string(&json, "workspace_id", reading->input->workspace_id);
     json_string(&json, "path", reading->path);
     json_unsigned(&json, "size_bytes", reading->size);
     json_integer(&json, "max_bytes", reading->input->max_bytes);
     json_integer(&json, "offset", reading->input->offset);
-    bool cut;
-    if (encoding_of(reading->input->encoding) == ENCODING_BASE64) {
-        json_base64(&json, "content", reading->content.data, reading->content.length);
-        cut = false;
-    } else {
-        cut = write_output(&json, "content", reading->content.data ? reading->content.data : "",
-                           reading->content.length, reading->content.length, 0, ENCODING_UTF8);
-    }
+    bool cut = write_content(&json, reading->content.data ? reading->content.data : "",
+                             reading->content.length, encoding_of(reading->input->encoding),
+                             call_text_room(reading->call));
     json_boolean(&json, "truncated", cut || (uint64_t)reading->input->offset + got < reading->size);
     json_string(&json, "execution_mode", reading->execution_mode);
     json_object_end(&json);
@@ -218,11 +207,15 @@ static void on_end(void *arg, int error, const struct hearth_failure *failure)
         return;
     }
     if (!error && reading->error) {
-        if (reading->raw)
+        if (reading->raw) {
+            char size[32];
+            snprintf(size, sizeof size, "bytes */%" PRIu64, reading->size);
+            call_header(reading->call, "Content-Range", size);
             hearth_fail(&own, HEARTH_EINVALID, "range_not_satisfiable",
                         "the file has %" PRIu64 " bytes", reading->size);
-        else
+        } else {
             hearth_fail(&own, (enum hearth_error)reading->error, NULL, "out of memory");
+        }
         error = reading->error;
         failure = &own;
     }
@@ -298,7 +291,9 @@ void file_read(struct call *call, const void *arg)
     uint64_t offset = (uint64_t)input->offset, length = (uint64_t)input->max_bytes;
     if (call_can_stream(call) && call_accepts(call, types) == types[1]) {
         reading->raw = true;
+        /* If-Range names a version that a part is to be of; files have none that could be named. */
         reading->ranged =
+            !call_header_in(call, "If-Range") &&
             parse_range(call_header_in(call, "Range"), &reading->first, &reading->length);
         offset = reading->first;
         length = reading->length;

@@ -7,6 +7,7 @@
 struct fork_input {
     const char *workspace_id, *snapshot;
     int64_t count;
+    bool memory;
     struct string_list names;
     struct pair_list labels;
 };
@@ -38,6 +39,12 @@ static const struct field fork_input[] = {
      .description = "Copy the files of this snapshot (baseline is one), instead of those of now; "
                     "the workspace need not be started then.",
      .offset = offsetof(struct fork_input, snapshot)},
+    {.name = "memory",
+     .type = FIELD_BOOLEAN,
+     .default_json = "false",
+     .description = "Copy the whole running machine, with its processes, memory and disk; a "
+                    "microVM that is started, and no snapshot.",
+     .offset = offsetof(struct fork_input, memory)},
     {0},
 };
 
@@ -87,6 +94,7 @@ static void fork_(struct call *call, const void *arg)
         return;
     *forking = (struct forking){call, input->workspace_id};
     struct workspace_fork_spec spec = {.snapshot = input->snapshot,
+                                       .memory = input->memory,
                                        .count = (unsigned)input->count,
                                        .names = input->names.items,
                                        .name_count = input->names.count,
@@ -104,6 +112,11 @@ static const char *const fork_errors[] = {"workspace_not_found",
                                           "workspace_not_started",
                                           "workspace_failed",
                                           "agent_unreachable",
+                                          "workspace_busy",
+                                          "fork_memory_unsupported",
+                                          "fork_memory_of_snapshot",
+                                          "fork_failed",
+                                          "memory_short",
                                           "quota_workspaces",
                                           "quota_memory",
                                           "quota_store",
@@ -119,13 +132,15 @@ const struct operation_entry fork_operations[] = {
         .name = "workspace_fork",
         .family = "workspace",
         .title = "Fork a workspace",
-        .summary = "Makes copies of a workspace's files as new workspaces.",
+        .summary = "Makes copies of a workspace's files, or of its running machine, as new "
+                   "workspaces.",
         .description =
             "Makes one or more new workspaces that begin with this one's files under /workspace, "
             "as they are now or as a snapshot has them: to try several things from one prepared "
             "state. Each has a guest, an identity and a baseline of its own, so workspace_diff "
             "shows what it did itself. Processes, services, shells and what was installed outside "
-            "/workspace are not copied. All are made or none.",
+            "/workspace are not copied, unless memory is set: then each copy is the whole microVM "
+            "as it runs now, and only its identity is new. All are made or none.",
         .method = "POST",
         .path = "/v1/workspaces/{workspace_id}/fork",
         .profile = PROFILE_FULL,

@@ -63,7 +63,7 @@ static const struct field machine_fields[] = {
     {0},
 };
 
-static const char *machine_state(struct workspace *workspace, enum workspace_state state)
+const char *machine_state(struct workspace *workspace, enum workspace_state state)
 {
     const char *label = workspace_label(workspace, WORKSPACE_MACHINE_LABEL);
     return state == WORKSPACE_STOPPED && label && strcmp(label, NEVER_STARTED) == 0
@@ -159,7 +159,7 @@ static const struct field create_input[] = {
      .offset = offsetof(struct create_input, network)},
     ISOLATION_FIELD(create_input),
     TRANSPORT_FIELD(create_input, 0),
-    ALLOW_HOST_COMPAT_FIELD(create_input, 0),
+    ALLOW_HOST_COMPAT_FIELD(create_input),
     {0},
 };
 
@@ -428,6 +428,7 @@ static const struct field exec_fields_in[] = {
      .default_json = "30",
      .description = "Time after which the command is ended; exit code 124.",
      .offset = offsetof(struct vm_exec_input, timeout_seconds)},
+    ENCODING_FIELD(vm_exec_input, PLACE_BODY),
     {0},
 };
 

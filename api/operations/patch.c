@@ -46,6 +46,9 @@ static const struct field apply_output[] = {
      .type = FIELD_OBJECT_LIST,
      .description = "What was changed; a renamed file is one deleted and one added.",
      .fields = entry_fields},
+    {.name = "binary_skipped",
+     .type = FIELD_INTEGER,
+     .description = "Files that the patch says differ without their content: left as they were."},
     {.name = "patch",
      .type = FIELD_STRING,
      .description = "What was applied, at most 256 KiB of it."},
@@ -89,6 +92,7 @@ static void applied(void *arg, int error, const struct hearth_failure *failure,
         json_object_end(&json);
     }
     json_array_end(&json);
+    json_unsigned(&json, "binary_skipped", result->binary_skipped);
     json_bytes(&json, "patch", applying->patch, length < ECHO_MAX ? length : ECHO_MAX);
     json_string(&json, "execution_mode", result->execution_mode);
     json_object_end(&json);

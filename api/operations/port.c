@@ -26,8 +26,7 @@ static const struct field request_input[] = {
     {0},
 };
 
-static const char *const request_errors[] = {"workspace_not_found",
-                                             "workspace_not_started",
+static const char *const request_errors[] = {GUEST_ERRORS,
                                              "bad_port",
                                              "port_not_listening",
                                              "port_unreachable",

@@ -1,5 +1,6 @@
 #include "supervisord/service.h"
 #include "api/operations/families.h"
+#include "api/operations/service.h"
 #include "api/operations/views.h"
 #include "supervisord/port.h"
 
@@ -72,11 +73,11 @@ static const struct field port_fields[] = {
         {.name = "started_at",                                                                     \
          .type = FIELD_NUMBER,                                                                     \
          .flags = FIELD_NULLABLE,                                                                  \
-         .description = "When it was started."},                                                   \
+         .description = "When it was started; a restart does not change it."},                     \
         {.name = "ended_at",                                                                       \
          .type = FIELD_NUMBER,                                                                     \
          .flags = FIELD_NULLABLE,                                                                  \
-         .description = "When it ended."},                                                         \
+         .description = "When its latest run ended."},                                             \
         {.name = "exit_code",                                                                      \
          .type = FIELD_INTEGER,                                                                    \
          .flags = FIELD_NULLABLE,                                                                  \
@@ -94,7 +95,7 @@ static const struct field port_fields[] = {
         {.name = "ready_at",                                                                       \
          .type = FIELD_NUMBER,                                                                     \
          .flags = FIELD_NULLABLE,                                                                  \
-         .description = "When it became ready."},                                                  \
+         .description = "When its latest run became ready."},                                      \
         {.name = "stop_reason",                                                                    \
          .type = FIELD_STRING,                                                                     \
          .flags = FIELD_NULLABLE,                                                                  \
@@ -109,7 +110,7 @@ static const struct field port_fields[] = {
         .description = "Ports of the daemon's host that lead to it."                               \
     }
 
-static const struct field service_fields[] = {SERVICE_FIELDS, {0}};
+const struct field service_fields[] = {SERVICE_FIELDS, {0}};
 
 static void write_readiness(struct json_writer *json, const struct service_status *status)
 {
@@ -126,7 +127,7 @@ static void write_readiness(struct json_writer *json, const struct service_statu
     json_null(json, "readiness");
 }
 
-static void write_members(struct json_writer *json, const struct service_status *status)
+void write_service(struct json_writer *json, const struct service_status *status)
 {
     json_string(json, "workspace_id", status->workspace_id);
     json_string(json, "service_name", status->name);
@@ -172,7 +173,7 @@ static void answered(void *arg, int error, const struct hearth_failure *failure,
         return;
     }
     json_object_begin(&json, NULL);
-    write_members(&json, status);
+    write_service(&json, status);
     json_object_end(&json);
     reply_with(call, &body, &json);
 }
@@ -390,58 +391,12 @@ static void stop(struct call *call, const void *arg)
                      answered, call);
 }
 
-/* list */
-
-static const struct field list_input[] = {WORKSPACE_ID_FIELD(name_input), {0}};
-static const struct field list_output[] = {
-    {.name = "workspace_id", .type = FIELD_STRING, .description = "The workspace."},
-    {.name = "count", .type = FIELD_INTEGER, .description = "How many there are."},
-    {.name = "running_count", .type = FIELD_INTEGER, .description = "How many of them run."},
-    {.name = "services",
-     .type = FIELD_OBJECT_LIST,
-     .fields = service_fields,
-     .description = "By name, those that do not run any more too."},
-    {0},
-};
-
-struct list_writer {
-    struct json_writer json;
-    unsigned count, running;
-};
-
-static void visit(void *arg, const struct service_status *found)
-{
-    struct list_writer *writer = arg;
-    json_object_begin(&writer->json, NULL);
-    write_members(&writer->json, found);
-    json_object_end(&writer->json);
-    writer->count++;
-    writer->running += strcmp(found->state, "running") == 0;
-}
-
-static void list(struct call *call, const void *arg)
-{
-    const struct name_input *input = arg;
-    struct buf body = {0};
-    struct list_writer writer = {.json = JSON_WRITER(&body)};
-    struct workspace *workspace = workspace_or_fail(call, input->workspace_id);
-    if (!workspace)
-        return;
-    json_object_begin(&writer.json, NULL);
-    json_string(&writer.json, "workspace_id", input->workspace_id);
-    json_array_begin(&writer.json, "services");
-    service_each(workspace, visit, &writer);
-    json_array_end(&writer.json);
-    json_unsigned(&writer.json, "count", writer.count);
-    json_unsigned(&writer.json, "running_count", writer.running);
-    json_object_end(&writer.json);
-    reply_with(call, &body, &writer.json);
-}
-
 /* logs */
 
+#define LOGS_CURSOR_SIZE 64 /* INSTANCE.OUTPUT.ERRORS */
+
 struct logs_input {
-    const char *workspace_id, *service_name, *cursor;
+    const char *workspace_id, *service_name, *cursor, *encoding;
     int64_t tail_lines, wait_ms;
     bool all;
 };
@@ -463,12 +418,15 @@ static const struct field logs_input[] = {
      .default_json = "false",
      .description = "All lines that are kept.",
      .offset = offsetof(struct logs_input, all)},
+    ENCODING_FIELD(logs_input, PLACE_QUERY),
     {.name = "cursor",
      .type = FIELD_STRING,
      .place = PLACE_QUERY,
      .flags = FIELD_REST_ONLY,
-     .maximum = 47,
-     .description = "Only what was printed past this; the cursor of an earlier answer.",
+     .maximum = LOGS_CURSOR_SIZE - 1,
+     .description =
+         "Only what was printed past this, the cursor of an earlier answer; of a service "
+         "that was started again since, all that it has printed.",
      .offset = offsetof(struct logs_input, cursor)},
     {.name = "wait_ms",
      .type = FIELD_INTEGER,
@@ -494,9 +452,23 @@ static const struct field logs_output[] = {
     {0},
 };
 
+static bool read_cursor(const char *cursor, struct service_log_place *ret_place)
+{
+    char more;
+    size_t instance = strcspn(cursor, ".");
+    if (instance >= sizeof ret_place->instance ||
+        strspn(cursor + instance, ".0123456789") != strlen(cursor + instance))
+        return false;
+    snprintf(ret_place->instance, sizeof ret_place->instance, "%.*s", (int)instance, cursor);
+    return id_valid(ret_place->instance, "sv") &&
+           sscanf(cursor + instance, ".%20" SCNu64 ".%20" SCNu64 "%c", &ret_place->output,
+                  &ret_place->errors, &more) == 2;
+}
+
 struct reading {
     struct call *call;
     int64_t tail_lines; /* 0: all */
+    enum text_encoding encoding;
 };
 
 /* Where the last so many lines begin. */
@@ -524,24 +496,28 @@ static void logged(void *arg, int error, const struct hearth_failure *failure,
     struct call *call = reading->call;
     struct buf body = {0};
     struct json_writer json = JSON_WRITER(&body);
-    char cursor[48];
+    char cursor[LOGS_CURSOR_SIZE];
     if (error) {
         call_fail(call, failure);
         return;
     }
     size_t output = tail_of(&logs->output, reading->tail_lines);
     size_t errors = tail_of(&logs->errors, reading->tail_lines);
-    snprintf(cursor, sizeof cursor, "%" PRIu64 ".%" PRIu64, logs->output.next, logs->errors.next);
+    snprintf(cursor, sizeof cursor, "%s.%" PRIu64 ".%" PRIu64, logs->next.instance,
+             logs->next.output, logs->next.errors);
     json_object_begin(&json, NULL);
-    write_members(&json, &logs->status);
-    json_bytes(&json, "stdout", logs->output.data + output, logs->output.length - output);
-    json_bytes(&json, "stderr", logs->errors.data + errors, logs->errors.length - errors);
+    write_service(&json, &logs->status);
+    write_encoded(&json, "stdout", logs->output.data + output, logs->output.length - output,
+                  reading->encoding);
+    write_encoded(&json, "stderr", logs->errors.data + errors, logs->errors.length - errors,
+                  reading->encoding);
     if (reading->tail_lines)
         json_integer(&json, "tail_lines", reading->tail_lines);
     else
         json_null(&json, "tail_lines");
     json_boolean(&json, "truncated",
-                 output || errors || logs->output.missed || logs->errors.missed);
+                 output || errors || logs->output.missed || logs->errors.missed ||
+                     logs->started_since);
     json_string(&json, "cursor", cursor);
     json_object_end(&json);
     reply_with(call, &body, &json);
@@ -552,27 +528,23 @@ static void logs(struct call *call, const void *arg)
     const struct logs_input *input = arg;
     struct workspace *workspace = workspace_or_fail(call, input->workspace_id);
     struct reading *reading = workspace ? call_allocate_or_fail(call, sizeof *reading) : NULL;
-    uint64_t output = 0, errors = 0;
+    struct service_log_place from = {0};
     struct hearth_failure failure;
-    char more;
     if (!reading)
         return;
-    if (input->cursor &&
-        (input->cursor[0] < '0' || input->cursor[0] > '9' ||
-         sscanf(input->cursor, "%20" SCNu64 ".%20" SCNu64 "%c", &output, &errors, &more) != 2)) {
+    if (input->cursor && !read_cursor(input->cursor, &from)) {
         supervisor_bad_cursor(&failure);
         call_fail(call, &failure);
         return;
     }
     reading->call = call;
     reading->tail_lines = input->all || input->cursor ? 0 : input->tail_lines;
-    service_logs(workspace, input->service_name, output, errors,
+    reading->encoding = encoding_of(input->encoding);
+    service_logs(workspace, input->service_name, &from,
                  input->cursor ? (unsigned)input->wait_ms : 0, logged, reading);
 }
 
-static const char *const start_errors[] = {"workspace_not_found",
-                                           "workspace_not_started",
-                                           "workspace_failed",
+static const char *const start_errors[] = {GUEST_ERRORS,
                                            "service_running",
                                            "bad_readiness",
                                            "conflicting_arguments",
@@ -589,7 +561,8 @@ static const char *const name_errors[] = {"workspace_not_found", "service_not_fo
 static const char *const logs_errors[] = {"workspace_not_found", "service_not_found",
                                           "bad_service_name", "bad_cursor", NULL};
 static const char *const stop_errors[] = {"workspace_not_found", "service_not_found",
-                                          "bad_service_name", "workspace_not_started", NULL};
+                                          "bad_service_name",    "workspace_not_started",
+                                          "workspace_busy",      NULL};
 
 const struct operation_entry service_operations[] = {
     {
@@ -627,11 +600,11 @@ const struct operation_entry service_operations[] = {
         .surfaces = SURFACE_REST | SURFACE_TOOL,
         .flags = OPERATION_READ_ONLY | OPERATION_IDEMPOTENT,
         .status = 200,
-        .input = list_input,
-        .input_size = sizeof(struct name_input),
-        .output = list_output,
+        .input = service_list_input,
+        .input_size = sizeof(struct service_list_input),
+        .output = service_list_output,
         .errors = list_errors,
-        .handler = list,
+        .handler = service_list,
     },
     {
         .name = "service_status",
@@ -658,8 +631,8 @@ const struct operation_entry service_operations[] = {
         .title = "Read a service's logs",
         .summary = "Gives the newest lines that a service has printed.",
         .description = "Gives the newest lines that a service has printed, also after it has "
-                       "ended, as long as the workspace has not been stopped. The newest 256 KiB "
-                       "of each stream are kept. Does not count as activity.",
+                       "ended and its workspace was stopped, until it is started again. The "
+                       "newest 256 KiB of each stream are kept. Does not count as activity.",
         .method = "GET",
         .path = "/v1/workspaces/{workspace_id}/services/{service_name}/logs",
         .profile = PROFILE_FULL,
@@ -677,9 +650,11 @@ const struct operation_entry service_operations[] = {
         .family = "service",
         .title = "Stop a service",
         .summary = "Ends a service and all that it started.",
-        .description = "Ends a service and its whole process group: TERM, and KILL after five "
-                       "seconds. Answers when it is gone, with how it ended; one that does not "
-                       "run is told as it is.",
+        .description = "Ends a service, its whole process group and what has left that (known by "
+                       "HEARTH_SERVICE in its environment): TERM, and KILL after five seconds to "
+                       "what has not ended by then. "
+                       "Answers when it is gone, with how it ended; one that does not run is told "
+                       "as it is.",
         .method = "POST",
         .path = "/v1/workspaces/{workspace_id}/services/{service_name}/stop",
         .profile = PROFILE_FULL,

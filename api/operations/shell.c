@@ -1,7 +1,6 @@
+#include "api/operations/shell.h"
 #include "api/operations/families.h"
 #include "api/operations/views.h"
-
-#include "supervisord/shell.h"
 
 #include <signal.h>
 #include <string.h>
@@ -30,7 +29,7 @@
         .description = "How the guest is talked to."                                               \
     }
 
-static const struct field shell_fields[] = {SHELL_FIELDS, {0}};
+const struct field shell_fields[] = {SHELL_FIELDS, {0}};
 
 static const struct field read_output[] = {
     SHELL_FIELDS,
@@ -63,7 +62,7 @@ static const struct field write_output_fields[] = {
     SHELL_FIELDS,
     {.name = "input_length",
      .type = FIELD_INTEGER,
-     .description = "Characters that were typed, the newline among them."},
+     .description = "Characters of input; the newline that append_newline adds is not counted."},
     {.name = "append_newline", .type = FIELD_BOOLEAN, .description = "Whether one was added."},
     {0},
 };
@@ -80,17 +79,7 @@ static const struct field close_output[] = {
     {0},
 };
 
-static const struct field list_output[] = {
-    {.name = "workspace_id", .type = FIELD_STRING, .description = "ID of the workspace."},
-    {.name = "count", .type = FIELD_INTEGER, .description = "Shells listed."},
-    {.name = "shells",
-     .type = FIELD_OBJECT_LIST,
-     .description = "In the order of their opening.",
-     .fields = shell_fields},
-    {0},
-};
-
-static void write_shell(struct json_writer *json, const struct shell_status *status)
+void write_shell(struct json_writer *json, const struct shell_status *status)
 {
     json_string(json, "workspace_id", status->workspace_id);
     json_string(json, "shell_id", status->shell_id);
@@ -269,7 +258,8 @@ static const struct field read_input[] = {
      .type = FIELD_BOOLEAN,
      .place = PLACE_QUERY,
      .default_json = "false",
-     .description = "Rendered as a person would see it, without control characters.",
+     .description = "Rendered as a person would see it, without control characters; of a program "
+                    "that has the screen to itself, all of its screen.",
      .offset = offsetof(struct read_input, plain)},
     {.name = "wait_for_idle_ms",
      .type = FIELD_INTEGER,
@@ -375,10 +365,10 @@ static void write_(struct call *call, const void *arg)
     if (!typed)
         return;
     memcpy(typed, input->input, length);
+    waiting->input_length = characters(typed);
     if (input->append_newline)
         typed[length++] = '\n';
     waiting->append_newline = input->append_newline;
-    waiting->input_length = characters(typed);
     shell_write(workspace, input->shell_id, typed, length, was_written, waiting);
 }
 
@@ -489,68 +479,15 @@ static void close_(struct call *call, const void *arg)
                     was_closed, waiting);
 }
 
-/* list */
-
-struct list_input {
-    const char *workspace_id;
-};
-
-static const struct field list_input[] = {WORKSPACE_ID_FIELD(list_input), {0}};
-
-struct listing {
-    struct call *call;
-    char workspace_id[ID_SIZE];
-};
-
-static void listed(void *arg, int error, const struct hearth_failure *failure,
-                   const struct shell_status *shells, size_t count)
-{
-    struct listing *listing = arg;
-    struct buf body = {0};
-    struct json_writer json = JSON_WRITER(&body);
-    if (error) {
-        call_fail(listing->call, failure);
-        return;
-    }
-    json_object_begin(&json, NULL);
-    json_string(&json, "workspace_id", listing->workspace_id);
-    json_unsigned(&json, "count", count);
-    json_array_begin(&json, "shells");
-    for (size_t i = 0; i < count; i++) {
-        json_object_begin(&json, NULL);
-        write_shell(&json, &shells[i]);
-        json_object_end(&json);
-    }
-    json_array_end(&json);
-    json_object_end(&json);
-    reply_with(listing->call, &body, &json);
-}
-
-static void list(struct call *call, const void *arg)
-{
-    const struct list_input *input = arg;
-    struct workspace *workspace = workspace_or_fail(call, input->workspace_id);
-    struct listing *listing = workspace ? call_allocate_or_fail(call, sizeof *listing) : NULL;
-    if (!listing)
-        return;
-    listing->call = call;
-    memcpy(listing->workspace_id, input->workspace_id, strlen(input->workspace_id) + 1);
-    shell_list(workspace, listed, listing);
-}
-
-static const char *const open_errors[] = {
-    "workspace_not_found", "workspace_not_started", "bad_cwd", "bad_term",
-    "unknown_secret",      "too_many_shells",       NULL};
-static const char *const read_errors[] = {"workspace_not_found", "workspace_not_started",
-                                          "shell_not_found", "shell_not_renderable", NULL};
-static const char *const one_errors[] = {"workspace_not_found", "workspace_not_started",
-                                         "shell_not_found", "shell_ended", NULL};
-static const char *const write_errors[] = {"workspace_not_found", "workspace_not_started",
-                                           "shell_not_found",     "shell_ended",
-                                           "shell_input_full",    NULL};
-static const char *const close_errors[] = {"workspace_not_found", "workspace_not_started",
-                                           "shell_not_found", NULL};
-static const char *const list_errors[] = {"workspace_not_found", NULL};
+static const char *const open_errors[] = {GUEST_ERRORS,     "bad_cwd",         "bad_term",
+                                          "unknown_secret", "too_many_shells", NULL};
+static const char *const read_errors[] = {GUEST_ERRORS, "shell_not_found", "shell_not_renderable",
+                                          NULL};
+static const char *const one_errors[] = {GUEST_ERRORS, "shell_not_found", "shell_ended", NULL};
+static const char *const write_errors[] = {GUEST_ERRORS, "shell_not_found", "shell_ended",
+                                           "shell_input_full", NULL};
+static const char *const close_errors[] = {GUEST_ERRORS, "shell_not_found", NULL};
+static const char *const list_errors[] = {"workspace_not_found", "bad_cursor", NULL};
 
 #define SHELL_OPERATION                                                                            \
     .family = "shell", .profile = PROFILE_FULL, .surfaces = SURFACE_REST | SURFACE_TOOL
@@ -589,11 +526,11 @@ const struct operation_entry shell_operations[] = {
         .path = SHELLS,
         .flags = OPERATION_WAKES | OPERATION_READ_ONLY | OPERATION_IDEMPOTENT | OPERATION_LONG,
         .status = 200,
-        .input = list_input,
-        .input_size = sizeof(struct list_input),
-        .output = list_output,
+        .input = shell_list_input,
+        .input_size = sizeof(struct shell_list_input),
+        .output = shell_list_output,
         .errors = list_errors,
-        .handler = list,
+        .handler = shell_list_handler,
     },
     {
         .name = "shell_read",

@@ -3,6 +3,7 @@
 #include "api/operations/families.h"
 #include "api/operations/views.h"
 
+#include "base/text.h"
 #include "supervisord/shell.h"
 
 #include <inttypes.h>
@@ -19,15 +20,6 @@ static const struct field recording_input[] = {
     SHELL_ID_FIELD(recording_input),
     {0},
 };
-
-/* The end of the character's bytes that is so many characters on. */
-static size_t walk(const char *text, size_t at, size_t length, uint64_t characters)
-{
-    while (at < length && characters--)
-        for (at++; at < length && ((unsigned char)text[at] & 0xc0) == 0x80;)
-            at++;
-    return at;
-}
 
 static void write_header(struct buf *body, const struct shell_status *status)
 {
@@ -81,7 +73,7 @@ static void write_events(struct buf *body, const struct shell_status *status)
         }
         if (next <= character)
             continue;
-        size_t end = walk(status->output, at, status->output_length, next - character);
+        size_t end = utf8_skip(status->output, status->output_length, at, next - character);
         write_event(body, time_us, "o", status->output + at, end - at);
         at = end;
         character = next;
@@ -120,11 +112,9 @@ static void record(struct call *call, const void *arg)
         shell_read(workspace, input->shell_id, &spec, was_read, call);
 }
 
-static const char *const record_errors[] = {"workspace_not_found", "workspace_not_started",
-                                            "shell_not_found", NULL};
-static const char *const attach_errors[] = {"workspace_not_found", "workspace_not_started",
-                                            "shell_not_found",     "upgrade_required",
-                                            "agent_unreachable",   NULL};
+static const char *const record_errors[] = {GUEST_ERRORS, "shell_not_found", NULL};
+static const char *const attach_errors[] = {GUEST_ERRORS, "shell_not_found", "upgrade_required",
+                                            "agent_unreachable", NULL};
 
 const struct operation_entry shell_stream_operations[] = {
     {

@@ -3,7 +3,10 @@
 #include "api/operations/views.h"
 #include "supervisord/store_check.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define SNAPSHOT_NAME_PATTERN "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 #define SNAPSHOT_NAME_FIELD(input_struct, field_place)                                             \
@@ -14,26 +17,28 @@
         .offset = offsetof(struct input_struct, snapshot_name)                                     \
     }
 
-static const struct field snapshot_fields[] = {
-    {.name = "workspace_id", .type = FIELD_STRING, .description = "Whose tree it is."},
-    {.name = "snapshot_name", .type = FIELD_STRING, .description = "Its name."},
-    {.name = "kind", .type = FIELD_STRING, .description = "baseline or named."},
-    {.name = "created_at",
-     .type = FIELD_NUMBER,
-     .flags = FIELD_NULLABLE,
-     .description = "When it was made."},
-    {.name = "entry_count",
-     .type = FIELD_INTEGER,
-     .description = "Files, directories and symlinks in it."},
-    {.name = "bytes_written", .type = FIELD_INTEGER, .description = "Size of its files together."},
-    {.name = "deletable", .type = FIELD_BOOLEAN, .description = "False for the baseline."},
-    {0},
-};
+#define SNAPSHOT_FIELDS                                                                            \
+    {.name = "workspace_id", .type = FIELD_STRING, .description = "Whose tree it is."},            \
+        {.name = "snapshot_name", .type = FIELD_STRING, .description = "Its name."},               \
+        {.name = "kind", .type = FIELD_STRING, .description = "baseline or named."},               \
+        {.name = "created_at",                                                                     \
+         .type = FIELD_NUMBER,                                                                     \
+         .flags = FIELD_NULLABLE,                                                                  \
+         .description = "When it was made."},                                                      \
+        {.name = "entry_count",                                                                    \
+         .type = FIELD_INTEGER,                                                                    \
+         .description = "Files, directories and symlinks in it."},                                 \
+        {.name = "bytes_written",                                                                  \
+         .type = FIELD_INTEGER,                                                                    \
+         .description = "Size of its files together."},                                            \
+    {                                                                                              \
+        .name = "deletable", .type = FIELD_BOOLEAN, .description = "False for the baseline."       \
+    }
 
-static void write_snapshot(struct json_writer *json, const char *key,
-                           const struct snapshot_info *snapshot)
+static const struct field snapshot_fields[] = {SNAPSHOT_FIELDS, {0}};
+
+static void write_snapshot(struct json_writer *json, const struct snapshot_info *snapshot)
 {
-    json_object_begin(json, key);
     json_string(json, "workspace_id", snapshot->workspace_id);
     json_string(json, "snapshot_name", snapshot->name);
     json_string(json, "kind", snapshot->baseline ? "baseline" : "named");
@@ -41,6 +46,13 @@ static void write_snapshot(struct json_writer *json, const char *key,
     json_unsigned(json, "entry_count", snapshot->entry_count);
     json_unsigned(json, "bytes_written", snapshot->bytes);
     json_boolean(json, "deletable", !snapshot->baseline);
+}
+
+static void write_snapshot_object(struct json_writer *json, const char *key,
+                                  const struct snapshot_info *snapshot)
+{
+    json_object_begin(json, key);
+    write_snapshot(json, snapshot);
     json_object_end(json);
 }
 
@@ -55,11 +67,12 @@ static const struct field create_input[] = {
     SNAPSHOT_NAME_FIELD(name_input, PLACE_BODY),
     {0},
 };
+/* Clients of other systems look for it as an object of its own. */
 static const struct field create_output[] = {
-    {.name = "workspace_id", .type = FIELD_STRING, .description = "The workspace."},
+    SNAPSHOT_FIELDS,
     {.name = "snapshot",
      .type = FIELD_OBJECT,
-     .description = "What was made.",
+     .description = "The same as one object.",
      .fields = snapshot_fields},
     {0},
 };
@@ -75,8 +88,8 @@ static void created(void *arg, int error, const struct hearth_failure *failure,
         return;
     }
     json_object_begin(&json, NULL);
-    json_string(&json, "workspace_id", snapshot->workspace_id);
-    write_snapshot(&json, "snapshot", snapshot);
+    write_snapshot(&json, snapshot);
+    write_snapshot_object(&json, "snapshot", snapshot);
     json_object_end(&json);
     reply_with(call, &body, &json);
 }
@@ -93,29 +106,64 @@ static void create(struct call *call, const void *arg)
 /* list */
 
 struct list_input {
-    const char *workspace_id;
+    const char *workspace_id, *cursor;
+    int64_t limit;
 };
-static const struct field list_input[] = {WORKSPACE_ID_FIELD(list_input), {0}};
+static const struct field list_input[] = {
+    WORKSPACE_ID_FIELD(list_input), PAGE_FIELDS(list_input, 96), {0}};
 static const struct field list_output[] = {
     {.name = "workspace_id", .type = FIELD_STRING, .description = "The workspace."},
-    {.name = "count", .type = FIELD_INTEGER, .description = "How many there are."},
+    {.name = "count", .type = FIELD_INTEGER, .description = "Snapshots in this page."},
     {.name = "snapshots",
      .type = FIELD_OBJECT_LIST,
      .description = "The baseline first, then the newest first.",
      .fields = snapshot_fields},
+    NEXT_CURSOR_FIELD,
     {0},
 };
 
+/* A page goes on after the time and the name that its cursor is; the baseline's time comes before
+ * all, so after any other. */
 struct listing {
     struct json_writer *json;
-    uint64_t count;
+    uint64_t count, limit;
+    int64_t after;
+    const char *after_name; /* NULL: from the start, or passed already */
+    char last[96];
+    bool more;
 };
+
+static int64_t place_of(const struct snapshot_info *snapshot)
+{
+    return snapshot->baseline ? INT64_MAX : snapshot->created_at;
+}
 
 static void list_one(void *arg, const struct snapshot_info *snapshot)
 {
     struct listing *listing = arg;
+    int64_t place = place_of(snapshot);
+    if (listing->after_name && place >= listing->after) {
+        if (place == listing->after && !strcmp(snapshot->name, listing->after_name))
+            listing->after_name = NULL;
+        return;
+    }
+    listing->after_name = NULL;
+    listing->more = listing->count == listing->limit;
+    if (listing->more)
+        return;
     listing->count++;
-    write_snapshot(listing->json, NULL, snapshot);
+    snprintf(listing->last, sizeof listing->last, "%" PRId64 ".%s", place, snapshot->name);
+    write_snapshot_object(listing->json, NULL, snapshot);
+}
+
+static int begin_after(struct listing *listing, const char *cursor, struct hearth_failure *failure)
+{
+    char *end;
+    if (!cursor)
+        return 0;
+    listing->after = strtoll(cursor, &end, 10);
+    listing->after_name = end + 1;
+    return end > cursor && *end == '.' && end[1] ? 0 : supervisor_bad_cursor(failure);
 }
 
 static void list(struct call *call, const void *arg)
@@ -124,15 +172,21 @@ static void list(struct call *call, const void *arg)
     struct workspace *workspace = workspace_or_fail(call, input->workspace_id);
     struct buf body = {0};
     struct json_writer json = JSON_WRITER(&body);
-    struct listing listing = {.json = &json};
+    struct listing listing = {.json = &json, .limit = (uint64_t)input->limit};
+    struct hearth_failure failure;
     if (!workspace)
         return;
+    if (begin_after(&listing, input->cursor, &failure)) {
+        call_fail(call, &failure);
+        return;
+    }
     json_object_begin(&json, NULL);
     json_string(&json, "workspace_id", input->workspace_id);
     json_array_begin(&json, "snapshots");
     snapshot_each(workspace, list_one, &listing);
     json_array_end(&json);
     json_unsigned(&json, "count", listing.count);
+    json_string(&json, "next_cursor", listing.more ? listing.last : NULL);
     json_object_end(&json);
     reply_with(call, &body, &json);
 }
@@ -323,18 +377,11 @@ static void verify(struct call *call, const void *arg)
     store_check(call_supervisor(call), tenant->tenant_id, verified, verifying);
 }
 
-static const char *const create_errors[] = {"workspace_not_found",
-                                            "bad_snapshot_name",
-                                            "snapshot_name_reserved",
-                                            "snapshot_exists",
-                                            "quota_snapshots",
-                                            "quota_store",
-                                            "tree_too_large",
-                                            "workspace_failed",
-                                            "workspace_not_started",
-                                            "agent_unreachable",
-                                            NULL};
-static const char *const list_errors[] = {"workspace_not_found", NULL};
+static const char *const create_errors[] = {
+    "workspace_not_found",   "bad_snapshot_name", "snapshot_name_reserved", "snapshot_exists",
+    "quota_snapshots",       "quota_store",       "tree_too_large",         "workspace_failed",
+    "workspace_not_started", "workspace_busy",    "agent_unreachable",      NULL};
+static const char *const list_errors[] = {"workspace_not_found", "bad_cursor", NULL};
 static const char *const delete_errors[] = {"workspace_not_found", "bad_snapshot_name",
                                             "snapshot_not_found", "snapshot_protected", NULL};
 static const char *const reset_errors[] = {
@@ -407,9 +454,9 @@ const struct operation_entry snapshot_operations[] = {
         .title = "Reset a workspace",
         .summary = "Puts a workspace's files back to how a snapshot has them, in a fresh guest.",
         .description = "Starts a workspace over: a fresh guest with the files of a snapshot (the "
-                       "baseline it began with, if none is named). Running commands end and the "
-                       "history of commands is cleared; name, labels and snapshots stay. Changes "
-                       "since that snapshot are lost unless one was taken.",
+                       "baseline it began with, if none is named). Commands, services and "
+                       "shells end and are forgotten; name, labels, secrets and snapshots stay. "
+                       "Changes since that snapshot are lost unless one was taken.",
         .method = "POST",
         .path = "/v1/workspaces/{workspace_id}/reset",
         .profile = PROFILE_CORE,

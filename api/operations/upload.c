@@ -133,6 +133,7 @@ static void tell(struct call *call, const char *upload_id)
     }
     struct hearth_failure failure;
     hearth_fail(&failure, HEARTH_ENOTFOUND, "upload_not_found", "there is no such upload");
+    hearth_failure_field(&failure, "/upload_id");
     call_fail(call, &failure);
 }
 

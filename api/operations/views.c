@@ -2,13 +2,12 @@
 
 #include "api/operations/result_rows.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 static const struct field seed_fields[] = {
-    TEXT("mode", "empty, directory, tar_archive or fork."),
+    TEXT("mode", "empty, directory, tar_archive, fork or memory_fork."),
     NULLABLE_TEXT(
         "seed_path",
         "Where the client packed it from; of a fork its origin, workspace or workspace@snapshot."),
@@ -60,7 +59,8 @@ const struct field metadata_fields[] = {
      .description = "Which limits this host enforces.",
      .fields = limit_fields},
     TEXT("link", "up, connecting or down: the link to the guest's agent."),
-    NULLABLE_TEXT("failure_code", "Why the state is failed."),
+    NULLABLE_TEXT("failure_code",
+                  "Why the state is failed, or a suspended machine is not resumed."),
     NULLABLE_TEXT("failure_detail", "The same as a sentence."),
     {0},
 };
@@ -72,6 +72,7 @@ const struct field metadata_fields[] = {
 
 const struct field no_fields[] = {{0}};
 const char *const isolation_names[] = {"vm", "container", NULL};
+const char *const encoding_names[] = {"utf-8", "base64", NULL};
 const char *const transport_names[] = {"vsock", "vhost-vsock", "vhost-user-vsock", "serial", NULL};
 
 const struct field label_parts[] = {
@@ -99,7 +100,7 @@ const struct field status_fields[] = {
     TIME("created_at", "Seconds since the epoch."),
     TIME("last_activity_at", "Seconds since the epoch; reads do not move it."),
     TIME("expires_at", "Seconds since the epoch."),
-    TEXT("state", "creating, started, stopped, failed or deleting."),
+    TEXT("state", "creating, started, suspended, stopped, failed or deleting."),
     TEXT("network_policy", "off, egress, published-ports or egress+published-ports."),
     FLAG("network_enabled", "It has a network device."),
     FLAG("allow_host_compat", "A container was accepted."),
@@ -141,7 +142,7 @@ const struct field status_fields[] = {
 
 const struct field row_fields[] = {
     COMMON_FIELDS,
-    TEXT("state", "creating, started, stopped, failed or deleting."),
+    TEXT("state", "creating, started, suspended, stopped, failed or deleting."),
     TIME("created_at", "Seconds since the epoch."),
     TIME("last_activity_at", "Seconds since the epoch."),
     TIME("expires_at", "Seconds since the epoch."),
@@ -369,76 +370,8 @@ void write_row(struct json_writer *json, struct workspace *workspace)
         json->error = HEARTH_ENOMEMORY;
 }
 
-/* How many bytes a byte takes in JSON, at most. */
-static size_t cost(unsigned char byte)
-{
-    return byte >= 0x80                                                 ? 3
-           : byte >= 0x20 && byte < 0x7f && byte != '"' && byte != '\\' ? 1
-           : byte == '\n'                                               ? 2
-                                                                        : 6;
-}
-
-static size_t fit_from_start(const char *data, size_t length, size_t budget)
-{
-    size_t used = 0, at = 0;
-    while (at < length && used + cost((unsigned char)data[at]) <= budget)
-        used += cost((unsigned char)data[at++]);
-    return at;
-}
-
-static size_t fit_from_end(const char *data, size_t length, size_t budget)
-{
-    size_t used = 0, at = 0;
-    while (at < length && used + cost((unsigned char)data[length - 1 - at]) <= budget)
-        used += cost((unsigned char)data[length - 1 - at++]);
-    return at;
-}
-
-bool write_output(struct json_writer *json, const char *key, const char *data, size_t length,
-                  size_t head, uint64_t omitted, enum text_encoding encoding)
-{
-    size_t tail = length - head,
-           budget = encoding == ENCODING_BASE64 ? OUTPUT_BUDGET / 4 * 3 : OUTPUT_BUDGET;
-    bool fits = encoding == ENCODING_BASE64 ? length <= budget
-                                            : fit_from_start(data, length, budget) == length;
-    if (!fits) {
-        size_t kept_head = encoding == ENCODING_BASE64 ? (head < budget / 2 ? head : budget / 2)
-                                                       : fit_from_start(data, head, budget / 2);
-        size_t rest = length - kept_head;
-        size_t kept_tail = encoding == ENCODING_BASE64
-                               ? (rest < budget / 2 ? rest : budget / 2)
-                               : fit_from_end(data + kept_head, rest, budget / 2);
-        /* Where there is a hole already, the end stays behind it. */
-        if (omitted && kept_tail > tail)
-            kept_tail = tail;
-        omitted += length - kept_head - kept_tail;
-        head = kept_head;
-        tail = kept_tail;
-    }
-    if (!omitted) {
-        if (encoding == ENCODING_BASE64)
-            json_base64(json, key, data, length);
-        else
-            json_bytes(json, key, data, length);
-        return false;
-    }
-    auto_buf struct buf text = {0};
-    int error = buf_append(&text, data, head);
-    if (!error && encoding == ENCODING_UTF8)
-        error = buf_printf(&text, "\n[%" PRIu64 " bytes left out]\n", omitted);
-    if (!error)
-        error = buf_append(&text, data + length - tail, tail);
-    if (error && !json->error)
-        json->error = error;
-    if (encoding == ENCODING_BASE64)
-        json_base64(json, key, text.data, text.length);
-    else
-        json_bytes(json, key, text.data, text.length);
-    return true;
-}
-
 void write_exec(struct json_writer *json, struct workspace *workspace,
-                const struct exec_status *status, enum text_encoding encoding, bool with_output)
+                const struct exec_status *status, enum text_encoding encoding, size_t stream_room)
 {
     struct workspace_status described;
     bool cut = status->truncated;
@@ -447,14 +380,8 @@ void write_exec(struct json_writer *json, struct workspace *workspace,
     json_string(json, "environment", described.environment);
     json_string(json, "environment_version", described.environment_version);
     json_string(json, "command", status->command);
-    if (with_output) {
-        cut = write_output(json, "stdout", status->stdout_data, status->stdout_length,
-                           status->stdout_head, status->stdout_omitted, encoding) ||
-              cut;
-        cut = write_output(json, "stderr", status->stderr_data, status->stderr_length,
-                           status->stderr_head, status->stderr_omitted, encoding) ||
-              cut;
-    }
+    if (stream_room)
+        cut = write_streams(json, status, encoding, stream_room) || cut;
     if (status->running)
         json_null(json, "exit_code");
     else
@@ -579,7 +506,7 @@ const struct field file_entry_fields[] = {
      .description = "file, directory, symlink or other."},
     {.name = "size_bytes", .type = FIELD_INTEGER, .description = "Size of a file."},
     {.name = "mode", .type = FIELD_STRING, .description = "Permissions in octal."},
-    {.name = "mtime", .type = FIELD_NUMBER, .flags = FIELD_NULLABLE, .description = "Last change."},
+    {.name = "mtime", .type = FIELD_NUMBER, .description = "Last change."},
     {.name = "link_target",
      .type = FIELD_STRING,
      .flags = FIELD_NULLABLE,
@@ -595,7 +522,7 @@ void write_file_entry(struct json_writer *json, const struct file_entry *entry)
     json_string(json, "artifact_type", file_type_name(entry->type));
     json_unsigned(json, "size_bytes", entry->size);
     json_string(json, "mode", mode);
-    json_time(json, "mtime", entry->mtime_us);
+    json_seconds(json, "mtime", entry->mtime_us);
     json_string(json, "link_target", entry->link_target);
     json_object_end(json);
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "api/json_write.h"
+#include "api/operations/output.h"
 #include "api/optable.h"
 #include "supervisord/diff.h"
 
@@ -18,16 +19,10 @@ void write_status(struct json_writer *json, struct workspace *workspace);
 void write_status_members(struct json_writer *json, struct workspace *workspace); /* no braces */
 void write_row(struct json_writer *json, struct workspace *workspace);
 
-enum text_encoding { ENCODING_UTF8, ENCODING_BASE64 };
-/* The members of an exec's result, without the braces. with_output false leaves stdout and stderr
- * out. */
+/* The members of an exec's result, without the braces; without its streams where stream_room is 0.
+ */
 void write_exec(struct json_writer *json, struct workspace *workspace,
-                const struct exec_status *status, enum text_encoding encoding, bool with_output);
-/* Output with a line in its hole that says how much is left out; at most OUTPUT_BUDGET bytes once
- * escaped. Gives whether anything is left out. */
-#define OUTPUT_BUDGET ((size_t)900 << 10)
-bool write_output(struct json_writer *json, const char *key, const char *data, size_t length,
-                  size_t head, uint64_t omitted, enum text_encoding encoding);
+                const struct exec_status *status, enum text_encoding encoding, size_t stream_room);
 void write_file_entry(struct json_writer *json, const struct file_entry *entry);
 void write_environment(struct json_writer *json, const char *key,
                        const struct environment *environment);
@@ -38,6 +33,9 @@ void write_environment_members(struct json_writer *json, const struct environmen
 void reply_with(struct call *call, struct buf *body, const struct json_writer *json);
 /* NULL after the call has been failed with 404. */
 struct workspace *workspace_or_fail(struct call *call, const char *workspace_id);
+/* What an operation that asks a guest's agent may be refused with, in its list of errors. */
+#define GUEST_ERRORS                                                                               \
+    "workspace_not_found", "workspace_not_started", "workspace_busy", "workspace_failed"
 /* secret_env as the supervisor wants it; NULL after the call has been failed. */
 const struct secret_variable *secret_variables_of(struct call *call, const struct pair_list *pairs);
 /* The failure of a host path, as the call's. */
@@ -54,7 +52,7 @@ enum text_encoding encoding_of(const char *name);
 
 /* The name and the value of a label, as the schemas say them. */
 extern const struct field label_parts[];
-extern const char *const isolation_names[], *const transport_names[];
+extern const char *const isolation_names[], *const transport_names[], *const encoding_names[];
 
 /* Rows of input and output fields that are the same everywhere. */
 #define WORKSPACE_ID_FIELD(input_struct)                                                           \
@@ -127,12 +125,18 @@ extern const char *const isolation_names[], *const transport_names[];
                        "vhost-device-vsock, vsock either; what is demanded is given or it fails.", \
         .offset = offsetof(struct input_struct, transport)                                         \
     }
-#define ALLOW_HOST_COMPAT_FIELD(input_struct, field_flags)                                         \
+#define ALLOW_HOST_COMPAT_FIELD(input_struct)                                                      \
     {                                                                                              \
-        .name = "allow_host_compat", .type = FIELD_BOOLEAN, .flags = (field_flags),                \
-        .default_json = "false",                                                                   \
+        .name = "allow_host_compat", .type = FIELD_BOOLEAN, .default_json = "false",               \
         .description = "Accepted for compatibility: a container is fine.",                         \
         .offset = offsetof(struct input_struct, allow_host_compat)                                 \
+    }
+#define ENCODING_FIELD(input_struct, field_place)                                                  \
+    {                                                                                              \
+        .name = "encoding", .type = FIELD_STRING, .place = (field_place),                          \
+        .choices = encoding_names, .default_json = "\"utf-8\"",                                    \
+        .description = "utf-8, or base64 for bytes that are no text.",                             \
+        .offset = offsetof(struct input_struct, encoding)                                          \
     }
 /* Labels as rows, the call's; NULL with the call failed where memory is short. */
 const struct row_label *labels_of(struct call *call, const struct pair_list *pairs);

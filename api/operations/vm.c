@@ -2,6 +2,7 @@
 #include "api/operations/machine.h"
 #include "api/operations/views.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,7 +14,7 @@
 #define TTL_GRACE_US (10 * US_PER_S)
 
 struct run_input {
-    const char *environment, *command, *isolation;
+    const char *environment, *command, *isolation, *encoding;
     int64_t vcpu_count, mem_mib, timeout_seconds, ttl_seconds;
     bool network, allow_host_compat;
 };
@@ -48,7 +49,8 @@ static const struct field run_input[] = {
      .description = "Give it outbound network access.",
      .offset = offsetof(struct run_input, network)},
     ISOLATION_FIELD(run_input),
-    ALLOW_HOST_COMPAT_FIELD(run_input, 0),
+    ALLOW_HOST_COMPAT_FIELD(run_input),
+    ENCODING_FIELD(run_input, PLACE_BODY),
     {0},
 };
 
@@ -91,6 +93,7 @@ const struct field vm_run_output[] = {
 struct run {
     struct call *call;
     const char *command;
+    enum text_encoding encoding;
     int64_t timeout_seconds;
     struct exec_wait *wait;
     char vm_id[ID_SIZE], exec_id[ID_SIZE];
@@ -162,11 +165,7 @@ static void ran(void *arg, int error, const struct hearth_failure *failure,
     json_string(json, "environment", described.environment);
     json_string(json, "environment_version", described.environment_version);
     json_string(json, "command", status->command);
-    bool cut = write_output(json, "stdout", status->stdout_data, status->stdout_length,
-                            status->stdout_head, status->stdout_omitted, ENCODING_UTF8);
-    cut = write_output(json, "stderr", status->stderr_data, status->stderr_length,
-                       status->stderr_head, status->stderr_omitted, ENCODING_UTF8) ||
-          cut;
+    bool cut = write_streams(json, status, run->encoding, call_text_room(run->call));
     json_integer(json, "exit_code", status->exit_code);
     json_duration_ms(json, "duration_ms", status->duration_us);
     json_string(json, "execution_mode", status->execution_mode);
@@ -213,7 +212,7 @@ void vm_exec(struct call *call, const void *arg)
     workspace_describe(workspace, &status);
     if (status.state != WORKSPACE_STARTED) {
         hearth_fail(&failure, HEARTH_ECONFLICT, "vm_not_started", "the machine is %s: it was kept",
-                    workspace_state_name(status.state));
+                    machine_state(workspace, status.state));
         hearth_failure_field(&failure, "/vm_id");
         hearth_failure_hint(&failure, "Start it with vm_start, then run the command again.");
         call_fail(call, &failure);
@@ -224,6 +223,7 @@ void vm_exec(struct call *call, const void *arg)
         return;
     run->call = call;
     run->command = input->command;
+    run->encoding = encoding_of(input->encoding);
     run->timeout_seconds = input->timeout_seconds;
     memcpy(run->vm_id, status.workspace_id, strlen(status.workspace_id) + 1);
     call_on_gone(call, gone, run);
@@ -257,6 +257,7 @@ static void run_(struct call *call, const void *arg)
         return;
     run->call = call;
     run->command = input->command;
+    run->encoding = encoding_of(input->encoding);
     run->timeout_seconds =
         input->timeout_seconds < input->ttl_seconds ? input->timeout_seconds : input->ttl_seconds;
     struct workspace_spec spec = {
@@ -277,24 +278,42 @@ static void run_(struct call *call, const void *arg)
 
 /* vm_list_environments */
 
-static const struct field no_input[] = {{0}};
+struct environments_input {
+    const char *cursor;
+    int64_t limit;
+};
+
+static const struct field environments_input[] = {PAGE_FIELDS(environments_input, 129), {0}};
 static const struct field environments_output[] = {
-    {.name = "count", .type = FIELD_INTEGER, .description = "How many there are."},
+    {.name = "count", .type = FIELD_INTEGER, .description = "Environments in this page."},
     {.name = "environments",
      .type = FIELD_OBJECT_LIST,
      .description = "Built ones can be used at once.",
      .fields = environment_fields},
+    NEXT_CURSOR_FIELD,
     {0},
 };
 
+/* A page goes on after the environment whose name its cursor is. */
 struct environments_writer {
     struct json_writer json;
+    const struct environments_input *input;
     unsigned count;
+    char last[130];
+    bool begun, more;
 };
 
 static int visit(void *arg, const struct environment *environment)
 {
     struct environments_writer *writer = arg;
+    if (!writer->begun) {
+        writer->begun = strcmp(environment->name, writer->input->cursor) == 0;
+        return 0;
+    }
+    writer->more = writer->count == (uint64_t)writer->input->limit;
+    if (writer->more)
+        return 1;
+    snprintf(writer->last, sizeof writer->last, "%s", environment->name);
     write_environment(&writer->json, NULL, environment);
     writer->count++;
     return 0;
@@ -302,18 +321,28 @@ static int visit(void *arg, const struct environment *environment)
 
 static void environments(struct call *call, const void *arg)
 {
+    const struct environments_input *input = arg;
     struct buf body = {0};
-    struct environments_writer writer = {.json = JSON_WRITER(&body)};
-    (void)arg;
+    struct environments_writer writer = {
+        .json = JSON_WRITER(&body), .input = input, .begun = !input->cursor};
     json_object_begin(&writer.json, NULL);
     json_array_begin(&writer.json, "environments");
     environment_each(supervisor_environments(call_supervisor(call)), visit, &writer);
     json_array_end(&writer.json);
     json_unsigned(&writer.json, "count", writer.count);
+    json_string(&writer.json, "next_cursor", writer.more ? writer.last : NULL);
     json_object_end(&writer.json);
+    if (!writer.begun) {
+        struct hearth_failure failure;
+        buf_free(&body);
+        supervisor_bad_cursor(&failure);
+        call_fail(call, &failure);
+        return;
+    }
     reply_with(call, &body, &writer.json);
 }
 
+static const char *const environments_errors[] = {"bad_cursor", NULL};
 static const char *const run_errors[] = {"unknown_environment", "environment_not_pulled",
                                          "quota_workspaces",    "isolation_unavailable",
                                          "network_unavailable", NULL};
@@ -355,8 +384,10 @@ const struct operation_entry vm_operations[] = {
         .surfaces = SURFACE_REST | SURFACE_TOOL,
         .flags = OPERATION_READ_ONLY | OPERATION_IDEMPOTENT,
         .status = 200,
-        .input = no_input,
+        .input = environments_input,
+        .input_size = sizeof(struct environments_input),
         .output = environments_output,
+        .errors = environments_errors,
         .handler = environments,
     },
     {0},

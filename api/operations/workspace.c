@@ -1,7 +1,7 @@
 #include "api/operations/families.h"
+#include "api/operations/given_secrets.h"
 #include "api/operations/views.h"
 #include "supervisord/host_path.h"
-
 #include "supervisord/secret.h"
 
 #include <stdio.h>
@@ -27,32 +27,6 @@ static void changed(void *arg, int error, const struct hearth_failure *failure,
     "^[^\\u0000-\\u0020\\u007f]([^\\u0000-\\u001f\\u007f]*[^\\u0000-\\u0020\\u007f])?$"
 
 /* create */
-
-struct secret_input {
-    const char *name, *value, *file_path;
-};
-
-static const struct field secret_input[] = {
-    {.name = "name",
-     .type = FIELD_STRING,
-     .flags = FIELD_REQUIRED,
-     .maximum = SECRET_NAME_MAX,
-     .pattern = "^[A-Za-z_][A-Za-z0-9_]*$",
-     .description = "Its name, an identifier.",
-     .offset = offsetof(struct secret_input, name)},
-    {.name = "value",
-     .type = FIELD_STRING,
-     .flags = FIELD_SECRET,
-     .maximum = SECRET_VALUE_MAX,
-     .description = "Its value; it is never shown again.",
-     .offset = offsetof(struct secret_input, value)},
-    {.name = "file_path",
-     .type = FIELD_STRING,
-     .maximum = 4095,
-     .description = "Host file that the client read the value from; the daemon itself reads none.",
-     .offset = offsetof(struct secret_input, file_path)},
-    {0},
-};
 
 struct create_input {
     const char *environment, *network_policy, *seed_path, *name, *isolation, *seed_upload,
@@ -108,7 +82,7 @@ static const struct field create_input[] = {
      .type = FIELD_OBJECT_LIST,
      .flags = FIELD_FULL_ONLY,
      .maximum = SECRETS_MAX,
-     .fields = secret_input,
+     .fields = secret_input_fields,
      .nested_size = sizeof(struct secret_input),
      .description = "Secrets for it: files in /run/hearth/secrets of the guest and, by secret_env, "
                     "variables; redacted from all that is shown.",
@@ -128,41 +102,22 @@ static const struct field create_input[] = {
      .description = "ID of an upload (POST /v1/uploads) whose tree becomes /workspace.",
      .offset = offsetof(struct create_input, seed_upload)},
     TRANSPORT_FIELD(create_input, FIELD_FULL_ONLY),
-    ALLOW_HOST_COMPAT_FIELD(create_input, FIELD_REST_ONLY),
+    ALLOW_HOST_COMPAT_FIELD(create_input),
     {0},
 };
 
-/* NULL with the call failed. */
-static const struct secret_spec *secrets_of(struct call *call, const struct object_list *list)
-{
-    const struct secret_input *items = list->items;
-    struct secret_spec *secrets = call_allocate_or_fail(call, (list->count + 1) * sizeof *secrets);
-    for (size_t i = 0; secrets && i < list->count; i++) {
-        struct hearth_failure failure;
-        char field[48];
-        secrets[i] = (struct secret_spec){items[i].name, items[i].value, items[i].file_path};
-        if (items[i].value)
-            continue;
-        snprintf(field, sizeof field, "/secrets/%zu/%s", i,
-                 items[i].file_path ? "file_path" : "value");
-        hearth_fail(&failure, HEARTH_EINVALID,
-                    items[i].file_path ? "host_path_forbidden" : "missing_argument",
-                    items[i].file_path ? "the daemon reads no secret from a file of its host"
-                                       : "a secret needs a value");
-        hearth_failure_field(&failure, field);
-        hearth_failure_hint(&failure, "Read the file where the client runs and pass its content as "
-                                      "value.");
-        call_fail(call, &failure);
-        return NULL;
-    }
-    return secrets;
-}
+struct creating {
+    struct call *call;
+    const struct create_input *input;
+    const struct secret_spec *secrets;
+};
 
-static void create_with(struct call *call, const struct create_input *input, const char *upload_id)
+static void create_with(const struct creating *creating, const char *upload_id)
 {
+    struct call *call = creating->call;
+    const struct create_input *input = creating->input;
     const struct row_label *labels = labels_of(call, &input->labels);
-    const struct secret_spec *secrets = labels ? secrets_of(call, &input->secrets) : NULL;
-    if (!secrets)
+    if (!labels)
         return;
     int network = network_policy_parse(input->network_policy);
     struct workspace_spec spec = {
@@ -180,43 +135,47 @@ static void create_with(struct call *call, const struct create_input *input, con
         .allow_host_compat = input->allow_host_compat,
         .seed_upload = upload_id,
         .seed_path = input->seed_path,
-        .secrets = secrets,
+        .secrets = creating->secrets,
         .secret_count = input->secrets.count,
         .request_id = call_request_id(call),
     };
     workspace_create(call_supervisor(call), call_principal(call), &spec, changed, call);
+    secrets_wipe(creating->secrets, input->secrets.count); /* sealed, or refused */
 }
-
-struct packing {
-    struct call *call;
-    const struct create_input *input;
-};
 
 static void seed_packed(void *arg, int error, const struct hearth_failure *failure,
                         const struct upload *upload)
 {
-    const struct packing *packing = arg;
+    const struct creating *creating = arg;
     if (error)
-        fail_host_path(packing->call, failure, "/seed_path",
+        fail_host_path(creating->call, failure, "/seed_path",
                        "Send the directory as a tar to POST /v1/uploads and pass its ID as "
                        "seed_upload; `hearth workspace create --seed-path` does that.");
     else
-        create_with(packing->call, packing->input, upload->upload_id);
+        create_with(creating, upload->upload_id);
+}
+
+static void create_with_secrets(void *arg, const struct secret_spec *secrets)
+{
+    struct creating *creating = arg;
+    struct call *call = creating->call;
+    const struct create_input *input = creating->input;
+    creating->secrets = secrets;
+    if (!input->seed_path || input->seed_upload)
+        create_with(creating, input->seed_upload);
+    else
+        host_path_upload(call_supervisor(call), call_principal(call), call_request_id(call),
+                         input->seed_path, seed_packed, creating);
 }
 
 static void create(struct call *call, const void *arg)
 {
     const struct create_input *input = arg;
-    if (!input->seed_path || input->seed_upload) {
-        create_with(call, input, input->seed_upload);
+    struct creating *creating = call_allocate_or_fail(call, sizeof *creating);
+    if (!creating)
         return;
-    }
-    struct packing *packing = call_allocate_or_fail(call, sizeof *packing);
-    if (!packing)
-        return;
-    *packing = (struct packing){.call = call, .input = input};
-    host_path_upload(call_supervisor(call), call_principal(call), call_request_id(call),
-                     input->seed_path, seed_packed, packing);
+    *creating = (struct creating){.call = call, .input = input};
+    secrets_gather(call, &input->secrets, create_with_secrets, creating);
 }
 
 /* list */
@@ -227,7 +186,9 @@ struct list_input {
     int64_t limit;
 };
 
-static const char *const states[] = {"started", "suspended", "stopped", "failed", NULL};
+/* All that a workspace may be in; one that is being made or deleted is in no list. */
+static const char *const states[] = {"creating", "started",  "suspended", "stopped",
+                                     "failed",   "deleting", NULL};
 
 static const struct field list_input[] = {
     {.name = "name",
@@ -370,6 +331,14 @@ static void stop(struct call *call, const void *arg)
         workspace_stop(workspace, call_principal(call), call_request_id(call), changed, call);
 }
 
+static void suspend(struct call *call, const void *arg)
+{
+    const struct id_input *input = arg;
+    struct workspace *workspace = workspace_or_fail(call, input->workspace_id);
+    if (workspace)
+        workspace_suspend(workspace, call_principal(call), call_request_id(call), changed, call);
+}
+
 static void start(struct call *call, const void *arg)
 {
     const struct id_input *input = arg;
@@ -469,6 +438,9 @@ static const char *const id_errors[] = {"workspace_not_found", NULL};
 static const char *const update_errors[] = {"workspace_not_found", "empty_update", "bad_name",
                                             "bad_label", NULL};
 static const char *const life_errors[] = {"workspace_not_found", "workspace_busy", NULL};
+static const char *const suspend_errors[] = {
+    "workspace_not_found", "workspace_busy", "workspace_in_use",  "workspace_not_started",
+    "suspend_unsupported", "suspend_failed", "agent_unreachable", NULL};
 static const char *const list_errors[] = {"bad_cursor", NULL};
 
 const struct operation_entry workspace_operations[] = {
@@ -597,6 +569,28 @@ const struct operation_entry workspace_operations[] = {
         .output = status_fields,
         .errors = life_errors,
         .handler = stop,
+        .tell = tell_status,
+    },
+    {
+        .name = "workspace_suspend",
+        .family = "workspace",
+        .title = "Suspend a workspace",
+        .summary = "Saves a machine to the disk, sealed, with all that runs in it.",
+        .description = "Saves a workspace's machine to the disk, with its memory and all that runs "
+                       "in it, encrypted, and ends it: state suspended. The next operation that "
+                       "needs it, or a connection to a port of it, resumes it. Not while a command "
+                       "runs; never a container. Returns the status.",
+        .method = "POST",
+        .path = "/v1/workspaces/{workspace_id}/suspend",
+        .profile = PROFILE_FULL,
+        .surfaces = SURFACE_REST | SURFACE_TOOL,
+        .flags = OPERATION_SETTLES | OPERATION_IDEMPOTENT | OPERATION_LONG,
+        .status = 200,
+        .input = id_input,
+        .input_size = sizeof(struct id_input),
+        .output = status_fields,
+        .errors = suspend_errors,
+        .handler = suspend,
         .tell = tell_status,
     },
     {

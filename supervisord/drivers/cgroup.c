@@ -17,6 +17,8 @@
 #define ROOT "/sys/fs/cgroup"
 #define FILE_SIZE (CGROUP_PATH_SIZE + 64)
 #define CPU_PERIOD_US 100000
+#define CPU_SHARES 1024 /* of every group, unless it is told otherwise, with v1 … */
+#define CPU_WEIGHT 100  /* … and v2 */
 #define KILL_ROUNDS 1000
 #define KILL_PAUSE_NS (2 * 1000 * 1000)
 
@@ -198,6 +200,17 @@ int cgroup_limit(const struct cgroups *cgroups, const char *guest_id,
         return hearth_fail_errno(failure, -error, "limit_failed", "cannot set the limits in %s",
                                  group);
     return 0;
+}
+
+void cgroup_prioritise(const struct cgroups *cgroups, const char *guest_id, bool last)
+{
+    char group[CGROUP_PATH_SIZE];
+    bool v1 = cgroups->kind == CGROUP_V1;
+    if (!cgroups->cpu)
+        return;
+    group_path(cgroups, v1 ? cgroups->base_count - 1 : 0, guest_id, group);
+    uint64_t most = v1 ? CPU_SHARES : CPU_WEIGHT;
+    (void)write_number(group, v1 ? "cpu.shares" : "cpu.weight", last ? most / 10 : most);
 }
 
 int cgroup_make(const struct cgroups *cgroups, const char *guest_id,

@@ -37,6 +37,10 @@ int cgroup_make(const struct cgroups *cgroups, const char *guest_id,
 int cgroup_limit(const struct cgroups *cgroups, const char *guest_id,
                  const struct cgroup_limits *limits, struct hearth_failure *failure);
 
+/* A group that comes last has a tenth of what any other may have of the processor where both want
+ * it. Nothing where the host has no controller for that. */
+void cgroup_prioritise(const struct cgroups *cgroups, const char *guest_id, bool last);
+
 /* Where a process of one thread writes "0" to enter; index < base_count. */
 void cgroup_join_file(const struct cgroups *cgroups, size_t index, const char *guest_id,
                       char out[CGROUP_PATH_SIZE]);

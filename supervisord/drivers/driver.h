@@ -16,6 +16,7 @@
 
 struct driver;
 struct guest;
+struct guest_copy;
 struct driver_probe;
 
 /* What drivers count for the metrics. */
@@ -57,6 +58,7 @@ struct driver_config {
     const char *kernel_modules; /* its directory of NN-NAME.ko; NULL or "": none are needed */
     int64_t boot_timeout_us;    /* up to the agent's first answer */
     bool template_on;           /* start from templates */
+    uint32_t reserve_mib;       /* of the host's memory, which copies of machines leave alone */
     const char *node_tag;       /* of the IDs of guests that are the driver's own */
     const char *vhost_vsock;    /* the device; for tests */
     bool try_early;             /* find out in the background what machines can do here */
@@ -65,6 +67,8 @@ struct driver_config {
     void *on_probed_arg;
     struct driver_counters *counters;
 };
+
+#define GUEST_STATE_KEY_SIZE 32
 
 /* What a guest is to be. Strings are borrowed until prepare's completion. */
 struct guest_spec {
@@ -75,8 +79,16 @@ struct guest_spec {
     uint32_t pids_max;
     enum network_policy network;
     const char *hostname;
-    const char *template_owner; /* who shares what it may be cloned from: a tenant, "" for all */
-    const char *transport;      /* demanded: one that check_transport took; NULL: any */
+    const char *template_owner;    /* who shares what it may be cloned from: a tenant, "" for all */
+    const char *transport;         /* demanded: one that check_transport took; NULL: any */
+    const struct guest_copy *copy; /* what prepare and start begin with, instead of an empty disk
+                                      and a boot; borrowed until start's completion; NULL */
+    bool resume; /* start goes on from what suspend has saved, and ends once that is loaded: it
+                    runs nothing before carry_on. Without it, what was saved is removed. */
+    const unsigned char *state_key; /* what suspend seals with, and a start that resumes opens with:
+                                       GUEST_STATE_KEY_SIZE bytes, borrowed for the call */
+    bool background; /* nobody waits for it yet: its start comes behind all others, and it has a low
+                        priority until it is unpaused, or started otherwise */
 };
 
 /* What became true of a guest, for STATUS. Strings are static. */
@@ -87,6 +99,8 @@ struct guest_facts {
     const char *runtime;        /* "crun 1.8.1", "QEMU 7.2" … */
     bool rootless, memory_limited, pids_limited, cpu_limited, disk_limited;
     bool user_namespace, seccomp, network_namespace;
+    bool cloned; /* it began with another's memory: until it is given entropy it draws the same
+                    random numbers as any other that did */
 };
 
 struct guest {
@@ -146,18 +160,33 @@ struct driver_operations {
     /* One more connection to the agent; may take until timeout_ms. */
     void (*connect)(struct driver *driver, struct guest *guest, unsigned timeout_ms,
                     guest_connected done, void *arg);
-    /* Saves a running guest, memory and devices, beside its disk, and ends it; its next start goes
-     * on from there, once. Where it fails it runs on. NULL: such guests cannot be.
-     * HEARTH_EUNSUPPORTED `suspend_unsupported`. */
-    void (*suspend)(struct driver *driver, struct guest *guest, guest_done done, void *arg);
+    /* A TCP socket (IPv4, not connected, non-blocking) in the running guest's own network, where
+     * the host can make one: the shortest way to what listens on the guest's loopback. NULL, or an
+     * error: there is none, the agent has to be asked. */
+    void (*port_socket)(struct driver *driver, struct guest *guest, guest_connected done,
+                        void *arg);
+    /* Saves a running guest, memory and devices, beside its disk, sealed, and ends it; a start that
+     * resumes goes on from there, or refuses what is not whole (HEARTH_EIO `suspend_unreadable`).
+     * What was saved is there until the guest is about to run again, and not
+     * any more then: none is ever gone on from twice. Where it fails it runs on. NULL: such guests
+     * cannot be. Only where may_suspend says so. */
+    void (*suspend)(struct driver *driver, struct guest *guest, const struct guest_spec *spec,
+                    guest_done done, void *arg);
     bool (*may_suspend)(struct driver *driver, struct guest *guest);
     /* Is there what a guest was saved to? Looks at a directory. */
     bool (*saved)(struct driver *driver, struct guest *guest);
-    /* A daemon ended within that: a guest that still runs goes on. HEARTH_ENOTFOUND `guest_gone`.
-     */
+    /* Copies a running guest as it is at one moment, memory, devices and disk, for so many others
+     * to begin with. Whatever comes of it, it does nothing until carry_on. *ret_copy is given
+     * before done, for copy_free, and is in memory but for the disk. NULL: such guests cannot be
+     * copied. HEARTH_EUNAVAILABLE `memory_short`, `fork_failed`. */
+    void (*copy)(struct driver *driver, struct guest *guest, const struct guest_spec *spec,
+                 unsigned count, struct guest_copy **ret_copy, guest_done done, void *arg);
+    void (*copy_free)(struct guest_copy *copy); /* NULL is fine */
+    /* A daemon ended within a suspend, a copy was made, or it was started to be resumed: the guest
+     * goes on. HEARTH_ENOTFOUND `guest_gone`. */
     void (*carry_on)(struct driver *driver, struct guest *guest, guest_done done, void *arg);
-    /* Waits for the orderly end that the agent was asked for, then kills what is left. The disk
-     * stays. on_died is not called. */
+    /* Waits for the orderly end that the agent was asked for, longer where it still writes out what
+     * it has, then kills what is left. The disk stays. on_died is not called. */
     void (*stop)(struct driver *driver, struct guest *guest, unsigned timeout_ms, guest_done done,
                  void *arg);
     /* Kills at once whatever runs and removes every trace: processes, cgroups, mounts, sockets,
@@ -175,6 +204,16 @@ struct driver_operations {
      * somebody waits for; start goes on from there. HEARTH_ENOTFOUND `no_template`. */
     void (*standby)(struct driver *driver, struct guest *guest, const struct guest_spec *spec,
                     guest_done done, void *arg);
+    /* Of a guest that was started or stands by in the background: would one that is made now be
+     * another? Looks at small files. NULL: never. */
+    bool (*outdated)(struct driver *driver, struct guest *guest);
+    /* A guest that start has cloned is not going to be used, for this reason: what it was cloned
+     * from makes no more. Counted and logged. NULL where none are. */
+    void (*clone_refused)(struct driver *driver, struct guest *guest, const char *why);
+    /* Holds a running guest as it is, so that it uses no processor; its link stays, and says
+     * nothing. NULL where it cannot. */
+    void (*pause)(struct driver *driver, struct guest *guest, guest_done done, void *arg);
+    void (*unpause)(struct driver *driver, struct guest *guest, guest_done done, void *arg);
     /* Tells where a guest's disk is. */
     int (*disk)(struct driver *driver, struct guest *guest, const struct guest_spec *spec,
                 struct guest_disk *ret_disk, struct hearth_failure *failure);

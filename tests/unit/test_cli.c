@@ -2,6 +2,7 @@
 #include "cli/command.h"
 #include "cli/lines.h"
 #include "cli/options.h"
+#include "suite.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -179,10 +180,5 @@ int main(void)
     tcase_add_test(replies, a_line_that_is_no_object_ends_the_stream);
     tcase_add_test(replies, a_line_of_type_error_becomes_the_failure);
     suite_add_tcase(suite, replies);
-
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_and_free(suite);
 }

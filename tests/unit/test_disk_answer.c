@@ -1,4 +1,5 @@
 /* What hearth-disk says, read as a stranger's word; and the paths that it is given. */
+#include "suite.h"
 #include "supervisord/disk_internal.h"
 
 #include <check.h>
@@ -188,9 +189,5 @@ int main(void)
     tcase_add_test(test_case, a_refusal_is_told_printable_and_by_known_codes_alone);
     tcase_add_test(test_case, a_path_has_one_form_and_goes_nowhere_up);
     suite_add_tcase(suite, test_case);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_and_free(suite);
 }

@@ -1,4 +1,5 @@
 /* Names that a guest asks for, what it is told, and the packets that it is refused. */
+#include "suite.h"
 #include "supervisord/net/dns.h"
 #include "supervisord/net/packet.h"
 
@@ -150,9 +151,5 @@ int main(void)
     tcase_add_test(test_case, the_most_exact_network_decides);
     tcase_add_test(test_case, a_connection_is_refused_with_a_reset);
     suite_add_tcase(suite, test_case);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_and_free(suite);
 }

@@ -5,6 +5,7 @@
 
 #include "base/cleanup.h"
 #include "base/path_at.h"
+#include "suite.h"
 
 #include <check.h>
 #include <fcntl.h>
@@ -651,9 +652,5 @@ int main(void)
     tcase_add_test(test_case, superseded_packages_leave_the_cache);
     tcase_add_test(test_case, a_tree_cannot_lead_its_reader_out);
     suite_add_tcase(suite, test_case);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_and_free(suite);
 }

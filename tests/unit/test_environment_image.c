@@ -4,6 +4,7 @@
 
 #include "base/cleanup.h"
 #include "base/path_at.h"
+#include "suite.h"
 
 #include <check.h>
 #include <fcntl.h>
@@ -305,9 +306,5 @@ int main(void)
     tcase_add_test(test_case, what_cannot_be_made_is_refused);
     tcase_add_test(test_case, an_import_has_its_image_at_once_where_they_are_wanted);
     suite_add_tcase(suite, test_case);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_and_free(suite);
 }

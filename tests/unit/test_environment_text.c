@@ -6,6 +6,7 @@
 #include "supervisord/environment_sources.h"
 
 #include "base/cleanup.h"
+#include "suite.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -169,9 +170,5 @@ int main(void)
     tcase_add_test(test_case, a_host_without_sources_names_none);
     tcase_add_test(test_case, what_is_installed_is_read_from_dpkgs_status);
     suite_add_tcase(suite, test_case);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_and_free(suite);
 }

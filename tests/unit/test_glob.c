@@ -1,4 +1,5 @@
 #include "base/glob.h"
+#include "suite.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -65,9 +66,5 @@ int main(void)
     tcase_add_loop_test(test, a_pattern_fits_what_it_says, 0, sizeof cases / sizeof *cases);
     tcase_add_test(test, many_stars_take_no_time);
     suite_add_tcase(suite, test);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_and_free(suite);
 }

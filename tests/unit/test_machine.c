@@ -2,6 +2,7 @@
  * the disk's header. */
 #include "base/cleanup.h"
 #include "guestagent/preamble.h"
+#include "suite.h"
 #include "supervisord/drivers/qemu/opening.h"
 #include "supervisord/drivers/qemu/overlay.h"
 #include "supervisord/drivers/qemu/qemu.h"
@@ -385,6 +386,37 @@ START_TEST(memory_is_as_the_kernel_tells)
                       31);
     ck_assert_uint_eq(memory_parse_pressure(""), 0);
     ck_assert_uint_gt(memory_look().available_mib, 0);
+    ck_assert_uint_eq(memory_parse_own("185344 18200 3864 2 0 29000 0\n", 4096), 56);
+    ck_assert_uint_eq(memory_parse_own("185344 3864 18200 2 0 29000 0\n", 4096), 0);
+    ck_assert_uint_eq(memory_parse_own("", 4096), 0);
+    ck_assert_uint_eq(memory_of_process_mib(0), 0);
+}
+END_TEST
+
+/* --- what a template is known by --- */
+
+START_TEST(what_qemu_is_told_tells_templates_apart)
+{
+    struct qemu_driver driver = {.program = "/usr/bin/qemu-system-x86_64"};
+    struct qemu_guest one = {.driver = &driver,
+                             .guest_id = "gu_1",
+                             .transport = &transport_serial,
+                             .accelerator = "tcg",
+                             .vcpu_count = 1,
+                             .mem_mib = 256,
+                             .template_ram_fd = -1,
+                             .template_state_fd = -1};
+    struct qemu_guest other = one;
+    char first[QEMU_DIGEST_SIZE], second[QEMU_DIGEST_SIZE];
+    snprintf(other.guest_id, sizeof other.guest_id, "gu_2");
+    other.template_ram_fd = other.template_state_fd = 9;
+    other.timestamp_khz = 2000000;
+    qemu_command_digest(&one, first);
+    qemu_command_digest(&other, second);
+    ck_assert_str_eq(first, second);
+    other.accelerator = "kvm";
+    qemu_command_digest(&other, second);
+    ck_assert_str_ne(first, second);
 }
 END_TEST
 
@@ -403,11 +435,8 @@ int main(void)
     tcase_add_test(cases, an_overlay_is_what_qemu_takes_for_one);
     tcase_add_test(cases, vsock_is_taken_where_its_device_opens);
     tcase_add_test(cases, memory_is_as_the_kernel_tells);
+    tcase_add_test(cases, what_qemu_is_told_tells_templates_apart);
     tcase_add_test(cases, machines_come_up_a_few_at_a_time_and_the_background_last);
     suite_add_tcase(suite, cases);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_and_free(suite);
 }

@@ -1,4 +1,5 @@
 /* Networks as text, and the lists of them that a setting may hold. */
+#include "suite.h"
 #include "supervisord/drivers/network.h"
 #include "supervisord/net/denied.h"
 
@@ -72,9 +73,5 @@ int main(void)
     tcase_add_test(test_case, a_list_has_networks_between_commas);
     tcase_add_test(test_case, this_hosts_own_addresses_are_found);
     suite_add_tcase(suite, test_case);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_and_free(suite);
 }

@@ -1,5 +1,6 @@
 /* Real processes: a child that waits until it is told, or killed. */
 #include "base/pidref.h"
+#include "suite.h"
 
 #include <check.h>
 #include <errno.h>
@@ -119,9 +120,5 @@ int main(void)
     tcase_add_test(test_case, a_name_does_not_move_the_start_time);
     tcase_add_test(test_case, no_process_is_no_process);
     suite_add_tcase(suite, test_case);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_and_free(suite);
 }

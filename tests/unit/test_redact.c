@@ -1,5 +1,6 @@
 #include "base/buf.h"
 #include "base/redact.h"
+#include "suite.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -195,9 +196,5 @@ int main(void)
     tcase_add_test(tests, test_a_part_shows_nothing_of_a_value_at_its_edges);
     tcase_add_test(tests, test_a_mask_keeps_the_length);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_and_free(suite);
 }

@@ -1,4 +1,5 @@
 /* What a machine sends on its way to passt, over real sockets. */
+#include "suite.h"
 #include "supervisord/net/relay.h"
 
 #include <check.h>
@@ -157,9 +158,5 @@ int main(void)
     tcase_add_test(test_case, an_end_and_what_is_no_frame_end_it);
     tcase_add_test(test_case, what_is_held_is_bounded);
     suite_add_tcase(suite, test_case);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_and_free(suite);
 }

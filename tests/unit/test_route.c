@@ -1,4 +1,5 @@
 #include "api/call_internal.h"
+#include "suite.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -142,9 +143,5 @@ int main(void)
                         sizeof absent / sizeof *absent);
     tcase_add_test(test_case, a_segment_is_bounded);
     suite_add_tcase(suite, test_case);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_and_free(suite);
 }

@@ -1,6 +1,7 @@
 /* The rules of OpenAI's strict mode, held over every tool there is. */
 #include "api/json_read.h"
 #include "api/schema.h"
+#include "suite.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -144,8 +145,11 @@ START_TEST(core_has_less_than_full)
     cJSON *rest = schema_of(create, SCHEMA_PLAIN, PROFILE_NONE);
     ck_assert(!cJSON_HasObjectItem(cJSON_GetObjectItem(core, "properties"), "network_policy"));
     ck_assert(cJSON_HasObjectItem(cJSON_GetObjectItem(full, "properties"), "network_policy"));
-    ck_assert(!cJSON_HasObjectItem(cJSON_GetObjectItem(full, "properties"), "allow_host_compat"));
-    ck_assert(cJSON_HasObjectItem(cJSON_GetObjectItem(rest, "properties"), "allow_host_compat"));
+    ck_assert(cJSON_HasObjectItem(cJSON_GetObjectItem(rest, "properties"), "network_policy"));
+    cJSON *tool = schema_of(optable_find("workspace_exec"), SCHEMA_STRICT, PROFILE_FULL);
+    ck_assert(!cJSON_HasObjectItem(cJSON_GetObjectItem(tool, "properties"), "stream"));
+    ck_assert(cJSON_HasObjectItem(cJSON_GetObjectItem(tool, "properties"), "encoding"));
+    cJSON_Delete(tool);
     cJSON_Delete(core);
     cJSON_Delete(full);
     cJSON_Delete(rest);
@@ -161,9 +165,5 @@ int main(void)
     tcase_add_test(test_case, defaults_are_json_within_their_bounds);
     tcase_add_test(test_case, core_has_less_than_full);
     suite_add_tcase(suite, test_case);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_and_free(suite);
 }

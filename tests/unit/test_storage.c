@@ -2,6 +2,7 @@
 #include "storage_fixture.h"
 
 #include "base/cleanup.h"
+#include "suite.h"
 
 #include <check.h>
 #include <fcntl.h>
@@ -484,9 +485,5 @@ int main(void)
     tcase_add_test(test_case, an_intent_is_found_and_leads_to_its_last_effect);
     tcase_add_test(test_case, an_answer_is_kept_byte_for_byte_until_it_is_old);
     suite_add_tcase(suite, test_case);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_and_free(suite);
 }

@@ -3,6 +3,7 @@
 
 #include "base/cleanup.h"
 #include "storage/db_internal.h"
+#include "suite.h"
 
 #include <check.h>
 #include <fcntl.h>
@@ -376,9 +377,5 @@ int main(void)
     tcase_add_test(test_case, after_an_unclean_stop_a_sound_file_is_used_with_all_that_was_written);
     tcase_add_test(test_case, after_a_clean_stop_the_file_is_not_looked_through);
     suite_add_tcase(suite, test_case);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_and_free(suite);
 }

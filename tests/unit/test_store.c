@@ -3,6 +3,7 @@
 #include "storage/store.h"
 
 #include "base/cleanup.h"
+#include "suite.h"
 
 #include <check.h>
 #include <fcntl.h>
@@ -291,9 +292,5 @@ int main(void)
     tcase_add_test(tests, test_a_damaged_blob_is_found_and_never_given);
     tcase_add_loop_test(tests, test_any_order_of_things_leaves_a_whole_store, 0, 6);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_and_free(suite);
 }

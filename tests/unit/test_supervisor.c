@@ -1,6 +1,8 @@
 /* The supervisor's pure parts: settings, the workspace's table, output and cursors, paths. */
+#include "suite.h"
 #include "supervisord/config.h"
 #include "supervisord/exec_internal.h"
+#include "supervisord/steps.h"
 #include "supervisord/workspace_state.h"
 
 #include <check.h>
@@ -301,6 +303,33 @@ START_TEST(a_deadline_is_of_the_state)
 }
 END_TEST
 
+/* Who is told to start it while it is being started would be refused that. */
+START_TEST(what_is_under_way_is_waited_for_and_what_is_stopped_started)
+{
+    static const struct steps_kind kind = {.name = "start"};
+    struct steps steps = {.kind = &kind};
+    struct workspace workspace = {.state = WORKSPACE_STOPPED};
+    struct hearth_failure failure;
+    list_init(&workspace.disk_jobs);
+    ck_assert_int_eq(workspace_ready(&workspace, &failure), HEARTH_ECONFLICT);
+    ck_assert_str_eq(failure.code, "workspace_not_started");
+    ck_assert(!failure.retryable);
+    workspace.steps = &steps;
+    for (int state = WORKSPACE_CREATING; state < WORKSPACE_STATE_MAX; state++) {
+        workspace.state = (enum workspace_state)state;
+        if (state == WORKSPACE_DELETING)
+            continue;
+        ck_assert_int_eq(workspace_ready(&workspace, &failure), HEARTH_ECONFLICT);
+        ck_assert_str_eq(failure.code, "workspace_busy");
+        ck_assert_str_eq(failure.detail, "a start of the workspace is under way");
+        ck_assert(failure.retryable);
+    }
+    workspace.state = WORKSPACE_DELETING;
+    ck_assert_int_eq(workspace_ready(&workspace, &failure), HEARTH_ENOTFOUND);
+    ck_assert_str_eq(failure.code, "workspace_not_found");
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("supervisor");
@@ -310,6 +339,7 @@ int main(void)
     tcase_add_test(test_case, every_cell_of_the_workspace_table_is_sound);
     tcase_add_test(test_case, the_next_to_expire_stands_first);
     tcase_add_test(test_case, a_deadline_is_of_the_state);
+    tcase_add_test(test_case, what_is_under_way_is_waited_for_and_what_is_stopped_started);
     tcase_add_test(test_case, a_hole_in_the_output_is_told_with_its_size_and_place);
     tcase_add_test(test_case, a_cursor_takes_what_lies_past_it);
     tcase_add_test(test_case, an_agent_cannot_hand_out_more_than_was_asked_for);
@@ -318,9 +348,5 @@ int main(void)
     tcase_add_test(test_case, a_path_is_made_relative_to_the_workspace);
     tcase_add_test(test_case, names_and_labels_have_their_bounds);
     suite_add_tcase(suite, test_case);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_and_free(suite);
 }

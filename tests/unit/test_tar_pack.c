@@ -1,5 +1,6 @@
 #include "base/tar_header.h"
 #include "base/tar_pack.h"
+#include "suite.h"
 
 #include <check.h>
 #include <fcntl.h>
@@ -221,10 +222,5 @@ int main(void)
     tcase_add_test(cases, a_directory_that_is_not_there_or_too_deep_is_refused);
     tcase_add_test(cases, a_pax_record_counts_its_own_digits);
     suite_add_tcase(suite, cases);
-
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_and_free(suite);
 }

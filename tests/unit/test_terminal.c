@@ -2,20 +2,28 @@
 
 #include "base/failure.h"
 #include "base/text.h"
+#include "suite.h"
 
 #include <check.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static char *shown(const char *bytes, unsigned cols, unsigned rows)
+/* The first `before` bytes were shown before. */
+static char *shown_after(const char *bytes, size_t before, unsigned cols, unsigned rows)
 {
     struct buf out = {0};
     ck_assert_int_eq(buf_text(&out, ""), 0);
-    ck_assert_int_eq(terminal_render(&out, bytes, strlen(bytes), cols, rows), 0);
+    ck_assert_int_eq(terminal_render(&out, bytes, strlen(bytes), before, cols, rows), 0);
     ck_assert(utf8_valid(out.data, out.length));
     for (size_t i = 0; i < out.length; i++)
         ck_assert(out.data[i] == '\n' || (unsigned char)out.data[i] >= ' ');
     return buf_steal(&out);
+}
+
+static char *shown(const char *bytes, unsigned cols, unsigned rows)
+{
+    return shown_after(bytes, 0, cols, rows);
 }
 
 static const struct {
@@ -67,6 +75,101 @@ START_TEST(test_what_is_seen)
 }
 END_TEST
 
+/* What vim (9.0) writes into 40 columns and 8 rows: a file of three lines, a line deleted, text
+ * typed, left. */
+static const char vim_edits[] =
+    "\033[?1049h\033[22;0;0t\033[>4;2m\033[?1h\033=\033[?2004h\033[?1004h\033[1;8r\033[?1"
+    "2h\033[?12l\033[22;2t\033[22;1t\033[27m\033[23m\033[29m\033[m\033[H\033[2J\033[?25l"
+    "\033[8;1H\"vimfile\" 3L, 24B\033[2;1H▽\033[6n\033[2;1H  \033[3;1H\033Pzz\033\\\033[0"
+    "%m\033[6n\033[3;1H           \033[1;1H\033[>c\033]10;?\007\033]11;?\007\033[1;1Hfirs"
+    "t\r\nsecond line\033[2;12H\033[K\033[3;1Hthird\033[3;6H\033[K\033[4;1H\033[94m~     "
+    "                                  \033[5;1H~                                       "
+    "\033[6;1H~                                       \033[7;1H~                         "
+    "              \033[1;1H\033[?25h\033[?4m\r\n\033[?25l\033[2;7r\033[m\033[7;1H\r\n"
+    "\033[1;8r\033[7;1H\033[94m~                                       \033[m\033[8;1H"
+    "\033[K\033[2;1H\033[?25h\033[?25l\033[8;1H\033[1m-- INSERT --\033[m\033[8;1H\033[K"
+    "\033[2;7H\radded é\033[2;8Hthird\033[8;1H\033[1m-- INSERT --\033[2;8H\033[?25h";
+static const char vim_leaves[] =
+    "\033[?25l\033[m\033[8;1H\033[K\033[2;7H\033[?25h\033[?25l\033[8;1H:q!\r\033[?2004l"
+    "\033[>4;m\033[23;2t\033[23;1t\033[8;1H\033[K\033[8;1H\033[?1004l\033[?2004l\033[?1l"
+    "\033>\033[?1049l\033[23;0;0t\033[?25h\033[>4;m";
+
+START_TEST(test_a_vim_session)
+{
+    struct buf bytes = {0};
+    ck_assert_int_eq(buf_text(&bytes, "hearth$ vim vimfile\r\n"), 0);
+    ck_assert_int_eq(buf_text(&bytes, vim_edits), 0);
+    char *text = shown(bytes.data, 40, 8);
+    ck_assert_str_eq(text, "first\nadded éthird\n~\n~\n~\n~\n~\n-- INSERT --");
+    free(text);
+    ck_assert_int_eq(buf_text(&bytes, vim_leaves), 0);
+    ck_assert_int_eq(buf_text(&bytes, "hearth$ "), 0);
+    text = shown(bytes.data, 40, 8);
+    ck_assert_str_eq(text, "hearth$ vim vimfile\nhearth$ ");
+    free(text);
+    buf_free(&bytes);
+}
+END_TEST
+
+/* Read in pieces: a sequence is in one alone, and what a program shows on a screen of its own is
+ * all of that. */
+static const struct {
+    const char *what, *before, *after, *text;
+} pieces[] = {
+    {"text", "one ", "two", "two"},
+    {"a colour cut", "a\033[1;38;5", ";208mred\033[0m", "red"},
+    {"a colour cut at its begin", "a\033", "[31mred", "red"},
+    {"an erasing cut", "10%", "\r50%\r\033[Kdone", "done"},
+    {"a title cut", "a\033]0;ti", "tle\007text", "text"},
+    {"a title that goes on", "a\033]0;ti", "tle", ""},
+    {"a charset cut", "a\033(", "Bb", "b"},
+    {"a character before", "日", "本", "本"},
+    {"nothing", "\033[?1049habc", "", "abc"},
+    {"an editor's line", "sh\r\n\033[?1049h\033[Hone\r\ntwo\r\n~", "\033[2;1Hnew\033[K",
+     "one\nnew\n~"},
+    {"an older switch", "\033[?47h\033[Hone", "\r\ntwo", "one\ntwo"},
+    {"an editor that is left", "sh\r\n\033[?1049h\033[Hone\r\n~", "\033[5;1H:q\r\033[?1049l$ ",
+     "$ "},
+    {"an editor that was left", "\033[?1049h\033[Hone\033[?1049l$ ", "ls\r\n", "ls\n"},
+    {"a reset leaves too", "\033[?1049h\033[Hone\033c$ ", "ls", "ls"},
+    {"the second of two", "\033[?1049h\033[Hone\033[?1049l$ \033[?1049h\033[Htwo", "\033[1;1HT",
+     "Two"},
+    {"a switch that is cut", "$ \033[?10", "49h\033[Hone", "one"},
+};
+
+START_TEST(test_what_is_seen_by_pieces)
+{
+    char bytes[256];
+    snprintf(bytes, sizeof bytes, "%s%s", pieces[_i].before, pieces[_i].after);
+    char *text = shown_after(bytes, strlen(pieces[_i].before), 20, 5);
+    ck_assert_msg(strcmp(text, pieces[_i].text) == 0, "%s: \"%s\"", pieces[_i].what, text);
+    free(text);
+}
+END_TEST
+
+/* Of every length before it, so that it is given to the terminal's logic in every way. */
+START_TEST(test_characters_are_never_taken_apart)
+{
+    struct buf bytes = {0}, wanted = {0};
+    for (int ascii = 1; ascii < 6; ascii++) {
+        buf_clear(&bytes);
+        for (int i = 0; i < ascii; i++)
+            ck_assert_int_eq(buf_text(&bytes, "."), 0);
+        for (int i = 0; i < 60; i++)
+            ck_assert_int_eq(buf_text(&bytes, i % 3 == 0 ? "█" : i % 3 == 1 ? "é" : "😀"), 0);
+        buf_clear(&wanted);
+        ck_assert_int_eq(buf_append(&wanted, bytes.data, bytes.length), 0);
+        ck_assert_int_eq(buf_text(&bytes, "\r\n100%"), 0);
+        ck_assert_int_eq(buf_text(&wanted, "\n100%"), 0);
+        char *text = shown(bytes.data, 200, 5);
+        ck_assert_str_eq(text, wanted.data);
+        free(text);
+    }
+    buf_free(&bytes);
+    buf_free(&wanted);
+}
+END_TEST
+
 START_TEST(test_sizes_past_the_limits_are_the_limits)
 {
     for (unsigned size = 0; size < 3; size++)
@@ -81,13 +184,15 @@ START_TEST(test_a_bomb_is_given_up)
     struct buf bytes = {0}, out = {0};
     for (int i = 0; i < 4000; i++)
         ck_assert_int_eq(buf_text(&bytes, "\033#8\033[999S"), 0);
-    ck_assert_int_eq(terminal_render(&out, bytes.data, bytes.length, 500, 200), HEARTH_ETOOLARGE);
+    ck_assert_int_eq(terminal_render(&out, bytes.data, bytes.length, 0, 500, 200),
+                     HEARTH_ETOOLARGE);
     ck_assert_uint_lt(out.length, TERMINAL_TEXT_MAX + 100000);
     buf_free(&out);
     buf_clear(&bytes);
     for (int i = 0; i < 300000; i++)
         ck_assert_int_eq(buf_text(&bytes, "\033#8"), 0);
-    ck_assert_int_eq(terminal_render(&out, bytes.data, bytes.length, 500, 200), HEARTH_ETOOLARGE);
+    ck_assert_int_eq(terminal_render(&out, bytes.data, bytes.length, 0, 500, 200),
+                     HEARTH_ETOOLARGE);
     buf_free(&bytes);
     buf_free(&out);
 }
@@ -97,7 +202,7 @@ START_TEST(test_it_appends)
 {
     struct buf out = {0};
     ck_assert_int_eq(buf_text(&out, "before|"), 0);
-    ck_assert_int_eq(terminal_render(&out, "x", 1, 80, 24), 0);
+    ck_assert_int_eq(terminal_render(&out, "x", 1, 0, 80, 24), 0);
     ck_assert_str_eq(out.data, "before|x");
     buf_free(&out);
 }
@@ -108,14 +213,13 @@ int main(void)
     Suite *suite = suite_create("terminal");
     TCase *all = tcase_create("terminal");
     tcase_add_loop_test(all, test_what_is_seen, 0, sizeof cases / sizeof *cases);
+    tcase_add_loop_test(all, test_what_is_seen_by_pieces, 0, sizeof pieces / sizeof *pieces);
+    tcase_add_test(all, test_characters_are_never_taken_apart);
+    tcase_add_test(all, test_a_vim_session);
     tcase_add_test(all, test_sizes_past_the_limits_are_the_limits);
     tcase_add_test(all, test_a_bomb_is_given_up);
     tcase_add_test(all, test_it_appends);
     tcase_set_timeout(all, 60);
     suite_add_tcase(suite, all);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_and_free(suite);
 }

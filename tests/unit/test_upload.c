@@ -5,6 +5,7 @@
 #include "base/cleanup.h"
 #include "base/path_at.h"
 #include "storage/change.h"
+#include "suite.h"
 
 #include <check.h>
 #include <dirent.h>
@@ -538,9 +539,5 @@ int main(void)
     tcase_add_test(tcase, a_tree_that_nobody_reads_ends_with_an_error);
     tcase_add_test(tcase, a_file_that_changed_on_disk_is_refused_through_done);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_and_free(suite);
 }

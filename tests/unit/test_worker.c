@@ -1,4 +1,5 @@
 /* The pool: work is done beside the loop, its end is told on the loop. */
+#include "suite.h"
 #include "supervisord/worker.h"
 
 #include <check.h>
@@ -116,9 +117,5 @@ int main(void)
     tcase_add_test(test_case, what_is_queued_is_finished_at_the_end);
     tcase_add_test(test_case, what_is_owed_at_the_end_is_told_before_anything_is_freed);
     suite_add_tcase(suite, test_case);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_and_free(suite);
 }

@@ -42,21 +42,17 @@ static int write_owned(const struct oci_guest *guest, int parent, const char *na
     return 0;
 }
 
-static int open_directory(int parent, const char *name)
-{
-    int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    return fd < 0 ? -errno : fd;
-}
-
 /* The guest's own names over those of the environment, which may be the building host's. */
 static int write_names(const struct oci_guest *guest, int upper)
 {
     char hosts[256], hostname[80];
     const char *resolver =
         network_has_device(guest->network) ? "nameserver " NET_NAME_SERVER "\n" : "";
-    snprintf(hosts, sizeof hosts, "127.0.0.1 localhost %s\n::1 localhost\n", guest->hostname);
+    /* What listens on "localhost" is reached by ports and probes, which go to 127.0.0.1. */
+    snprintf(hosts, sizeof hosts, "127.0.0.1 localhost %s\n::1 ip6-localhost ip6-loopback\n",
+             guest->hostname);
     snprintf(hostname, sizeof hostname, "%s\n", guest->hostname);
-    auto_close int etc = open_directory(upper, "etc");
+    auto_close int etc = path_open_directory(upper, "etc");
     if (etc < 0)
         return etc;
     int error = write_owned(guest, etc, "hosts", hosts, strlen(hosts));
@@ -72,7 +68,7 @@ static int prepare_disk(struct oci_guest *guest)
     int error = make_owned(guest, guest->driver->state_fd, guest->guest_id, 0700);
     if (error)
         return error;
-    auto_close int disk = open_directory(guest->driver->state_fd, guest->guest_id);
+    auto_close int disk = path_open_directory(guest->driver->state_fd, guest->guest_id);
     if (disk < 0)
         return disk;
     error = make_owned(guest, disk, "work", 0700);
@@ -80,7 +76,7 @@ static int prepare_disk(struct oci_guest *guest)
         error = make_owned(guest, disk, "upper", 0755);
     if (error)
         return error;
-    auto_close int upper = open_directory(disk, "upper");
+    auto_close int upper = path_open_directory(disk, "upper");
     if (upper < 0)
         return upper;
     error = make_owned(guest, upper, "workspace", 0755);
@@ -125,7 +121,7 @@ static int make_bundle(struct oci_guest *guest, int directory)
     int error = make_owned(guest, directory, "bundle", 0700);
     if (error)
         return error;
-    auto_close int fd = open_directory(directory, "bundle");
+    auto_close int fd = path_open_directory(directory, "bundle");
     if (fd < 0)
         return fd;
     static const char *const mount_points[] = {"tree", "disk", "rootfs", "state"};
@@ -143,7 +139,7 @@ int guest_files_start(struct oci_guest *guest, int *ret_listen_fd, struct hearth
     if (!error && mkdirat(runtime_fd, guest->guest_id, 0700) < 0)
         error = -errno;
     if (!error) {
-        auto_close int directory = open_directory(runtime_fd, guest->guest_id);
+        auto_close int directory = path_open_directory(runtime_fd, guest->guest_id);
         error = directory < 0 ? directory : make_bundle(guest, directory);
         if (!error && (listen_fd = listen_at(directory)) < 0)
             error = listen_fd;
@@ -205,7 +201,7 @@ void guest_files_each(const struct oci_driver *driver,
 {
     const int directories[] = {driver->state_fd, driver->runtime_fd};
     for (size_t i = 0; i < 2; i++) {
-        int fd = open_directory(directories[i], ".");
+        int fd = path_open_directory(directories[i], ".");
         auto_closedir DIR *directory = fd < 0 ? NULL : fdopendir(fd);
         for (struct dirent *entry; directory && (entry = readdir(directory));)
             if (id_valid(entry->d_name, "gu"))

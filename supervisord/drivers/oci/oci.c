@@ -186,6 +186,7 @@ static void free_driver(struct driver *base)
 {
     struct oci_driver *driver = container_of(base, struct oci_driver, driver);
     worker_pool_free(driver->starters);
+    oci_sockets_close(driver);
     cgroups_leave(&driver->cgroups);
     list_for_each(cursor, following, &driver->versions)
     {
@@ -218,6 +219,7 @@ static const struct driver_operations operations = {
     .prepare = oci_prepare,
     .start = oci_start,
     .connect = connect_guest,
+    .port_socket = oci_port_socket,
     .stop = oci_stop,
     .destroy = oci_destroy,
     .resize = oci_resize,
@@ -240,6 +242,7 @@ int oci_driver_new(struct driver **ret_driver, const struct driver_config *confi
         .as_root = geteuid() == 0,
         .state_fd = -1,
         .runtime_fd = -1,
+        .network_fd = -1,
         .launch_path = spawn_sibling("hearth-launch"),
         .agent_path = text_copy(config->agent_path),
         .seccomp_program = bundle_seccomp_program(),
@@ -260,6 +263,7 @@ int oci_driver_new(struct driver **ret_driver, const struct driver_config *confi
         free_driver(&driver->driver);
         return error;
     }
+    oci_sockets_open(driver);
     guests_find_cgroups(&driver->cgroups, driver->state_fd);
     spread_over_disk(driver->state_fd);
     *ret_driver = &driver->driver;

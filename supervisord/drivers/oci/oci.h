@@ -23,7 +23,11 @@ struct oci_driver {
     struct driver_config config;
     struct cgroups cgroups;
     struct worker_pool *starters; /* own threads: a start does not queue behind other file work */
-    int state_fd, runtime_fd;     /* state_dir/guests, runtime_dir/guests */
+    struct worker_pool *socket_maker; /* of port_socket.c; NULL: none can be made */
+    int network_fd;                   /* the host's, to come back to */
+    uint64_t network_cookie;
+    bool is_astray;           /* the thread of socket_maker, which alone looks at it */
+    int state_fd, runtime_fd; /* state_dir/guests, runtime_dir/guests */
     bool as_root;
     char *launch_path, *agent_path;
     struct oci_runtime runtime; /* the one that guests are started with */
@@ -118,6 +122,11 @@ int oci_launch_remove(struct oci_guest *guest, child_done done, struct hearth_fa
 /* Not blocking: struct driver_operations.disk. */
 int oci_disk(struct driver *driver, struct guest *guest, const struct guest_spec *spec,
              struct guest_disk *ret_disk, struct hearth_failure *failure);
+
+/* port_socket.c: struct driver_operations.port_socket, and what it needs of the driver. */
+void oci_port_socket(struct driver *driver, struct guest *guest, guest_connected done, void *arg);
+void oci_sockets_open(struct oci_driver *driver);
+void oci_sockets_close(struct oci_driver *driver);
 
 /* probe.c */
 void oci_probe(struct driver *driver, driver_probed done, void *arg);

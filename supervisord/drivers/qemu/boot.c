@@ -1,118 +1,40 @@
 /* A boot: sockets, QEMU in its jail, then the agent's first answer, all within a deadline. One that
  * misses it is tried again once. */
-#include "supervisord/drivers/qemu/qemu.h"
+#include "supervisord/drivers/qemu/boot.h"
 
 #include "base/cleanup.h"
+#include "base/crash_point.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "supervisord/drivers/qemu/fork.h"
+#include "supervisord/drivers/qemu/load.h"
 #include "supervisord/drivers/qemu/template.h"
 #include "supervisord/drivers/remains.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
 #define LAUNCH_TIMEOUT_MS 15000
 #define TRIAL_DEADLINE_US (10 * US_PER_S)
 #define CLONE_DEADLINE_US (20 * US_PER_S)
-#define BOOTS_MAX 2
 #define QEMU_MIB 192   /* what QEMU needs besides the machine's memory: translations, buffers */
 #define NETWORK_MIB 48 /* what carries its connections */
-
-static void boot(struct qemu_guest *guest);
-
-/* --- the end of a boot that failed --- */
-
-static void close_listening(struct qemu_guest *guest)
-{
-    int *const fds[] = {&guest->qmp_fd,          &guest->console_fd,        &guest->agent_fd,
-                        &guest->template_ram_fd, &guest->template_state_fd, &guest->network_fds[0],
-                        &guest->network_fds[1]};
-    for (size_t i = 0; i < sizeof fds / sizeof *fds; i++) {
-        cleanup_close(fds[i]);
-        *fds[i] = -1;
-    }
-}
-
-/* The start is over: it is another's turn. */
-static void end(struct qemu_guest *guest, int error)
-{
-    gate_leave(guest);
-    phase_finish(&guest->phase, error, &guest->phase.failure);
-}
-
-static int cancel(struct qemu_guest *guest)
-{
-    return hearth_fail(&guest->phase.failure, HEARTH_ECANCELLED, "guest_destroyed",
-                       "the guest is being destroyed");
-}
-
-static void on_cleared(void *arg)
-{
-    struct qemu_guest *guest = arg;
-    end(guest, guest->phase.error);
-}
-
-static void on_cleared_for_retry(void *arg)
-{
-    struct qemu_guest *guest = arg;
-    if (phase_unwanted(&guest->phase))
-        end(guest, cancel(guest));
-    else
-        boot(guest);
-}
-
-/* phase.failure says why. */
-static void give_up(struct qemu_guest *guest, bool again)
-{
-    qemu_unwatch(guest);
-    qemu_disconnect(guest);
-    close_listening(guest);
-    qemu_kill(guest);
-    tail_end(&guest->console);
-    tail_end(&guest->errors);
-    pidref_close(&guest->guest->process);
-    guest->phase.error = (int)guest->phase.failure.error;
-    struct template *template = steal_pointer(guest->template);
-    again = (template || (again && !guest->trial && guest->boots < BOOTS_MAX)) && !guest->standby &&
-            !guest->resuming && !phase_unwanted(&guest->phase);
-    if (template) { /* what was no boot is not counted as one */
-        if (!phase_unwanted(&guest->phase))
-            template_did_not_work(template, guest->phase.failure.detail);
-        template_release(template);
-        guest->boots--;
-        guest->phase.error = again ? 0 : guest->phase.error;
-    } else if (again) {
-        guest->driver->config.counters->boots_retried++;
-        log_warning("boot_retried", "guest=%s detail=\"%s\"", guest->guest_id,
-                    guest->phase.failure.detail);
-        guest->phase.error = 0;
-    }
-    worker_submit(guest->driver->config.workers, qemu_clear_runtime,
-                  again ? on_cleared_for_retry : on_cleared, guest);
-}
-
-static void fail(struct qemu_guest *guest, const char *what, bool again)
-{
-    char detail[448];
-    qemu_describe_end(guest, detail, sizeof detail);
-    hearth_fail(&guest->phase.failure, HEARTH_EIO, "guest_start_failed", "%s: %s", what, detail);
-    give_up(guest, again);
-}
 
 /* --- the agent's first answer --- */
 
 static void on_ended_early(void *arg)
 {
-    fail(arg, "the machine ended before its agent answered", false);
+    boot_fail(arg, "the machine ended before its agent answered", false);
 }
 
 static int64_t deadline_of(const struct qemu_guest *guest)
 {
     int64_t boot = guest->driver->config.boot_timeout_us;
-    int64_t most = guest->trial ? TRIAL_DEADLINE_US : guest->template ? CLONE_DEADLINE_US : boot;
+    int64_t most = guest->trial                            ? TRIAL_DEADLINE_US
+                   : guest->template && !guest->background ? CLONE_DEADLINE_US
+                                                           : boot;
     return most < boot ? most : boot;
 }
 
@@ -126,16 +48,16 @@ static void on_deadline(void *arg)
                 "the machine's agent did not answer within %d s%s%s",
                 (int)(deadline_of(guest) / US_PER_S), *console ? "; console: " : "",
                 console + length - told);
-    give_up(guest, true);
+    boot_give_up(guest, true);
 }
 
 /* A clone is one more; a first boot is what the next ones may be cloned from. */
 static void settle_template(struct qemu_guest *guest)
 {
-    struct template *template = steal_pointer(guest->template);
-    if (template) {
-        template_worked(template);
-        template_release(template);
+    if (guest->template) {
+        template_worked(guest->template);
+        if (!guest->background)
+            qemu_let_template_go(guest);
     } else if (guest->fresh) {
         template_want(guest);
     }
@@ -148,17 +70,17 @@ static void finish_boot(struct qemu_guest *guest)
     qemu_fill_facts(guest);
     if (qemu_state_save(guest) || qemu_watch_process(guest, &guest->phase.failure)) {
         hearth_fail(&guest->phase.failure, HEARTH_ENOMEMORY, NULL, "out of memory");
-        give_up(guest, false);
+        boot_give_up(guest, false);
         return;
     }
     settle_template(guest);
-    end(guest, 0);
+    boot_end(guest, 0);
 }
 
 static void on_grown(struct qemu_guest *guest, int error)
 {
     if (error)
-        give_up(guest, true);
+        boot_give_up(guest, true);
     else
         finish_boot(guest);
 }
@@ -188,12 +110,12 @@ static void on_monitor(struct qemu_guest *guest, int error)
     qemu_unwatch(guest);
     if (!error && !qemu_state_save(guest) && !qemu_watch_process(guest, &guest->phase.failure)) {
         guest->waiting = true;
-        end(guest, 0);
+        boot_end(guest, 0);
         return;
     }
     if (!error)
         hearth_fail(&guest->phase.failure, HEARTH_ENOMEMORY, NULL, "out of memory");
-    give_up(guest, false);
+    boot_give_up(guest, false);
 }
 
 static int take_process(struct qemu_guest *guest, const struct child_result *result)
@@ -201,8 +123,7 @@ static int take_process(struct qemu_guest *guest, const struct child_result *res
     int pid = atoi(result->output);
     if (result->exit_code || pid <= 1 || pidref_open(&guest->guest->process, pid) < 0)
         return HEARTH_EIO;
-    return watch_init(&guest->exit_watch, qemu_loop(guest), guest->guest->process.fd,
-                      on_ended_early, guest);
+    return qemu_watch_end(guest, on_ended_early);
 }
 
 static void on_launched(void *arg, const struct child_result *result)
@@ -210,13 +131,18 @@ static void on_launched(void *arg, const struct child_result *result)
     struct qemu_guest *guest = arg;
     guest->child = NULL;
     if (take_process(guest, result)) {
-        fail(guest, result->timed_out ? "hearth-launch took too long" : "QEMU cannot be started",
-             false);
+        boot_fail(guest,
+                  result->timed_out ? "hearth-launch took too long" : "QEMU cannot be started",
+                  false);
         return;
     }
-    /* A crash from here on finds the process by what is stored after this. */
+    /* A crash from here on finds the process by what is stored after this; one that is held is
+     * stored before it runs. */
+    if (guest->held)
+        crash_point("resume:launched");
     guest->timer.fn = on_deadline;
     timer_set(&guest->timer, clock_monotonic_us() + deadline_of(guest));
+    qemu_unseal(guest);
     if (guest->standby)
         qemu_await_monitor(guest, on_monitor);
 }
@@ -271,6 +197,26 @@ static int launch(struct qemu_guest *guest)
     return spawn(&guest->child, qemu_loop(guest), &spec, on_launched, guest, failure);
 }
 
+/* What an earlier daemon was about to resume may still be there: it has never run, or it would have
+ * been noted. */
+static int open_saved(struct qemu_guest *guest, struct hearth_failure *failure)
+{
+    guest->phase.error = 0;
+    qemu_clear_runtime(guest);
+    if (guest->phase.error)
+        return guest->phase.error;
+    return qemu_unseal_open(guest, failure);
+}
+
+/* It begins anew: what it was saved to is of another history of its disk from now on. */
+static int forget_saved(const struct qemu_guest *guest, struct hearth_failure *failure)
+{
+    int error = qemu_saved_remove(guest);
+    return error ? hearth_fail_errno(failure, -error, "guest_start_failed",
+                                     "what the machine was saved to cannot be removed")
+                 : 0;
+}
+
 static void boot_work(void *arg)
 {
     struct qemu_guest *guest = arg;
@@ -290,19 +236,25 @@ static void boot_work(void *arg)
     if (!error)
         error = qemu_initramfs(guest->driver, &guest->kernel, guest->initrd, failure);
     if (!error)
+        error = qemu_stub(guest->driver, &guest->kernel, guest->stub, failure);
+    if (!error && guest->held)
+        error = open_saved(guest, failure);
+    else if (!error && !guest->trial && !guest->making)
+        error = forget_saved(guest, failure);
+    if (!error)
         error = cgroup_make(&guest->driver->cgroups, guest->guest_id, &limits, failure);
+    if (!error && guest->background)
+        cgroup_prioritise(&guest->driver->cgroups, guest->guest_id, true);
     if (!error)
         error = qemu_files_start(guest, failure);
-    if (!error && !guest->trial && !guest->making && !guest->standby)
-        guest->template_state_fd = qemu_saved_take(guest);
+    if (!error && guest->copy)
+        error = qemu_copy_open_state(guest->copy, &guest->template_state_fd, failure);
     guest->resuming = guest->template_state_fd >= 0;
     guest->phase.error = error;
 }
 
-static void reach_agent(struct qemu_guest *guest)
+static void connect_agent(struct qemu_guest *guest)
 {
-    if (guest->template || guest->resuming)
-        qemu_load_state(guest);
     guest->connecting =
         guest->transport->connect(guest,
                                   clock_monotonic_us() + LAUNCH_TIMEOUT_MS * US_PER_MS +
@@ -310,20 +262,35 @@ static void reach_agent(struct qemu_guest *guest)
                                   on_linked, guest);
 }
 
+static void reach_agent(struct qemu_guest *guest)
+{
+    if (guest->copy) {
+        qemu_copy_load(guest, connect_agent);
+        return;
+    }
+    if (guest->held) {
+        qemu_load_whole(guest, finish_boot);
+        return;
+    }
+    if (guest->template)
+        qemu_load_state(guest);
+    connect_agent(guest);
+}
+
 /* The streams are there before QEMU is: nothing it says first is missed. */
 static void go_connected(struct qemu_guest *guest)
 {
     struct hearth_failure *failure = &guest->phase.failure;
     if (!failure->error && phase_unwanted(&guest->phase))
-        (void)cancel(guest);
+        (void)boot_cancel(guest);
     int console = failure->error ? -1 : qemu_files_connect(guest, "console");
     if (console >= 0)
         (void)tail_follow(&guest->console, console);
     if (!failure->error)
         (void)launch(guest);
-    close_listening(guest); /* QEMU alone listens: its end is an end for callers */
+    boot_close_listening(guest); /* QEMU alone listens: its end is an end for callers */
     if (failure->error) {
-        give_up(guest, false);
+        boot_give_up(guest, false);
         return;
     }
     if (!guest->standby)
@@ -354,7 +321,7 @@ static void on_boot_work(void *arg)
     bool may = !guest->phase.error && guest->fresh && !guest->disk_used && !guest->trial;
     guest->template = may && guest->transport->restorable ? template_find(guest) : NULL;
     if (!guest->template) {
-        if (guest->standby && !guest->phase.error)
+        if (guest->background && !guest->phase.error)
             hearth_fail(&guest->phase.failure, HEARTH_ENOTFOUND, "no_template",
                         "there is no template of such a machine");
         go(guest);
@@ -365,7 +332,7 @@ static void on_boot_work(void *arg)
     template_when_loaded(guest->template, use_template, guest);
 }
 
-static void boot(struct qemu_guest *guest)
+void boot_once(struct qemu_guest *guest)
 {
     guest->boots++;
     guest->linked = false;
@@ -384,8 +351,7 @@ static void go_on(struct qemu_guest *guest)
     bool usable = template_usable(template);
     guest->waiting = false;
     qemu_unwatch(guest);
-    if (usable && !watch_init(&guest->exit_watch, qemu_loop(guest), guest->guest->process.fd,
-                              on_ended_early, guest)) {
+    if (usable && !qemu_watch_end(guest, on_ended_early)) {
         guest->timer.fn = on_deadline;
         timer_set(&guest->timer, clock_monotonic_us() + deadline_of(guest));
         reach_agent(guest);
@@ -395,25 +361,25 @@ static void go_on(struct qemu_guest *guest)
     template_release(template);
     qemu_kill(guest);
     pidref_close(&guest->guest->process);
-    worker_submit(guest->driver->config.workers, qemu_clear_runtime, on_cleared_for_retry, guest);
+    worker_submit(guest->driver->config.workers, qemu_clear_runtime, boot_cleared_for_retry, guest);
 }
 
 static void on_turn(void *arg)
 {
     struct qemu_guest *guest = arg;
     if (phase_unwanted(&guest->phase))
-        end(guest, cancel(guest));
+        boot_end(guest, boot_cancel(guest));
     else if (guest->waiting)
         go_on(guest);
     else
-        boot(guest);
+        boot_once(guest);
 }
 
 static void on_accelerator(void *arg)
 {
     struct qemu_guest *guest = arg;
     guest->accelerator = guest->driver->accelerator;
-    gate_enter(guest, guest->standby, on_turn);
+    gate_enter(guest, guest->background, on_turn);
 }
 
 static bool begin(struct qemu_guest *data, guest_done done, void *arg)
@@ -434,6 +400,10 @@ static void start(struct driver *base, struct guest *guest, const struct guest_s
     if (!begin(data, done, arg))
         return;
     data->standby = standby;
+    if (standby || spec->background)
+        data->background = true;
+    else if (data->background)
+        cgroup_prioritise(&driver->cgroups, guest->guest_id, data->background = false);
     struct hearth_failure *failure = &data->phase.failure;
     int error = qemu_take_spec(data, spec);
     if (!error && !*driver->program) {
@@ -443,8 +413,14 @@ static void start(struct driver *base, struct guest *guest, const struct guest_s
     if (!error && !data->waiting && pidref_alive(&guest->process))
         error = hearth_fail(failure, HEARTH_ECONFLICT, "guest_running",
                             "the machine is running already");
-    if (!error)
+    if (!error && data->copy)
+        data->transport = qemu_copy_transport(data->copy);
+    else if (!error && data->held)
+        data->transport = &transport_serial; /* which alone can be saved, whatever is set now */
+    else if (!error)
         error = transport_choose(&data->transport, driver, data->transport_choice, failure);
+    if (!error && data->held)
+        error = qemu_unseal_begin(data, spec->state_key);
     if (error)
         phase_finish_later(&data->phase, error);
     else
@@ -475,7 +451,7 @@ void qemu_boot_trial(struct driver *base, struct guest *guest, uint32_t mem_mib,
     data->pids_max = QEMU_PIDS_MAX;
     data->transport = &transport_serial;
     data->accelerator = "kvm";
-    boot(data);
+    boot_once(data);
 }
 
 void qemu_boot_template(struct driver *base, struct guest *guest, const struct qemu_guest *like,

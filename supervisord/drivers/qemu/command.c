@@ -1,7 +1,7 @@
 #include "supervisord/drivers/qemu/qemu.h"
 #include "supervisord/net/net.h"
 
-#include <stdio.h>
+#include <sodium.h>
 #include <string.h>
 
 /* reboot=t: a panic is QEMU's end at once. mitigations and the self-tests cost a quarter of a boot
@@ -48,8 +48,9 @@ static void add_jail(const struct qemu_guest *guest, struct arguments *arguments
         arguments_add(arguments, "--device=/dev/kvm");
     if (strcmp(program_in_jail(guest), guest->driver->program) != 0)
         arguments_add(arguments, "--run=program=%s", guest->driver->program);
-    arguments_add(arguments, "--show=kernel=%s", guest->kernel.path);
-    arguments_add(arguments, "--show=initrd=%s", guest->initrd);
+    bool cut = guest->template_state_fd >= 0 && *guest->stub;
+    arguments_add(arguments, "--show=kernel=%s", cut ? guest->stub : guest->kernel.path);
+    arguments_add(arguments, "--show=initrd=%s", cut ? guest->stub : guest->initrd);
     if (!guest->trial) {
         arguments_add(arguments, "--show=base=%s", guest->image_path);
         arguments_add(arguments, "--own=guest=%s/machines/%s", driver->config.state_dir,
@@ -58,6 +59,28 @@ static void add_jail(const struct qemu_guest *guest, struct arguments *arguments
     arguments_add(arguments, "--pass=%d",
                   qemu_network_fd(guest) - QEMU_FD_QMP + qemu_network_fd_count(guest));
     arguments_add(arguments, "--");
+}
+
+/* norandmaps: QEMU translates code anew for every address at which it finds it, so that under TCG a
+ * command takes three to four times as long where each process has its programs elsewhere. */
+static void add_kernel_arguments(const struct qemu_guest *guest, struct arguments *arguments)
+{
+    bool kvm = strcmp(guest->accelerator, "kvm") == 0;
+    const char *network = guest->network ? AGENT_NETWORK : "";
+    const char *maps = kvm ? "" : " norandmaps";
+    const char *words = guest->transport->agent_words ? guest->transport->agent_words : "";
+    if (guest->trial)
+        arguments_add(arguments, KERNEL_ARGUMENTS " -- --machine --no-disk%s", words);
+    else if (guest->template_ram_fd >= 0) /* word for word the same for a template and its clones */
+        arguments_add(arguments,
+                      KERNEL_ARGUMENTS "%s tsc=reliable tsc_early_khz=%u -- --machine --warm%s%s",
+                      maps, kvm ? 0 : guest->timestamp_khz, words, network);
+    else if (!kvm && guest->timestamp_khz)
+        arguments_add(arguments,
+                      KERNEL_ARGUMENTS "%s tsc=reliable tsc_early_khz=%u -- --machine%s%s", maps,
+                      guest->timestamp_khz, words, network);
+    else
+        arguments_add(arguments, KERNEL_ARGUMENTS "%s -- --machine%s%s", maps, words, network);
 }
 
 static void add_machine(const struct qemu_guest *guest, struct arguments *arguments)
@@ -78,8 +101,12 @@ static void add_machine(const struct qemu_guest *guest, struct arguments *argume
     }
     if (guest->template_state_fd >= 0)
         add(arguments, "-incoming", "defer"); /* until the monitor says what is left out of it */
-    add(arguments, "-accel", kvm ? "kvm" : "tcg,tb-size=32");
-    add(arguments, "-cpu", kvm ? "host" : "max");
+    if (guest->held)
+        arguments_add(arguments, "-S");
+    /* Room for what Python and git take to start: where it is full, all is translated again. */
+    add(arguments, "-accel", kvm ? "kvm" : "tcg,tb-size=48");
+    /* TCG moves one byte at a time by the instruction that these two flags call fast. */
+    add(arguments, "-cpu", kvm ? "host" : "max,-erms,-fsrm");
     arguments_add(arguments, "-m");
     arguments_add(arguments, "%uM", (unsigned)guest->mem_mib);
     arguments_add(arguments, "-smp");
@@ -94,18 +121,7 @@ static void add_machine(const struct qemu_guest *guest, struct arguments *argume
     add(arguments, "-kernel", "/kernel");
     add(arguments, "-initrd", "/initrd");
     arguments_add(arguments, "-append");
-    const char *network = guest->network ? AGENT_NETWORK : "";
-    if (guest->trial)
-        arguments_add(arguments, KERNEL_ARGUMENTS " -- --machine --no-disk");
-    else if (guest->template_ram_fd >= 0) /* word for word the same for a template and its clones */
-        arguments_add(arguments,
-                      KERNEL_ARGUMENTS " tsc=reliable tsc_early_khz=%u -- --machine --warm%s",
-                      kvm ? 0 : guest->timestamp_khz, network);
-    else if (!kvm && guest->timestamp_khz)
-        arguments_add(arguments, KERNEL_ARGUMENTS " tsc=reliable tsc_early_khz=%u -- --machine%s",
-                      guest->timestamp_khz, network);
-    else
-        arguments_add(arguments, KERNEL_ARGUMENTS " -- --machine%s", network);
+    add_kernel_arguments(guest, arguments);
 }
 
 static void add_disk(struct arguments *arguments)
@@ -140,4 +156,26 @@ void qemu_command(const struct qemu_guest *guest, struct arguments *arguments)
     add_jail(guest, arguments);
     add_machine(guest, arguments);
     add_devices(guest, arguments);
+}
+
+void qemu_command_digest(const struct qemu_guest *guest, char out[QEMU_DIGEST_SIZE])
+{
+    auto_arguments struct arguments arguments = {0};
+    struct qemu_guest like = *guest;
+    unsigned char digest[(QEMU_DIGEST_SIZE - 1) / 2];
+    crypto_generichash_state state;
+    like.guest_id[0] = '\0';
+    like.making = true;
+    like.trial = false;
+    like.template_ram_fd = 0;
+    like.template_state_fd = -1;
+    like.timestamp_khz = 0; /* measured anew by each daemon: the same for the machine */
+    add_machine(&like, &arguments);
+    add_devices(&like, &arguments);
+    crypto_generichash_init(&state, NULL, 0, sizeof digest);
+    for (size_t i = 0; i < arguments.count; i++)
+        crypto_generichash_update(&state, (const void *)arguments.items[i],
+                                  strlen(arguments.items[i]) + 1);
+    crypto_generichash_final(&state, digest, sizeof digest);
+    sodium_bin2hex(out, QEMU_DIGEST_SIZE, digest, sizeof digest);
 }

@@ -3,6 +3,7 @@
 #include "base/cleanup.h"
 #include "base/id.h"
 #include "base/path_at.h"
+#include "supervisord/drivers/qemu/fork.h"
 #include "supervisord/drivers/qemu/overlay.h"
 
 #include <errno.h>
@@ -22,7 +23,8 @@ static int make_disk(const struct qemu_guest *guest, int directory)
         openat(directory, DISK ".new", O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0)
         return -errno;
-    int error = overlay_write(fd, (uint64_t)guest->disk_mib << 20);
+    int error = guest->copy ? qemu_copy_disk(guest->copy, fd)
+                            : overlay_write(fd, (uint64_t)guest->disk_mib << 20);
     if (error)
         return error;
     if (guest->driver->as_root && fchown(fd, guest->owner, guest->owner) < 0)
@@ -42,19 +44,34 @@ int qemu_files_prepare(struct qemu_guest *guest, struct hearth_failure *failure)
     if (!error && fchmodat(state_fd, guest->guest_id, 0750, 0) < 0)
         error = -errno;
     if (!error) {
-        auto_close int directory =
-            openat(state_fd, guest->guest_id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        error = directory < 0 ? -errno : make_disk(guest, directory);
+        auto_close int directory = path_open_directory(state_fd, guest->guest_id);
+        error = directory < 0 ? directory : make_disk(guest, directory);
     }
     return error ? hearth_fail_errno(failure, -error, "prepare_failed",
                                      "cannot make the machine's disk")
                  : 0;
 }
 
+#define DISK_PATH_SIZE (sizeof((struct qemu_guest *)0)->guest_id + sizeof DISK + 1)
+
+static void disk_path(const struct qemu_guest *guest, char out[DISK_PATH_SIZE])
+{
+    snprintf(out, DISK_PATH_SIZE, "%s/" DISK, guest->guest_id);
+}
+
+bool qemu_files_written_since(const struct qemu_guest *guest, int64_t wall_us)
+{
+    char path[DISK_PATH_SIZE];
+    struct stat status;
+    disk_path(guest, path);
+    return fstatat(guest->driver->state_fd, path, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
+           status.st_mtim.tv_sec * US_PER_S + status.st_mtim.tv_nsec / 1000 >= wall_us;
+}
+
 int qemu_files_open_disk(const struct qemu_guest *guest, bool empty)
 {
-    char path[sizeof guest->guest_id + sizeof DISK + 1];
-    snprintf(path, sizeof path, "%s/" DISK, guest->guest_id);
+    char path[DISK_PATH_SIZE];
+    disk_path(guest, path);
     int fd = openat(guest->driver->state_fd, path,
                     (empty ? O_RDWR | O_TRUNC : O_RDONLY) | O_NOFOLLOW | O_CLOEXEC);
     return fd < 0 ? -errno : fd;

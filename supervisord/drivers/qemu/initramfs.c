@@ -147,11 +147,17 @@ static void make_name(char out[64], const struct buf *agent, const struct qemu_k
     crypto_hash_sha256_update(&state, (const void *)kernel->modules, strlen(kernel->modules) + 1);
     crypto_hash_sha256_final(&state, digest);
     int length = snprintf(out, 64, "initramfs-");
-    for (size_t i = 0; i < 16; i++)
-        length += snprintf(out + length, 64 - (size_t)length, "%02x", digest[i]);
+    sodium_bin2hex(out + length, 64 - (size_t)length, digest, 16);
 }
 
-static int write_file(int directory, const char *name, const struct archive *archive)
+int qemu_boot_directory(const struct qemu_driver *driver)
+{
+    if (mkdirat(driver->state_fd, "boot", 0755) < 0 && errno != EEXIST)
+        return -errno;
+    return path_open_directory(driver->state_fd, "boot");
+}
+
+int qemu_boot_write(int directory, const char *name, const void *data, size_t length)
 {
     char suffix[9], temporary[80];
     id_random_text(suffix, sizeof suffix - 1);
@@ -160,14 +166,7 @@ static int write_file(int directory, const char *name, const struct archive *arc
         openat(directory, temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
     if (fd < 0)
         return -errno;
-    const char *data = archive->bytes.data;
-    int error = 0;
-    for (size_t left = archive->bytes.length; left && !error;) {
-        ssize_t written = write(fd, data, left);
-        error = written < 0 ? -errno : 0;
-        data += written < 0 ? 0 : written;
-        left -= written < 0 ? 0 : (size_t)written;
-    }
+    int error = path_write_all(fd, data, length);
     if (!error && renameat(directory, temporary, directory, name) < 0)
         error = -errno;
     if (error)
@@ -188,18 +187,15 @@ static int make(const struct qemu_driver *driver, const struct qemu_kernel *kern
     char name[64];
     auto_close int directory = -1;
     int error = read_whole(AT_FDCWD, driver->agent_path, &agent);
-    if (!error && mkdirat(driver->state_fd, "boot", 0755) < 0 && errno != EEXIST)
-        error = -errno;
-    if (!error && (directory = openat(driver->state_fd, "boot",
-                                      O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)) < 0)
-        error = -errno;
+    if (!error && (directory = qemu_boot_directory(driver)) < 0)
+        error = directory;
     if (!error)
         make_name(name, &agent, kernel);
     if (!error && faccessat(directory, name, R_OK, 0) < 0) {
         struct archive archive = {0};
         error = build(&archive, &agent, kernel->modules);
         if (!error)
-            error = write_file(directory, name, &archive);
+            error = qemu_boot_write(directory, name, archive.bytes.data, archive.bytes.length);
         buf_free(&archive.bytes);
     }
     if (error)
@@ -209,6 +205,27 @@ static int make(const struct qemu_driver *driver, const struct qemu_kernel *kern
     return 0;
 }
 
+/* The agent is read and hashed once, not for each of many clones. */
+static bool is_known(const struct qemu_driver *driver, const struct qemu_kernel *kernel,
+                     struct stat *ret_agent)
+{
+    const struct qemu_initramfs_known *known = driver->initramfs;
+    return stat(driver->agent_path, ret_agent) == 0 && same_file(ret_agent, &known->agent) &&
+           strcmp(kernel->path, known->kernel.path) == 0 &&
+           strcmp(kernel->modules, known->kernel.modules) == 0 && access(known->path, R_OK) == 0;
+}
+
+bool qemu_initramfs_same(const struct qemu_driver *driver, const struct qemu_kernel *kernel,
+                         const char *path)
+{
+    struct stat agent;
+    if (pthread_mutex_trylock(&driver->initramfs->lock) != 0)
+        return true;
+    bool same = is_known(driver, kernel, &agent) && strcmp(driver->initramfs->path, path) == 0;
+    pthread_mutex_unlock(&driver->initramfs->lock);
+    return same;
+}
+
 int qemu_initramfs(const struct qemu_driver *driver, const struct qemu_kernel *kernel,
                    char ret_path[PATH_MAX], struct hearth_failure *failure)
 {
@@ -216,10 +233,7 @@ int qemu_initramfs(const struct qemu_driver *driver, const struct qemu_kernel *k
     struct stat agent = {0};
     int error = 0;
     pthread_mutex_lock(&known->lock);
-    /* The agent is read and hashed once, not for each of many clones. */
-    if (stat(driver->agent_path, &agent) == 0 && same_file(&agent, &known->agent) &&
-        strcmp(kernel->path, known->kernel.path) == 0 &&
-        strcmp(kernel->modules, known->kernel.modules) == 0 && access(known->path, R_OK) == 0) {
+    if (is_known(driver, kernel, &agent)) {
         memcpy(ret_path, known->path, sizeof known->path);
     } else if (!(error = make(driver, kernel, ret_path, failure))) {
         known->agent = agent;

@@ -10,6 +10,8 @@
 #include <string.h>
 
 #define KILL_WAIT_US (10 * US_PER_S)
+#define WRITES_US (2 * US_PER_S)     /* in which one that writes to its disk does so once */
+#define STOP_MOST_US (60 * US_PER_S) /* for one that writes on and on */
 
 static struct qemu_guest *begin(struct driver *driver, struct guest *guest, enum phase_kind kind,
                                 guest_done done, void *arg)
@@ -25,6 +27,8 @@ int qemu_take_spec(struct qemu_guest *guest, const struct guest_spec *spec)
     guest->disk_mib = spec->disk_mib;
     guest->pids_max = QEMU_PIDS_MAX;
     guest->network = network_has_device(spec->network);
+    guest->copy = spec->copy;
+    guest->held = spec->resume;
     snprintf(guest->transport_choice, sizeof guest->transport_choice, "%s",
              spec->transport ? spec->transport : guest->driver->config.transport);
     snprintf(guest->template_owner, sizeof guest->template_owner, "%s",
@@ -48,7 +52,7 @@ static void prepare_work(void *arg)
 static void prepared(void *arg)
 {
     struct qemu_guest *guest = arg;
-    guest->fresh = !guest->phase.error;
+    guest->fresh = !guest->phase.error && !guest->copy;
     phase_finish_now(&guest->phase);
 }
 
@@ -106,14 +110,14 @@ static void on_process_end(void *arg)
     char detail[512];
     qemu_unwatch(guest);
     qemu_disconnect(guest);
-    qemu_standby_over(guest);
+    qemu_let_template_go(guest);
     pidref_close(&guest->guest->process);
     qemu_describe_end(guest, detail, sizeof detail);
     if (guest->guest->on_died)
         guest->guest->on_died(guest->guest, detail);
 }
 
-static int watch_process(struct qemu_guest *guest, void (*fn)(void *arg))
+int qemu_watch_end(struct qemu_guest *guest, void (*fn)(void *arg))
 {
     watch_free(&guest->exit_watch);
     return watch_init(&guest->exit_watch, qemu_loop(guest), guest->guest->process.fd, fn, guest);
@@ -121,9 +125,19 @@ static int watch_process(struct qemu_guest *guest, void (*fn)(void *arg))
 
 int qemu_watch_process(struct qemu_guest *guest, struct hearth_failure *failure)
 {
-    return watch_process(guest, on_process_end)
+    return qemu_watch_end(guest, on_process_end)
                ? hearth_fail(failure, HEARTH_ENOMEMORY, "watch_failed", "cannot watch the machine")
                : 0;
+}
+
+void qemu_runs_on(void *arg)
+{
+    struct qemu_guest *guest = arg;
+    struct hearth_failure failure;
+    qemu_unwatch(guest);
+    if (qemu_watch_process(guest, &failure) && !guest->phase.failure.error)
+        guest->phase.failure = failure;
+    phase_finish(&guest->phase, (int)guest->phase.failure.error, &guest->phase.failure);
 }
 
 void qemu_kill(struct qemu_guest *guest)
@@ -201,6 +215,22 @@ static void kill_and_wait(void *arg)
     timer_set(&guest->timer, clock_monotonic_us() + KILL_WAIT_US);
 }
 
+/* What it had not written out by then is lost: one that still writes has more time. */
+static void on_not_powered_off(void *arg)
+{
+    struct qemu_guest *guest = arg;
+    char console[CONSOLE_TOLD];
+    int64_t now = clock_monotonic_us();
+    if (now < guest->stop_until_us &&
+        qemu_files_written_since(guest, clock_wall_us() - WRITES_US)) {
+        timer_set(&guest->timer, now + WRITES_US);
+        return;
+    }
+    qemu_console(guest, console, sizeof console);
+    log_warning("machine_not_powered_off", "guest=%s console=\"%s\"", guest->guest_id, console);
+    kill_and_wait(guest);
+}
+
 void qemu_stop(struct driver *driver, struct guest *guest, unsigned timeout_ms, guest_done done,
                void *arg)
 {
@@ -208,19 +238,20 @@ void qemu_stop(struct driver *driver, struct guest *guest, unsigned timeout_ms, 
     if (!data)
         return;
     qemu_unwatch(data);
-    if (!pidref_alive(&guest->process) || watch_process(data, on_stopped)) {
+    if (!pidref_alive(&guest->process) || qemu_watch_end(data, on_stopped)) {
         qemu_kill(data);
         on_stopped(data);
         return;
     }
-    data->timer.fn = kill_and_wait;
+    data->timer.fn = on_not_powered_off;
+    data->stop_until_us = clock_monotonic_us() + STOP_MOST_US;
     timer_set(&data->timer, clock_monotonic_us() + timeout_ms * US_PER_MS);
 }
 
 void qemu_end_for_good(struct qemu_guest *guest)
 {
     qemu_unwatch(guest);
-    if (pidref_alive(&guest->guest->process) && !watch_process(guest, on_stopped)) {
+    if (pidref_alive(&guest->guest->process) && !qemu_watch_end(guest, on_stopped)) {
         kill_and_wait(guest);
         return;
     }
@@ -255,11 +286,11 @@ void qemu_destroy_begin(void *arg)
     struct qemu_guest *guest = arg;
     qemu_unwatch(guest);
     qemu_disconnect(guest);
-    qemu_standby_over(guest);
+    qemu_let_template_go(guest);
     /* After a restart the process is not held yet. */
     if (guest->guest->process.fd < 0)
         (void)qemu_state_load(guest, NULL);
-    if (!pidref_alive(&guest->guest->process) || watch_process(guest, on_destroyed))
+    if (!pidref_alive(&guest->guest->process) || qemu_watch_end(guest, on_destroyed))
         on_destroyed(guest);
     else
         kill_and_wait(guest);

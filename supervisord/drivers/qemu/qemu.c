@@ -5,6 +5,8 @@
 #include "base/path_at.h"
 #include "base/text.h"
 #include "supervisord/drivers/places.h"
+#include "supervisord/drivers/qemu/fork.h"
+#include "supervisord/drivers/qemu/load.h"
 #include "supervisord/drivers/qemu/qmp.h"
 #include "supervisord/drivers/qemu/template.h"
 
@@ -14,6 +16,9 @@
 #include <string.h>
 
 #define STARTERS 2
+/* What is sealed and opened is as long as a machine's memory: a resume waits for neither. */
+#define SEALERS 2
+#define OPENERS 4
 
 /* --- guests --- */
 
@@ -26,7 +31,8 @@ static void guest_free(void *arg)
 {
     struct qemu_guest *guest = arg;
     qemu_disconnect(guest);
-    qemu_standby_over(guest);
+    qemu_let_template_go(guest);
+    qemu_unseal_drop(guest);
     watch_free(&guest->exit_watch);
     timer_free(&guest->timer);
     tail_free(&guest->console);
@@ -52,6 +58,7 @@ struct qemu_guest *qemu_guest_data(struct driver *base, struct guest *guest)
         .driver = driver,
         .guest = guest,
         .ready_fd = -1,
+        .greeting_fd = -1,
         .qmp_fd = -1,
         .console_fd = -1,
         .agent_fd = -1,
@@ -103,6 +110,7 @@ void qemu_fill_facts(struct qemu_guest *guest)
         .user_namespace = !driver->as_root,
         .seccomp = true,
         .network_namespace = true,
+        .cloned = guest->template || guest->copy,
     };
 }
 
@@ -175,6 +183,8 @@ void qemu_disconnect(struct qemu_guest *guest)
         loop_defer(qemu_loop(guest), tell_refused, asked);
     if (guest->ready_fd >= 0)
         close(steal_fd(&guest->ready_fd));
+    if (guest->greeting_fd >= 0)
+        close(steal_fd(&guest->greeting_fd));
 }
 
 static int check_transport(struct driver *base, const char *transport,
@@ -199,6 +209,8 @@ static void free_driver(struct driver *base)
 {
     struct qemu_driver *driver = container_of(base, struct qemu_driver, driver);
     worker_pool_free(driver->starters);
+    worker_pool_free(driver->sealers);
+    worker_pool_free(driver->openers);
     templates_free(driver);
     if (driver->trial)
         qemu_end_now(driver->trial->driver_data);
@@ -221,10 +233,16 @@ static const struct driver_operations operations = {
     .start = qemu_start,
     .may_standby = qemu_may_standby,
     .standby = qemu_standby,
+    .outdated = qemu_outdated,
+    .clone_refused = qemu_clone_refused,
+    .pause = qemu_pause,
+    .unpause = qemu_unpause,
     .may_suspend = qemu_may_suspend,
     .suspend = qemu_suspend,
     .saved = qemu_saved,
     .carry_on = qemu_carry_on,
+    .copy = qemu_copy,
+    .copy_free = qemu_copy_free,
     .connect = connect_guest,
     .stop = qemu_stop,
     .disk = qemu_disk,
@@ -258,6 +276,7 @@ int qemu_driver_new(struct driver **ret_driver, const struct driver_config *conf
     pthread_mutex_init(&driver->initramfs->lock, NULL);
     list_init(&driver->accelerator_waiters);
     list_init(&driver->templates);
+    list_init(&driver->copies);
     gate_init(driver);
     qemu_program_find(driver);
     if (path_read_small(AT_FDCWD, "/proc/sys/kernel/random/boot_id", driver->boot_id,
@@ -270,6 +289,10 @@ int qemu_driver_new(struct driver **ret_driver, const struct driver_config *conf
         error = driver->runtime_fd;
     else
         error = worker_pool_new(&driver->starters, config->loop, STARTERS, failure);
+    if (!error)
+        error = worker_pool_new(&driver->sealers, config->loop, SEALERS, failure);
+    if (!error)
+        error = worker_pool_new(&driver->openers, config->loop, OPENERS, failure);
     if (error) {
         free_driver(&driver->driver);
         return error;

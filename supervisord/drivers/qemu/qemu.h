@@ -2,7 +2,7 @@
  * that they call in each other. Loop thread, but where a function says "blocking": those run on a
  * worker and touch nothing but their arguments.
  *   STATE/machines/ID/disk.qcow2            the disk: an overlay over the environment's image
- *   STATE/machines/boot/                    initramfs files, by kernel and agent
+ *   STATE/machines/boot/                    initramfs files, by kernel and agent; stubs of kernels
  *   RUNTIME/machines/ID/{agent,qmp,console} sockets on which QEMU listens; only we can reach them
  */
 #pragma once
@@ -24,7 +24,9 @@
 #define QEMU_ID_RANGE                                                                              \
     65536 /* IDs that a guest's index stands for, as root; QEMU runs as the first */
 #define QEMU_VERSION_SIZE 64
-#define QEMU_PIDS_MAX 256 /* threads of one QEMU */
+#define QEMU_PIDS_MAX 256         /* threads of one QEMU */
+#define QEMU_PIPE_BYTES (1 << 20) /* of a pipe that a memory passes */
+#define QEMU_DEVICES_MIB 64       /* what is saved besides the memory is far less */
 
 /* Descriptors of QEMU, in the order in which they are passed. */
 enum { QEMU_FD_QMP = 3, QEMU_FD_CONSOLE, QEMU_FD_AGENT, QEMU_FD_RAM, QEMU_FD_STATE, QEMU_FD_END };
@@ -54,7 +56,8 @@ struct qemu_driver {
     struct driver_config config;
     struct cgroups cgroups;
     struct worker_pool *starters; /* own threads: a start does not queue behind other file work */
-    int state_fd, runtime_fd;     /* STATE/machines, RUNTIME/machines */
+    struct worker_pool *sealers, *openers; /* of what machines are suspended to */
+    int state_fd, runtime_fd;              /* STATE/machines, RUNTIME/machines */
     bool as_root;
     char *launch_path, *agent_path;
     char program[PATH_MAX]; /* QEMU; "": not found */
@@ -67,6 +70,7 @@ struct qemu_driver {
     struct qemu_initramfs_known *initramfs;
     struct guest *trial;   /* of KVM, while it is made; NULL */
     struct list templates; // template::link
+    struct list copies;    // copying::link, of fork.c
     struct timestamp made; /* when the driver was */
     struct driver_probe probe;
 };
@@ -90,11 +94,13 @@ struct qemu_guest {
     void *connecting;         /* by the transport; NULL: nothing under way */
     struct qemu_asked *asked; /* a connect of the driver's that waits for it; NULL */
     int ready_fd;             /* the first stream, until connect asks for it; -1 */
+    int greeting_fd;          /* listening, until the transport's first connect takes it; -1 */
     bool trial;               /* of KVM: no disk, a short deadline */
     bool fresh;               /* prepared and never started: may be a clone */
     bool disk_used;           /* by a start from a template */
     bool making;              /* a template of it */
     bool standby;             /* what is under way is no more than that */
+    bool background;          /* nobody waits for it yet */
     bool waiting;             /* QEMU is there, and waits for its template's state */
     bool network;             /* it has a device */
     bool linked;              /* the agent has answered since QEMU was started */
@@ -104,22 +110,29 @@ struct qemu_guest {
         void (*go)(void *guest);
         bool inside;
     } gate;
+    int64_t stop_until_us;  /* monotonic: then it is killed, whatever it does */
     const char *end_reason; /* why we ended it ourselves; NULL: we have not */
     struct qmp *qmp;        /* loads a template's state, grows the disk; NULL */
     void (*monitor_answered)(struct qemu_guest *guest, int error);
     struct qmp_command grow;   /* by this … */
     char grow_text[128];       /* … text */
-    struct template *template; /* held: what is started or waits is its clone; NULL */
-    bool resuming;             /* what is being started was saved by qemu_suspend */
-    struct qmp_command saving[4];
+    struct template *template; /* held: what is started, or of the pool, is its clone; NULL */
+    bool resuming;             /* what is being started was saved by qemu_suspend, or is a copy */
+    bool held;                 /* the former: it is loaded, and does not run before qemu_carry_on */
+    const struct guest_copy *copy; /* what it begins with (borrowed); NULL */
+    struct saving *saving;         /* suspend.c; NULL */
+    struct unsealing *unsealing;   /* load.c: what it begins with, not proved yet; NULL */
+    bool all_loaded;               /* by QEMU */
+    void (*loaded)(struct qemu_guest *guest);
+    void (*copy_loaded)(struct qemu_guest *guest);
     char template_owner[64]; /* tenant, "" for all */
     /* In and out of the work on a worker. */
     uint32_t vcpu_count, mem_mib, disk_mib, pids_max;
     char *image_path;       /* the environment's */
     unsigned timestamp_khz; /* of the host's counter; 0: it has none */
     struct qemu_kernel kernel;
-    char initrd[PATH_MAX];
-    int qmp_fd, console_fd, agent_fd; /* listening, to be passed; -1 */
+    char initrd[PATH_MAX], stub[PATH_MAX]; /* stub.c; "": there is none */
+    int qmp_fd, console_fd, agent_fd;      /* listening, to be passed; -1 */
     int network_fds[2]; /* the device's stream: QEMU's end, and passt's or a template's own; -1 */
     int template_ram_fd, template_state_fd; /* the same; of a template that is made or used */
 };
@@ -140,7 +153,13 @@ void qemu_destroy_begin(void *guest);
 int qemu_take_spec(struct qemu_guest *guest, const struct guest_spec *spec);
 /* Tells on_died when guest->process ends. */
 int qemu_watch_process(struct qemu_guest *guest, struct hearth_failure *failure);
+/* Calls fn(guest) then, instead; other than 0: out of memory. Until qemu_unwatch, or another watch.
+ */
+int qemu_watch_end(struct qemu_guest *guest, void (*fn)(void *guest));
 void qemu_unwatch(struct qemu_guest *guest);
+/* The end of a change of one that runs on, watched as it was before. phase.failure says why, if
+ * anything was wrong. */
+void qemu_runs_on(void *guest);
 void qemu_kill(struct qemu_guest *guest);
 /* Kills, waits for the end, clears the runtime directory, and finishes the phase. */
 void qemu_end_for_good(struct qemu_guest *guest);
@@ -164,11 +183,20 @@ void qemu_standby(struct driver *driver, struct guest *guest, const struct guest
 
 /* suspend.c */
 bool qemu_may_suspend(struct driver *driver, struct guest *guest);
-void qemu_suspend(struct driver *driver, struct guest *guest, guest_done done, void *arg);
+void qemu_suspend(struct driver *driver, struct guest *guest, const struct guest_spec *spec,
+                  guest_done done, void *arg);
 bool qemu_saved(struct driver *driver, struct guest *guest);
 void qemu_carry_on(struct driver *driver, struct guest *guest, guest_done done, void *arg);
-/* Blocking: what the guest was saved to, which nobody else gets after it; -1: it was not. */
-int qemu_saved_take(const struct qemu_guest *guest);
+/* Blocking: what the guest was saved to, to be read, or a negative errno; and its end, durably, or
+ * one. None is no error of the latter. */
+int qemu_saved_open(const struct qemu_guest *guest);
+int qemu_saved_remove(const struct qemu_guest *guest);
+
+/* monitor.c: qmp_run by a connection of its own, within so long. NULL with a failure:
+ * HEARTH_EUNAVAILABLE `monitor_failed`. */
+struct qmp *qemu_monitor_run(const struct qemu_guest *guest, const struct qmp_command *commands,
+                             size_t count, bool migration, int64_t within_us, qmp_done done,
+                             void *arg, struct hearth_failure *failure);
 
 /* standby.c */
 bool qemu_may_standby(struct driver *driver, const struct guest_spec *spec);
@@ -180,8 +208,18 @@ void qemu_await_monitor(struct qemu_guest *guest,
 void qemu_grow_disk(struct qemu_guest *guest, void (*done)(struct qemu_guest *guest, int error));
 /* Has QEMU load the template's state; what becomes of it is seen by the agent's answer. */
 void qemu_load_state(struct qemu_guest *guest);
-/* One that waited does no more. */
-void qemu_standby_over(struct qemu_guest *guest);
+
+/* template.c */
+void qemu_clone_refused(struct driver *driver, struct guest *guest, const char *why);
+
+/* pause.c */
+void qemu_pause(struct driver *driver, struct guest *guest, guest_done done, void *arg);
+void qemu_unpause(struct driver *driver, struct guest *guest, guest_done done, void *arg);
+bool qemu_outdated(struct driver *driver, struct guest *guest);
+/* Somebody wants it now. */
+void qemu_in_foreground(struct qemu_guest *guest);
+/* What was held for as long as it waited. */
+void qemu_let_template_go(struct qemu_guest *guest);
 
 /* A machine without a disk under KVM. Ended by destroy. */
 void qemu_boot_trial(struct driver *driver, struct guest *guest, uint32_t mem_mib, guest_done done,
@@ -199,6 +237,9 @@ void qemu_accelerator_when_known(struct qemu_driver *driver, void (*done)(void *
 
 /* command.c: hearth-launch and QEMU with all their arguments. */
 void qemu_command(const struct qemu_guest *guest, struct arguments *arguments);
+/* Of all that a template of this guest's kind is told: what was made by other words is another. */
+#define QEMU_DIGEST_SIZE 17
+void qemu_command_digest(const struct qemu_guest *guest, char out[QEMU_DIGEST_SIZE]);
 
 /* network.c: the stream between the machine's device and hearth-net. */
 /* QEMU's first descriptor after those named above, and how many it is passed from there on. */
@@ -221,6 +262,8 @@ int qemu_disk(struct driver *driver, struct guest *guest, const struct guest_spe
               struct guest_disk *ret_disk, struct hearth_failure *failure);
 /* The disk's file, emptied or as it is; or a negative errno. */
 int qemu_files_open_disk(const struct qemu_guest *guest, bool empty);
+/* Not blocking: has its disk been written to since then (wall clock)? */
+bool qemu_files_written_since(const struct qemu_guest *guest, int64_t wall_us);
 /* A listening socket RUNTIME/machines/ID/NAME; or a negative errno. */
 int qemu_files_listen(const struct qemu_guest *guest, const char *name);
 /* Not blocking: a stream to it, connected at once; or a negative errno. */
@@ -234,6 +277,17 @@ int qemu_kernel_find(const struct qemu_driver *driver, struct qemu_kernel *ret_k
  */
 int qemu_initramfs(const struct qemu_driver *driver, const struct qemu_kernel *kernel,
                    char ret_path[PATH_MAX], struct hearth_failure *failure);
+/* Not blocking: would it give this path still? True where one is just being made. */
+bool qemu_initramfs_same(const struct qemu_driver *driver, const struct qemu_kernel *kernel,
+                         const char *path);
+/* Blocking, of what machines are shown at their start: its directory, or a negative errno; a file
+ * of it, whole or not at all, by a name that tells what is in it. */
+int qemu_boot_directory(const struct qemu_driver *driver);
+int qemu_boot_write(int directory, const char *name, const void *data, size_t length);
+/* stub.c, blocking: the path of a small file that does for the kernel and the initramfs of a
+ * machine that is not booted; "" where this kernel is not cut. */
+int qemu_stub(const struct qemu_driver *driver, const struct qemu_kernel *kernel,
+              char ret_path[PATH_MAX], struct hearth_failure *failure);
 
 /* adopt.c: guest->driver_state, the text that outlives the daemon. */
 int qemu_state_save(struct qemu_guest *guest);

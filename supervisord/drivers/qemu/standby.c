@@ -12,21 +12,7 @@
 #define MONITOR_US (20 * US_PER_S)
 
 /* The memory is mapped: what is loaded is the devices alone. */
-#define LEAVE_MEMORY_OUT                                                                           \
-    {                                                                                              \
-        "{\"execute\": \"migrate-set-capabilities\", \"arguments\": {\"capabilities\": ["          \
-        "{\"capability\": \"x-ignore-shared\", \"state\": true}]}}",                               \
-            -1                                                                                     \
-    }
-
-static struct qmp *run(struct qemu_guest *guest, const struct qmp_command *commands, size_t count,
-                       qmp_done done)
-{
-    int fd = qemu_files_connect(guest, "qmp");
-    return fd < 0 ? NULL
-                  : qmp_run(qemu_loop(guest), fd, commands, count, false,
-                            clock_monotonic_us() + MONITOR_US, done, guest);
-}
+#define LEAVE_MEMORY_OUT QMP_CAPABILITIES(false, true)
 
 static void on_answer(void *arg, int error, const struct hearth_failure *failure)
 {
@@ -43,10 +29,10 @@ static void ask(struct qemu_guest *guest, const struct qmp_command *command,
     if (guest->qmp)
         qmp_cancel(steal_pointer(guest->qmp));
     guest->monitor_answered = done;
-    guest->qmp = run(guest, command, 1, on_answer);
+    guest->qmp = qemu_monitor_run(guest, command, 1, false, MONITOR_US, on_answer, guest,
+                                  &guest->phase.failure);
     if (!guest->qmp)
-        done(guest, hearth_fail(&guest->phase.failure, HEARTH_EUNAVAILABLE, "monitor_failed",
-                                "QEMU's monitor cannot be reached"));
+        done(guest, (int)guest->phase.failure.error);
 }
 
 void qemu_await_monitor(struct qemu_guest *guest, void (*done)(struct qemu_guest *guest, int error))
@@ -77,21 +63,16 @@ void qemu_load_state(struct qemu_guest *guest)
 {
     static const struct qmp_command commands[] = {
         LEAVE_MEMORY_OUT,
-        {"{\"execute\": \"migrate-incoming\", \"arguments\": {\"uri\": \"fd:7\"}}", -1},
+        QMP_LOAD,
     };
-    _Static_assert(QEMU_FD_STATE == 7, "the descriptor that is named above");
-    /* What a machine was suspended to has its memory in it. */
-    guest->qmp = run(guest, commands + guest->resuming, 2 - guest->resuming, on_loading);
+    struct hearth_failure failure;
+    guest->qmp = qemu_monitor_run(guest, commands, sizeof commands / sizeof *commands, false,
+                                  MONITOR_US, on_loading, guest, &failure);
+    if (!guest->qmp)
+        on_loading(guest, (int)failure.error, &failure);
 }
 
 bool qemu_may_standby(struct driver *base, const struct guest_spec *spec)
 {
     return template_likely(container_of(base, struct qemu_driver, driver), spec);
-}
-
-void qemu_standby_over(struct qemu_guest *guest)
-{
-    if (guest->waiting)
-        template_release(steal_pointer(guest->template));
-    guest->waiting = false;
 }

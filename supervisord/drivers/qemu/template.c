@@ -54,22 +54,16 @@ static void make_key(const struct qemu_guest *guest, char out[KEY_SIZE])
 {
     int length = begin_key(out, guest->template_owner, guest->image_path, guest->vcpu_count,
                            guest->mem_mib, guest->disk_mib, guest->network);
-    snprintf(out + length, KEY_SIZE - (size_t)length, "%.600s %s %s %s", guest->initrd,
-             guest->kernel.version, guest->version, guest->accelerator);
-}
-
-void template_close_files(struct template *template)
-{
-    for (int file = 0; file < TEMPLATE_FILES; file++) {
-        cleanup_close(&template->fds[file]);
-        template->fds[file] = -1;
-    }
+    char digest[QEMU_DIGEST_SIZE];
+    qemu_command_digest(guest, digest);
+    snprintf(out + length, KEY_SIZE - (size_t)length, "%.600s %s %s %s %s", guest->initrd,
+             guest->kernel.version, guest->version, guest->accelerator, digest);
 }
 
 static void free_now(struct template *template)
 {
     list_remove(&template->link);
-    template_close_files(template);
+    template_close_files(template->fds);
     free(template->guest.driver_state);
     free(template);
 }
@@ -114,8 +108,7 @@ static void on_stored(void *arg)
         log_warning("template_not_kept", "error=\"%s\"", strerror(-storing->error));
     else if (storing->fds[0] >= 0)
         log_info("template_kept", "%s", "the next daemon has it too");
-    for (int file = 0; file < TEMPLATE_FILES; file++)
-        cleanup_close(&storing->fds[file]);
+    template_close_files(storing->fds);
     free(storing);
 }
 
@@ -256,6 +249,11 @@ bool template_usable(const struct template *template)
     return template->state == TEMPLATE_READY;
 }
 
+bool template_current(const struct template *template)
+{
+    return template_usable(template) && !list_empty(&template->link);
+}
+
 bool template_likely(const struct qemu_driver *driver, const struct guest_spec *spec)
 {
     char key[KEY_SIZE];
@@ -285,10 +283,22 @@ void template_did_not_work(struct template *template, const char *why)
         template_give_up(template, "several of its clones in a row did not come up");
 }
 
+void qemu_clone_refused(struct driver *driver, struct guest *guest, const char *why)
+{
+    const struct qemu_guest *data = qemu_guest_data(driver, guest);
+    if (!data->disk_used) /* a copy of a machine that runs */
+        return;
+    struct template *template = template_find(data);
+    data->driver->config.counters->clone_failures++;
+    log_warning("clone_refused", "guest=%s detail=\"%s\"", guest->guest_id, why);
+    if (template && template_usable(template))
+        template_give_up(template, why);
+}
+
 /* --- using --- */
 
 /* The descriptors of a memory file share a position; this one has its own. */
-static int open_again(int fd)
+int template_open_again(int fd)
 {
     char path[32];
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
@@ -301,7 +311,8 @@ int template_use(struct qemu_guest *guest, struct hearth_failure *failure)
     const struct template *template = guest->template;
     auto_close int disk = qemu_files_open_disk(guest, true);
     int error = disk < 0 ? disk : template_copy(template->fds[TEMPLATE_DISK], disk);
-    if (!error && (guest->template_state_fd = open_again(template->fds[TEMPLATE_STATE])) < 0)
+    if (!error &&
+        (guest->template_state_fd = template_open_again(template->fds[TEMPLATE_STATE])) < 0)
         error = guest->template_state_fd;
     if (!error &&
         (guest->template_ram_fd = fcntl(template->fds[TEMPLATE_MEMORY], F_DUPFD_CLOEXEC, 3)) < 0)

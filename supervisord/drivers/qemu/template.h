@@ -18,6 +18,8 @@ struct template *template_find(const struct qemu_guest *guest);
 bool template_likely(const struct qemu_driver *driver, const struct guest_spec *spec);
 /* One that is held may have been given up. */
 bool template_usable(const struct template *template);
+/* … or replaced, or have made room for others. */
+bool template_current(const struct template *template);
 /* The disk of the template that such a guest starts from; its own may be larger, and is grown as it
  * comes up. */
 uint32_t template_disk_mib(const struct qemu_guest *guest);
@@ -33,6 +35,10 @@ int template_use(struct qemu_guest *guest, struct hearth_failure *failure);
  * given up, and made anew some time after. */
 void template_worked(struct template *template);
 void template_did_not_work(struct template *template, const char *why);
+/* Blocking: all of one file to the other's place. A negative errno. */
+int template_copy(int from, int to);
+/* Blocking: a memory file for reading, with a position of its own; a negative errno. */
+int template_open_again(int fd);
 void template_hold(struct template *template);
 void template_release(struct template *template);
 /* Ends what is being made (blocking) and forgets all. */

@@ -39,11 +39,8 @@ struct template
 /* template_make.c: boots a machine of the same make as `like` (borrowed for the call) in the
  * background, saves it, and puts it to the disk; the state says what came of it. */
 void template_make(struct template *template, const struct qemu_guest *like);
-/* Blocking: all of one file to the other's place. A negative errno. */
-int template_copy(int from, int to);
 
-/* template.c: closes the memory files. */
-void template_close_files(struct template *template);
+/* template.c */
 /* It is of no use: counted, logged, removed from the disk, and made anew some time after. */
 void template_give_up(struct template *template, const char *why);
 /* Puts its files to the disk, or removes them there, in the background. */

@@ -93,25 +93,13 @@ static void on_saved(void *arg, int error, const struct hearth_failure *failure)
 static void save(struct template *template)
 {
     struct hearth_failure failure;
-    int fd = qemu_files_connect(template->guest.driver_data, "qmp");
-    template->commands[0] = (struct qmp_command){
-        "{\"execute\": \"migrate-set-capabilities\", \"arguments\": {\"capabilities\": ["
-        "{\"capability\": \"events\", \"state\": true}, "
-        "{\"capability\": \"x-ignore-shared\", \"state\": true}]}}",
-        -1};
-    template->commands[1] =
-        (struct qmp_command){"{\"execute\": \"getfd\", \"arguments\": {\"fdname\": \"state\"}}",
-                             template->fds[TEMPLATE_STATE]};
-    template->commands[2] = (struct qmp_command){
-        "{\"execute\": \"migrate\", \"arguments\": {\"uri\": \"fd:state\"}}", -1};
-    if (fd >= 0)
-        template->qmp = qmp_run(template->driver->config.loop, fd, template->commands, 3, true,
-                                clock_monotonic_us() + SAVE_US, on_saved, template);
-    if (!template->qmp) {
-        hearth_fail(&failure, HEARTH_EUNAVAILABLE, "monitor_failed",
-                    "QEMU's monitor cannot be reached");
+    template->commands[0] = (struct qmp_command)QMP_CAPABILITIES(true, true);
+    template->commands[1] = (struct qmp_command)QMP_GIVE_STATE(template->fds[TEMPLATE_STATE]);
+    template->commands[2] = (struct qmp_command)QMP_MIGRATE;
+    template->qmp = qemu_monitor_run(template->guest.driver_data, template->commands, 3, true,
+                                     SAVE_US, on_saved, template, &failure);
+    if (!template->qmp)
         give_up(template, &failure);
-    }
 }
 
 static void on_booted(void *arg, int error, const struct hearth_failure *failure)
@@ -140,7 +128,7 @@ void template_make(struct template *template, const struct qemu_guest *like)
     template->error = 0;
     template->failures = 0;
     template->began_us = clock_monotonic_us();
-    template_close_files(template);
+    template_close_files(template->fds);
     for (int file = 0; file < TEMPLATE_FILES; file++)
         template->fds[file] =
             template_memory_file(file, file == TEMPLATE_MEMORY ? (uint64_t)like->mem_mib << 20 : 0);

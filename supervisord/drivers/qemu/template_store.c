@@ -114,13 +114,7 @@ static void name_of(const char *key, char out[HEX_SIZE(NAME_BYTES)])
     sodium_bin2hex(out, HEX_SIZE(NAME_BYTES), bytes, sizeof bytes);
 }
 
-static int open_directory(int parent, const char *name)
-{
-    int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    return fd < 0 ? -errno : fd;
-}
-
-static void close_all(int fds[TEMPLATE_FILES])
+void template_close_files(int fds[TEMPLATE_FILES])
 {
     for (int file = 0; file < TEMPLATE_FILES; file++) {
         cleanup_close(&fds[file]);
@@ -142,7 +136,7 @@ static int write_files(int directory, const char *boot_id, const char *key,
     }
     if (!error)
         error = copy_all(fds, files, digest);
-    close_all(files);
+    template_close_files(files);
     if (error)
         return error;
     int length = snprintf(about, sizeof about, ABOUT_FORMAT, boot_id, digest, key);
@@ -160,7 +154,7 @@ int template_store_put(int machines_fd, const char *boot_id, const char *key,
         return -EINVAL;
     if (mkdirat(machines_fd, DIRECTORY, 0700) < 0 && errno != EEXIST)
         return -errno;
-    auto_close int templates = open_directory(machines_fd, DIRECTORY);
+    auto_close int templates = path_open_directory(machines_fd, DIRECTORY);
     if (templates < 0)
         return templates;
     name_of(key, name);
@@ -169,7 +163,7 @@ int template_store_put(int machines_fd, const char *boot_id, const char *key,
     if (!error && mkdirat(templates, temporary, 0700) < 0)
         error = -errno;
     if (!error) {
-        auto_close int directory = open_directory(templates, temporary);
+        auto_close int directory = path_open_directory(templates, temporary);
         error = directory < 0 ? directory : write_files(directory, boot_id, key, fds);
     }
     if (!error)
@@ -221,7 +215,7 @@ static int read_files(int directory, int ret_fds[TEMPLATE_FILES], const char *wa
     }
     if (!error)
         error = copy_all(files, ret_fds, digest);
-    close_all(files);
+    template_close_files(files);
     return error ? error : strcmp(digest, wanted) != 0 ? -EBADMSG : 0;
 }
 
@@ -232,7 +226,7 @@ int template_store_get(int machines_fd, const char *key, int ret_fds[TEMPLATE_FI
     for (int file = 0; file < TEMPLATE_FILES; file++)
         ret_fds[file] = -1;
     name_of(key, path + strlen(path));
-    auto_close int directory = open_directory(machines_fd, path);
+    auto_close int directory = path_open_directory(machines_fd, path);
     int error = directory < 0 ? directory : read_about(directory, &about);
     if (!error && strcmp(about.key, key) != 0)
         error = -EBADMSG;
@@ -241,7 +235,7 @@ int template_store_get(int machines_fd, const char *key, int ret_fds[TEMPLATE_FI
     if (!error)
         error = template_seal(ret_fds);
     if (error)
-        close_all(ret_fds);
+        template_close_files(ret_fds);
     return error;
 }
 
@@ -265,7 +259,7 @@ static bool look(int templates, const char *name, const char *boot_id, struct fo
 {
     char right[HEX_SIZE(NAME_BYTES)];
     struct stat status;
-    auto_close int directory = open_directory(templates, name);
+    auto_close int directory = path_open_directory(templates, name);
     if (directory < 0 || fstat(directory, &status) < 0 || read_about(directory, &ret_found->about))
         return false;
     ret_found->time = status.st_mtim;
@@ -278,7 +272,7 @@ void template_store_each(int machines_fd, const char *boot_id,
 {
     struct found *all = NULL;
     size_t count = 0;
-    int templates = open_directory(machines_fd, DIRECTORY);
+    int templates = path_open_directory(machines_fd, DIRECTORY);
     auto_closedir DIR *directory = templates < 0 ? NULL : fdopendir(templates);
     for (struct dirent *entry; directory && (entry = readdir(directory));) {
         if (entry->d_name[0] == '.')

@@ -15,6 +15,8 @@ enum { TEMPLATE_MEMORY, TEMPLATE_STATE, TEMPLATE_DISK, TEMPLATE_FILES };
 
 /* An empty memory file of this size that every user may be given; or a negative errno. */
 int template_memory_file(int file, uint64_t size);
+/* Those that are there; all are -1 then. */
+void template_close_files(int fds[TEMPLATE_FILES]);
 /* Nobody can change them any more; a negative errno. */
 int template_seal(const int fds[TEMPLATE_FILES]);
 

@@ -18,6 +18,7 @@ struct vm_transport {
     const char *choice;         /* what it is asked for by: "serial" or "vsock" … */
     const char *exact;          /* … and where no other will do */
     bool restorable;            /* a guest that has it can be saved and cloned */
+    const char *agent_words; /* … of its agent's command line, each after a blank; NULL: none */
     /* May this host use it? Cheap. The reason is one sentence. */
     bool (*usable)(const struct qemu_driver *driver, char *ret_reason, size_t size);
     /* Blocking, on a starter: makes what QEMU is given (guest->agent_fd becomes its descriptor

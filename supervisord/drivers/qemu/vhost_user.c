@@ -1,7 +1,12 @@
 /* vsock where the host's kernel has none: vhost-device-vsock, one process a machine, in a jail like
  * QEMU's and of a user of its own. QEMU is given a connection to its control socket; the agent is
  * reached over its other one, which takes "CONNECT PORT\n" and answers "OK …\n". The machine's
- * memory is shared with it, so that such a machine cannot be saved. */
+ * memory is shared with it, so that such a machine cannot be saved.
+ *
+ * Nobody connects before the agent has greeted: a connection that comes while the machine's kernel
+ * sets up its queues ends the thread that serves them (vhost-device-vsock 0.3.0), and with it all
+ * vsock of that machine. The greeting is a connection from the machine to the host's port, which
+ * vhost-device-vsock makes to the socket GREETING. */
 #include "supervisord/drivers/qemu/qemu.h"
 
 #include "base/cleanup.h"
@@ -22,7 +27,8 @@
 #define DIRECTORY "vsock"
 #define CONTROL DIRECTORY "/control"
 #define GUEST DIRECTORY "/guest"
-#define CID 3 /* each process knows one machine alone */
+#define GREETING GUEST "_1023" /* its name for that port of the host's */
+#define CID 3                  /* each process knows one machine alone */
 #define UP_ATTEMPTS 1000
 #define UP_PAUSE_NS (5 * 1000 * 1000)
 #define RETRY_US (20 * US_PER_MS)
@@ -30,7 +36,7 @@
 
 struct connecting {
     struct qemu_guest *guest;
-    int fd;
+    int fd, greeting_fd; /* -1: none */
     int64_t deadline_us;
     struct timer retry;
     struct watch watch;
@@ -72,16 +78,33 @@ static bool usable(const struct qemu_driver *driver, char *ret_reason, size_t si
 
 /* --- before the machine: blocking, on a starter --- */
 
+/* To the user that the program runs as. */
+static int give_away(const struct qemu_guest *guest, const char *path)
+{
+    if (guest->driver->as_root && fchownat(guest->driver->runtime_fd, path, guest->owner + 1,
+                                           guest->owner + 1, AT_SYMLINK_NOFOLLOW) < 0)
+        return -errno;
+    return 0;
+}
+
 static int make_directory(const struct qemu_guest *guest)
 {
     char path[64];
     snprintf(path, sizeof path, "%s/" DIRECTORY, guest->guest_id);
     if (mkdirat(guest->driver->runtime_fd, path, 0700) < 0)
         return -errno;
-    if (guest->driver->as_root && fchownat(guest->driver->runtime_fd, path, guest->owner + 1,
-                                           guest->owner + 1, AT_SYMLINK_NOFOLLOW) < 0)
-        return -errno;
-    return 0;
+    return give_away(guest, path);
+}
+
+static int listen_for_greeting(struct qemu_guest *guest)
+{
+    char path[64];
+    _Static_assert(HOST_VSOCK_PORT == 1023, "the socket's name has it");
+    guest->greeting_fd = qemu_files_listen(guest, GREETING);
+    if (guest->greeting_fd < 0)
+        return guest->greeting_fd;
+    snprintf(path, sizeof path, "%s/" GREETING, guest->guest_id);
+    return give_away(guest, path);
 }
 
 static void make_command(const struct qemu_guest *guest, const char *program,
@@ -147,6 +170,8 @@ static int prepare(struct qemu_guest *guest, struct hearth_failure *failure)
     char program[PATH_MAX];
     auto_arguments struct arguments arguments = {0};
     int error = find_program(program) ? make_directory(guest) : -ENOENT;
+    if (!error)
+        error = listen_for_greeting(guest);
     if (!error) {
         make_command(guest, program, &arguments);
         error = arguments.failed ? -ENOMEM : launch(guest, &arguments);
@@ -181,6 +206,7 @@ static void connecting_free(void *arg)
     watch_free(&connecting->watch);
     timer_free(&connecting->retry);
     cleanup_close(&connecting->fd);
+    cleanup_close(&connecting->greeting_fd);
     free(connecting);
 }
 
@@ -233,7 +259,7 @@ static void on_answer(void *arg)
     connecting->done(connecting->arg, fd, NULL);
 }
 
-/* Until the guest's kernel has the socket a connection is closed again. */
+/* One may still be closed again, by a machine that is very busy. */
 static void try_connect(void *arg)
 {
     static const char request[] = "CONNECT 1023\n";
@@ -263,21 +289,38 @@ static void try_connect(void *arg)
         try_later(connecting);
         return;
     }
-    int64_t again = now + US_PER_S; /* a guest that boots may leave one hanging */
+    int64_t again = now + US_PER_S; /* … or be left hanging */
     timer_set(&connecting->retry,
               again < connecting->deadline_us ? again : connecting->deadline_us);
 }
 
+static void on_greeting(void *arg)
+{
+    struct connecting *connecting = arg;
+    watch_free(&connecting->watch);
+    cleanup_close(&connecting->greeting_fd);
+    connecting->greeting_fd = -1;
+    try_connect(connecting);
+}
+
+/* What has booted already has greeted: before a daemon that is gone, or for another connect. */
 static void *connect_agent(struct qemu_guest *guest, int64_t deadline_us, transport_connected done,
                            void *arg)
 {
     struct connecting *connecting = calloc(1, sizeof *connecting);
     if (!connecting)
         abort();
-    *connecting = (struct connecting){
-        .guest = guest, .fd = -1, .deadline_us = deadline_us, .done = done, .arg = arg};
+    *connecting = (struct connecting){.guest = guest,
+                                      .fd = -1,
+                                      .greeting_fd = steal_fd(&guest->greeting_fd),
+                                      .deadline_us = deadline_us,
+                                      .done = done,
+                                      .arg = arg};
     timer_init(&connecting->retry, qemu_loop(guest), try_connect, connecting);
-    timer_set(&connecting->retry, clock_monotonic_us());
+    bool waits = connecting->greeting_fd >= 0 &&
+                 watch_init(&connecting->watch, qemu_loop(guest), connecting->greeting_fd,
+                            on_greeting, connecting) == 0;
+    timer_set(&connecting->retry, waits ? deadline_us : clock_monotonic_us());
     return connecting;
 }
 
@@ -287,6 +330,7 @@ const struct vm_transport transport_vhost_user = {
     .choice = "vsock",
     .exact = "vhost-user-vsock",
     .restorable = false,
+    .agent_words = " --greet",
     .usable = usable,
     .prepare = prepare,
     .add_arguments = add_arguments,
