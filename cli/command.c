@@ -1,22 +1,53 @@
 #include "cli/command.h"
 
+#include "base/text.h"
 #include "cli/endpoint.h"
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+/* What to do next about what went wrong on this side, where its maker had nothing better to say. */
+static const char *hint_of(const struct hearth_failure *failure)
+{
+    static const struct {
+        const char *code, *hint;
+    } hints[] = {
+        {"cannot_read", "name what is there and may be read by you"},
+        {"cannot_write", "name a place where you may write, on a disk with room"},
+        {"bad_path", "name what is there and may be read by you"},
+        {"bad_reply", "look whether HEARTH_URL names a hearthd, and its log"},
+        {"out_of_memory", "ask again with less at a time"},
+    };
+    if (failure->hint[0])
+        return failure->hint;
+    for (size_t i = 0; i < sizeof hints / sizeof *hints; i++)
+        if (strcmp(failure->code, hints[i].code) == 0)
+            return hints[i].hint;
+    return "";
+}
+
+static void add_text_or_null(cJSON *object, const char *name, const char *text)
+{
+    if (*text)
+        cJSON_AddStringToObject(object, name, text);
+    else
+        cJSON_AddNullToObject(object, name);
+}
 
 cJSON *cli_problem(const struct hearth_failure *failure)
 {
+    const char *hint = hint_of(failure);
     cJSON *object = cJSON_CreateObject();
     cJSON_AddStringToObject(object, "type", "about:blank");
     cJSON_AddStringToObject(object, "title", hearth_error_name(failure->error));
-    cJSON_AddStringToObject(object, "code", failure->code);
+    cJSON_AddNullToObject(object, "status"); /* of no reply */
     cJSON_AddStringToObject(object, "detail", failure->detail);
-    if (failure->field[0])
-        cJSON_AddStringToObject(object, "field", failure->field);
-    if (failure->hint[0])
-        cJSON_AddStringToObject(object, "hint", failure->hint);
+    cJSON_AddStringToObject(object, "code", failure->code);
+    add_text_or_null(object, "field", failure->field);
+    cJSON_AddStringToObject(object, "hint", *hint ? hint : "look at the detail, then ask again");
+    cJSON_AddNullToObject(object, "request_id");
     cJSON_AddBoolToObject(object, "retryable", failure->retryable);
     return object;
 }
@@ -34,8 +65,8 @@ int cli_fail(const struct cli *cli, const struct hearth_failure *failure, const 
     fprintf(stderr, "hearth: %s", failure->detail);
     if (failure->field[0])
         fprintf(stderr, " [%s]", failure->field);
-    if (failure->hint[0])
-        fprintf(stderr, " (%s)", failure->hint);
+    if (*hint_of(failure))
+        fprintf(stderr, " (%s)", hint_of(failure));
     fputc('\n', stderr);
     return EXIT_PROBLEM;
 }
@@ -121,6 +152,13 @@ bool cli_query_number(struct buf *path, const char *name, long number)
     char text[24];
     snprintf(text, sizeof text, "%ld", number);
     return cli_query(path, name, number < 0 ? NULL : text);
+}
+
+char *cli_absolute(const char *path)
+{
+    auto_free char *absolute = realpath(path, NULL);
+    return absolute && utf8_valid(absolute, strlen(absolute)) ? steal_pointer(absolute)
+                                                              : text_copy(path);
 }
 
 void cli_add_text(cJSON *object, const char *name, const char *value)

@@ -55,6 +55,10 @@ bool cli_query(struct buf *path, const char *name, const char *value);
 bool cli_query_number(struct buf *path, const char *name, long number);
 int cli_out_of_memory(const struct cli *cli);
 
+/* The path as it is told to others, who have another directory: absolute, without links. The path
+ * itself where it names nothing, or by no text. Owned by the caller. */
+char *cli_absolute(const char *path);
+
 /* Add a member; nothing where value is NULL or negative. */
 void cli_add_text(cJSON *object, const char *name, const char *value);
 void cli_add_number(cJSON *object, const char *name, long value);

@@ -36,14 +36,19 @@ static int doctor(struct cli *cli, int argc, char **argv)
     if (status != OPTIONS_PARSED)
         return status;
 
+    /* What is not ready is answered with 503 and the same report. */
+    const struct http_request request = {.method = "GET", .path = "/readyz?verbose=true"};
+    struct hearth_failure failure = HEARTH_FAILURE_NONE;
     auto_buf struct buf body = {0};
-    auto_json cJSON *result = NULL;
-    status = cli_call_json(cli, "GET", "/readyz?verbose=true", NULL, &body, &result);
-    if (status)
-        return status;
+    int error = cli_open(cli, &failure);
+    if (!error)
+        error = http_perform(cli->http, &request, &body, &failure);
+    auto_json cJSON *result = body.data ? cJSON_ParseWithLength(body.data, body.length) : NULL;
+    if (!json_member(result, "checks"))
+        return cli_fail(cli, &failure, &body);
     if (cli->json) {
         output_json(body.data);
-        return 0;
+        return error ? EXIT_PROBLEM : 0;
     }
     const cJSON *item;
     cJSON_ArrayForEach(item, json_member(result, "checks"))
@@ -55,7 +60,7 @@ static int doctor(struct cli *cli, int argc, char **argv)
     {
         print_driver(item);
     }
-    return 0;
+    return error ? EXIT_PROBLEM : 0;
 }
 
 const struct command doctor_commands[] = {{"doctor", NULL, "tell what this host can do", doctor},

@@ -1,5 +1,7 @@
 #include "cli/download.h"
 
+#include "base/path_at.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
@@ -54,17 +56,10 @@ static int write_download(void *arg, const void *data, size_t length)
     download->bytes += length;
     if (is_hole(download, bytes, length))
         return 0;
-    while (length) {
-        ssize_t put = write(download->fd, bytes, length);
-        if (put < 0 && errno == EINTR)
-            continue;
-        if (put < 0)
-            return hearth_fail_errno(&download->failure, errno, "cannot_write",
-                                     "what was read cannot be written");
-        bytes += put;
-        length -= (size_t)put;
-    }
-    return 0;
+    return path_write_all(download->fd, bytes, length)
+               ? hearth_fail_errno(&download->failure, errno, "cannot_write",
+                                   "what was read cannot be written")
+               : 0;
 }
 
 static int finish(struct download *download)

@@ -5,7 +5,6 @@
 #include "cli/progress.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,7 +14,7 @@ static const struct plain env_list = {
     .line = "env list",
     .summary = "Lists environments: built, imported, and to be had.",
     .method = "GET",
-    .path = "/v1/environments",
+    .path = "/v1/environments?limit=1000",
     .list = "environments",
     .columns = (const struct column[]){{"NAME", "name"},
                                        {"BUILT", "built"},

@@ -9,9 +9,9 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *const summary_names[] = {"workspace_id",   "sequence",    "cwd",
-                                            "execution_mode", "exit_code",   "timed_out",
-                                            "truncated",      "duration_ms", NULL};
+static const char *const summary_names[] = {
+    "workspace_id", "sequence",  "cwd",     "execution_mode", "exit_code",
+    "timed_out",    "truncated", "problem", "duration_ms",    NULL};
 
 /* Of a command that may run still. */
 static const char *const state_names[] = {"workspace_id", "exec_id",   "running",     "exit_code",
@@ -58,14 +58,19 @@ static cJSON *exec_arguments(const struct cli *cli, const struct exec_options *o
     return steal_pointer(arguments);
 }
 
-/* Starts it and tells its ID. */
+/* Starts it and tells its ID; how it ends is not this command's status, were it over already. */
 static int exec_detached(struct cli *cli, const char *path, cJSON *arguments)
 {
     static const char *const names[] = {"workspace_id", "exec_id", "running", NULL};
+    auto_buf struct buf body = {0};
     auto_json cJSON *result = NULL;
-    int status = cli_call_json(cli, "POST", path, arguments, NULL, &result);
+    int status = cli_call_json(cli, "POST", path, arguments, &body, &result);
     if (status)
         return status;
+    if (cli->json) {
+        output_json(body.data);
+        return 0;
+    }
     puts(json_text(result, "exec_id", ""));
     output_summary("workspace-exec", result, names);
     return 0;
@@ -74,13 +79,12 @@ static int exec_detached(struct cli *cli, const char *path, cJSON *arguments)
 static int exec_as_told(struct cli *cli, const struct exec_options *options, const char *path,
                         cJSON *arguments)
 {
-    if (cli->json)
-        return exec_answer(cli, NULL, path, arguments, NULL);
     if (options->detach)
         return exec_detached(cli, path, arguments);
+    if (cli->json)
+        return exec_answer(cli, NULL, path, arguments, NULL);
     if (options->wait_ms < 0)
         return exec_stream(cli, "workspace-exec", path, arguments, summary_names);
-    cJSON_AddStringToObject(arguments, "encoding", "base64");
     return exec_answer(cli, "workspace-exec", path, arguments, state_names);
 }
 
@@ -133,7 +137,9 @@ static int exec_status(struct cli *cli, int argc, char **argv)
         {0}};
     const struct usage usage = {.line = "workspace exec status WORKSPACE_ID EXEC_ID [OPTIONS]",
                                 .summary =
-                                    "Shows what a command has printed, and whether it runs still.",
+                                    "Shows what a command has printed, and whether it runs still; "
+                                    "the\nexit status is 0 whatever the command's own, which the "
+                                    "summary tells.",
                                 .options = options,
                                 .minimum = 2,
                                 .maximum = 2};
@@ -152,7 +158,7 @@ static int exec_status(struct cli *cli, int argc, char **argv)
     if (status)
         return status;
     if (!cli->json)
-        return exec_show(cli, "workspace-exec-status", result, true, state_names);
+        return exec_show(cli, "workspace-exec-status", result, state_names);
     output_json(body.data);
     return 0;
 }

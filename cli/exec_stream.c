@@ -62,6 +62,7 @@ int exec_stream(struct cli *cli, const char *verb, const char *path, cJSON *argu
         .on_object = on_event, .arg = &reader, .failure = &reader.failure};
 
     cJSON_AddTrueToObject(arguments, "stream");
+    cJSON_AddStringToObject(arguments, "encoding", "base64");
     char *text = cJSON_PrintUnformatted(arguments);
     cJSON_Delete(arguments);
     if (!text)
@@ -86,13 +87,13 @@ int exec_stream(struct cli *cli, const char *verb, const char *path, cJSON *argu
     return status;
 }
 
-int exec_show(const struct cli *cli, const char *verb, const cJSON *result, bool base64,
+int exec_show(const struct cli *cli, const char *verb, const cJSON *result,
               const char *const *summary_names)
 {
     static const char told[] = "output cannot be written";
     struct hearth_failure failure = HEARTH_FAILURE_NONE;
-    if (write_output(stdout, json_text(result, "stdout", ""), base64, told, &failure) ||
-        write_output(stderr, json_text(result, "stderr", ""), base64, told, &failure))
+    if (write_output(stdout, json_text(result, "stdout", ""), true, told, &failure) ||
+        write_output(stderr, json_text(result, "stderr", ""), true, told, &failure))
         return cli_fail(cli, &failure, NULL);
     output_summary(verb, result, summary_names);
     return 0;
@@ -103,12 +104,13 @@ int exec_answer(struct cli *cli, const char *verb, const char *path, cJSON *argu
 {
     auto_buf struct buf body = {0};
     auto_json cJSON *result = NULL;
-    bool base64 = is_base64(arguments);
+    if (!cli->json)
+        cJSON_AddStringToObject(arguments, "encoding", "base64");
     int status = cli_call_json(cli, "POST", path, arguments, &body, &result);
     if (status == 0 && cli->json)
         output_json(body.data);
     else if (status == 0)
-        status = exec_show(cli, verb, result, base64, summary_names);
+        status = exec_show(cli, verb, result, summary_names);
     if (status || cJSON_IsTrue(json_member(result, "running")))
         return status;
     return (int)json_number(result, "exit_code", EXIT_PROBLEM);

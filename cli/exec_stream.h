@@ -1,6 +1,6 @@
-/* A command's output: shown as it comes, or all that there is. Of a stream the reply's lines are of
- * type "stdout" and "stderr" (`data`, and `encoding` "base64" where the bytes are no text), and at
- * last "exit" with the members of the result. */
+/* A command's output: shown as it comes, or all that there is; asked for as base64, since the text
+ * of a cJSON string ends at a NUL. Of a stream the reply's lines are of type "stdout" and "stderr"
+ * (`data`), and at last "exit" with the members of the result. */
 #pragma once
 
 #include "cli/command.h"
@@ -15,7 +15,7 @@ int exec_stream(struct cli *cli, const char *verb, const char *path, cJSON *argu
 int exec_answer(struct cli *cli, const char *verb, const char *path, cJSON *arguments,
                 const char *const *summary_names);
 
-/* The result's stdout and stderr to ours and the summary after them. base64: that is how the two
- * members are encoded. 0, or 1 with the failure told. */
-int exec_show(const struct cli *cli, const char *verb, const cJSON *result, bool base64,
+/* The result's stdout and stderr, which are base64, to ours and the summary after them. 0, or 1
+ * with the failure told. */
+int exec_show(const struct cli *cli, const char *verb, const cJSON *result,
               const char *const *summary_names);

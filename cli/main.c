@@ -116,24 +116,35 @@ static const struct command *find_command(int argc, char **argv, int *ret_used)
     return best;
 }
 
-static bool is_noun(const char *word)
+/* The noun that argv begins with, of two words where there is such a one, and how many words that
+ * are; NULL: none. */
+static const char *find_noun(int argc, char **argv, int *ret_used)
 {
-    for (size_t i = 0; i < TABLE_COUNT; i++)
-        for (const struct command *command = tables[i]; command->noun; command++)
-            if (!strcmp(command->noun, word))
-                return true;
-    return false;
+    const char *best = NULL;
+    *ret_used = 0;
+    for (size_t i = 0; i < NOUN_COUNT; i++) {
+        const struct command noun = {.noun = nouns[i]};
+        int used = matches(&noun, argc, argv);
+        if (used > *ret_used) {
+            best = nouns[i];
+            *ret_used = used;
+        }
+    }
+    return best;
 }
 
 static int no_such_command(int argc, char **argv)
 {
-    if (argc > 0 && is_noun(argv[0])) {
-        bool help = argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"));
+    int used;
+    const char *noun = find_noun(argc, argv, &used);
+    if (noun) {
+        const char *verb = argc > used ? argv[used] : NULL;
+        bool help = verb && (!strcmp(verb, "--help") || !strcmp(verb, "-h"));
         FILE *out = help ? stdout : stderr;
-        if (!help && argc > 1)
-            fprintf(out, "hearth: %s has no verb '%s'\n", argv[0], argv[1]);
-        fprintf(out, "usage: hearth %s VERB [WORDS] [--json] [--help]\n\n", argv[0]);
-        print_commands(out, argv[0], true);
+        if (!help && verb)
+            fprintf(out, "hearth: %s has no verb '%s'\n", noun, verb);
+        fprintf(out, "usage: hearth %s VERB [WORDS] [--json] [--help]\n\n", noun);
+        print_commands(out, noun, true);
         return help ? 0 : 2;
     }
     if (argc > 0)

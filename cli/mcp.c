@@ -8,6 +8,7 @@
 #include "cli/endpoint.h"
 #include "cli/mcp_files.h"
 #include "cli/mcp_replay.h"
+#include "cli/output.h"
 #include "cli/wire.h"
 
 #include <errno.h>
@@ -287,12 +288,11 @@ static int read_stream_id(struct pump *pump, char *out, size_t size)
             return HEARTH_EIO;
     }
     auto_json cJSON *hello = cJSON_ParseWithLength(from->data, (size_t)(newline - from->data));
-    const char *id = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(hello, "stream_id"));
+    const char *id = json_text(hello, "stream_id", NULL);
     if (!id)
         return HEARTH_EIO;
     snprintf(out, size, "%s", id);
-    const cJSON *line_max = cJSON_GetObjectItemCaseSensitive(hello, "line_max");
-    pump->line_max = line_max ? (size_t)line_max->valuedouble : LINE_READ_MAX;
+    pump->line_max = (size_t)json_number(hello, "line_max", LINE_READ_MAX);
     buf_consume(from, (size_t)(newline + 1 - from->data));
     return 0;
 }

@@ -134,8 +134,12 @@ static int upload(struct job *job, cJSON *arguments, const char *path_name, cons
     if (!error)
         error = upload_path(http, json_text(arguments, path_name, NULL), NULL, id, sizeof id,
                             &reply, failure);
-    if (!error)
+    if (!error) {
+        auto_free char *absolute = cli_absolute(json_text(arguments, path_name, ""));
         cJSON_AddStringToObject(arguments, upload_name, id);
+        cJSON_ReplaceItemInObjectCaseSensitive(arguments, path_name,
+                                               cJSON_CreateString(absolute ? absolute : ""));
+    }
     endpoint_free(&endpoint);
     http_close(http);
     return error;

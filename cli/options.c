@@ -57,13 +57,40 @@ int options_fail(const struct usage *usage, const char *format, ...)
     return 2;
 }
 
-static const struct option *option_find(const struct usage *usage, const char *name, size_t length)
+/* The name of the plain word at index (from 0) in the usage line: WORKSPACE_ID. */
+static const char *word_name(const struct usage *usage, size_t index, int *ret_length)
+{
+    const char *at = usage->line;
+    for (size_t seen = 0; *at; at += strspn(at, " ")) {
+        *ret_length = (int)strcspn(at, " ");
+        if (*at >= 'A' && *at <= 'Z' && seen++ == index)
+            return at;
+        at += *ret_length;
+    }
+    *ret_length = 4;
+    return "word";
+}
+
+static const struct option *option_named(const struct usage *usage, const char *name, size_t length)
 {
     for (const struct option *option = usage->options; option && option->name; option++) {
         if (strlen(option->name) == length && !memcmp(option->name, name, length))
             return option;
     }
     return NULL;
+}
+
+/* By its name, or by that of the argument that it stands for: --timeout-seconds is --timeout. */
+static const struct option *option_find(const struct usage *usage, const char *name, size_t length)
+{
+    static const char *const ends[] = {"-seconds", "-ms", "-path", "-name"};
+    const struct option *option = option_named(usage, name, length);
+    for (size_t i = 0; !option && i < sizeof ends / sizeof *ends; i++) {
+        size_t end = strlen(ends[i]);
+        if (length > end && !memcmp(name + length - end, ends[i], end))
+            option = option_named(usage, name, length - end);
+    }
+    return option;
 }
 
 /* The flag that "-f" stands for. */
@@ -185,8 +212,11 @@ int options_parse(const struct usage *usage, int argc, char **argv, bool *ret_js
             ret_words->items[ret_words->count++] = argv[index];
         }
     }
-    if (ret_words->count < usage->minimum)
-        return options_fail(usage, "something is missing");
+    if (ret_words->count < usage->minimum) {
+        int length;
+        const char *name = word_name(usage, ret_words->count, &length);
+        return options_fail(usage, "%.*s is missing", length, name);
+    }
     if (usage->command && index >= argc)
         return options_fail(usage, "the command is missing");
     ret_words->command = argv + index;

@@ -100,11 +100,11 @@ bool private_paths_trusted(const struct private_paths *paths)
     return directory_is_ours(paths->runtime_dir);
 }
 
-/* path and what is missing above it, 0700. */
+/* path and what is missing above it, 0700; a part of it may be a symlink, the user's or the host's.
+ */
 static int make_directory(const char *path, struct hearth_failure *failure)
 {
-    auto_close int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-    int error = root < 0 ? -errno : path_make_directories(root, path + 1, 0700);
+    int error = path_make_own_directories(path, 0700);
     if (error)
         return hearth_fail_errno(failure, -error, "no_directory", "%s cannot be made", path);
     return 0;

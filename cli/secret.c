@@ -1,14 +1,14 @@
 #include "cli/secret.h"
 
+#include "base/path_at.h"
 #include "base/text.h"
+#include "cli/output.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <unistd.h>
 
 /* From now on this process holds what must not lie in a core dump. */
 static void hold_no_dump(void)
@@ -16,42 +16,15 @@ static void hold_no_dump(void)
     setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
 }
 
-/* Gives the length, at most size, or a negative error. */
-static ssize_t read_whole(const char *path, char *out, size_t size)
-{
-    auto_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-    size_t length = 0;
-    ssize_t got = fd < 0 ? -1 : 1;
-    while (got > 0 && length < size) {
-        got = read(fd, out + length, size - length);
-        if (got < 0 && errno == EINTR)
-            got = 1;
-        else if (got > 0)
-            length += (size_t)got;
-    }
-    return got < 0 ? -errno : (ssize_t)length;
-}
-
-/* What an editor or `echo` put behind a token is none of it; a key of several lines keeps its last
- * end of line, which some programs insist on. */
-static size_t without_end(const char *text, size_t length)
-{
-    size_t line = strcspn(text, "\r\n"), rest = length - line;
-    bool one_line =
-        (rest == 1 && text[line] == '\n') || (rest == 2 && !memcmp(text + line, "\r\n", 2));
-    return one_line ? line : length;
-}
-
 static int read_value(const char *path, char *out, size_t size, struct hearth_failure *failure)
 {
-    ssize_t got = read_whole(path, out, size - 1);
+    ssize_t got = path_read_small(AT_FDCWD, path, out, size);
     if (got < 0)
         return hearth_fail(failure, HEARTH_EINVALID, "bad_path", "%.300s cannot be read: %s", path,
                            strerror((int)-got));
-    out[got] = '\0';
     if (strlen(out) != (size_t)got || !utf8_valid(out, (size_t)got))
         return hearth_fail(failure, HEARTH_EINVALID, "bad_secret", "%.300s holds no text", path);
-    size_t length = without_end(out, (size_t)got);
+    size_t length = text_without_end(out, (size_t)got);
     if (!length || length > SECRET_VALUE_MAX)
         return hearth_fail(failure, HEARTH_EINVALID, "bad_length",
                            "%.300s has %s, where a secret has 1 to %d bytes", path,
@@ -63,9 +36,8 @@ static int read_value(const char *path, char *out, size_t size, struct hearth_fa
 int secret_read(cJSON *secret, struct hearth_failure *failure)
 {
     char text[SECRET_VALUE_MAX + 4]; /* so that the end of a line and one byte more still show */
-    const char *path = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(secret, "file_path"));
-    const cJSON *value = cJSON_GetObjectItemCaseSensitive(secret, "value");
-    if (!path || cJSON_IsString(value))
+    const char *path = json_text(secret, "file_path", NULL);
+    if (!path || json_text(secret, "value", NULL))
         return 0;
     hold_no_dump();
     int error = read_value(path, text, sizeof text, failure);

@@ -34,15 +34,23 @@ struct start_options {
     struct text_list ports, secret_env;
 };
 
-/* [HOST_PORT:]GUEST_PORT; the daemon says what is wrong with what is no port. */
-static void add_port(cJSON *list, const char *text)
+/* [HOST_PORT:]GUEST_PORT; which numbers are ports the daemon says. False for other words (told). */
+static bool add_port(cJSON *list, const char *text, const struct usage *usage)
 {
-    const char *colon = strchr(text, ':');
+    static const char digits[] = "0123456789";
+    size_t length = strspn(text, digits);
+    const char *guest = text[length] == ':' ? text + length + 1 : text;
+    size_t guest_length = strspn(guest, digits);
+    if (!length || !guest_length || guest[guest_length]) {
+        options_fail(usage, "'%s' does not read PORT or HOST_PORT:PORT", text);
+        return false;
+    }
     cJSON *port = cJSON_CreateObject();
-    if (colon)
+    if (guest != text)
         cJSON_AddNumberToObject(port, "host_port", strtod(text, NULL));
-    cJSON_AddNumberToObject(port, "guest_port", strtod(colon ? colon + 1 : text, NULL));
+    cJSON_AddNumberToObject(port, "guest_port", strtod(guest, NULL));
     cJSON_AddItemToArray(list, port);
+    return true;
 }
 
 /* NULL for wrong words (told). */
@@ -65,7 +73,8 @@ static cJSON *start_arguments(const struct start_options *options, const struct 
     cJSON *ports =
         options->ports.count ? cJSON_AddArrayToObject(arguments, "published_ports") : NULL;
     for (size_t i = 0; i < options->ports.count; i++)
-        add_port(ports, options->ports.items[i]);
+        if (!add_port(ports, options->ports.items[i], usage))
+            return NULL;
     return steal_pointer(arguments);
 }
 
@@ -112,8 +121,10 @@ static int service_start(struct cli *cli, int argc, char **argv)
 }
 
 static const struct plain list = {
-    .line = "workspace service list WORKSPACE_ID",
+    .line = "workspace service list WORKSPACE_ID [OPTIONS]",
     .summary = "Lists a workspace's services.",
+    .options = {{"limit", OPTION_INTEGER, "limit", "N", "at most so many (100)"},
+                {"cursor", OPTION_TEXT, "cursor", "CURSOR", "go on from a page's next_cursor"}},
     .tool = "service_list",
     .words = {"workspace_id"},
     .list = "services",

@@ -23,8 +23,10 @@ static const struct plain shell_open = {
 PLAIN_COMMAND(shell_open)
 
 static const struct plain shell_list = {
-    .line = "workspace shell list WORKSPACE_ID",
+    .line = "workspace shell list WORKSPACE_ID [OPTIONS]",
     .summary = "Lists its shells, those that have ended too.",
+    .options = {{"limit", OPTION_INTEGER, "limit", "N", "at most so many (100)"},
+                {"cursor", OPTION_TEXT, "cursor", "CURSOR", "go on from a page's next_cursor"}},
     .tool = "shell_list",
     .words = {"workspace_id"},
     .list = "shells",
@@ -34,7 +36,7 @@ static const struct plain shell_list = {
                                        {"CWD", "cwd"},
                                        {"STARTED", "started_at"},
                                        {NULL, NULL}},
-    .told = (const char *const[]){"count", NULL},
+    .told = (const char *const[]){"count", "next_cursor", NULL},
 };
 PLAIN_COMMAND(shell_list)
 

@@ -17,9 +17,10 @@ static int push(struct cli *cli, const char *id, const char *source, const char 
     struct hearth_failure failure;
     auto_buf struct buf path = {0}, reply = {0};
     auto_json cJSON *result = NULL;
-    bool told = utf8_valid(source, strlen(source));
+    auto_free char *absolute = cli_absolute(source);
+    bool told = absolute && utf8_valid(absolute, strlen(absolute));
     if (!cli_path(&path, "/v1/workspaces/", id, "/sync", NULL) || !cli_query(&path, "dest", dest) ||
-        !cli_query(&path, "source_path", told ? source : NULL))
+        !cli_query(&path, "source_path", told ? absolute : NULL))
         return cli_out_of_memory(cli);
     if (body_open(&body, source, choice, &failure))
         return cli_fail(cli, &failure, NULL);
@@ -94,14 +95,35 @@ static void add_workspace_path(cJSON *object, const char *path)
     cJSON_AddStringToObject(object, "workspace_path", path);
 }
 
+/* The same of what was put here: it may be a link, and is not followed. Owned by the caller. */
+static char *output_place(const char *output)
+{
+    size_t length = strlen(output);
+    while (length > 1 && output[length - 1] == '/')
+        length--;
+    size_t name = length;
+    while (name && output[name - 1] != '/')
+        name--;
+    auto_buf struct buf parent = {0}, place = {0};
+    if (buf_printf(&parent, "%.*s", name ? (int)name : 1, name ? output : "."))
+        return NULL;
+    auto_free char *directory = cli_absolute(parent.data);
+    if (!directory || buf_printf(&place, "%s%s%.*s", directory, strcmp(directory, "/") ? "/" : "",
+                                 (int)(length - name), output + name))
+        return NULL;
+    return buf_steal(&place);
+}
+
 static int show_export(struct cli *cli, const char *id, const char *path, const char *output,
                        const struct untar_stats *stats)
 {
     static const char *const names[] = {"workspace_path", "output_path",   "artifact_type",
                                         "entry_count",    "bytes_written", NULL};
     auto_json cJSON *object = cJSON_CreateObject();
+    auto_free char *absolute = output_place(output);
+    cJSON_AddStringToObject(object, "workspace_id", id);
     add_workspace_path(object, path);
-    cJSON_AddStringToObject(object, "output_path", output);
+    cli_add_text(object, "output_path", absolute);
     cJSON_AddStringToObject(object, "artifact_type", stats->artifact_type);
     cJSON_AddNumberToObject(object, "entry_count", (double)stats->entries);
     cJSON_AddNumberToObject(object, "bytes_written", (double)stats->bytes);

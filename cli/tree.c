@@ -46,7 +46,7 @@ PLAIN_COMMAND(reset)
 
 static const struct plain fork_ = {
     .line = "workspace fork WORKSPACE_ID [OPTIONS]",
-    .summary = "Makes copies of a workspace's files as new workspaces.",
+    .summary = "Makes copies of a workspace's files, or of its running machine, as new workspaces.",
     .tool = "workspace_fork",
     .words = {"workspace_id"},
     .options = {{"count", OPTION_INTEGER, "count", "N", "how many (1)"},
@@ -54,7 +54,9 @@ static const struct plain fork_ = {
                 {"label", OPTION_LIST, "labels", "KEY=VALUE",
                  "a label of the copies; may be given again", .add = cli_add_pairs},
                 {"snapshot", OPTION_TEXT, "snapshot", "NAME",
-                 "with the files of this snapshot, not those of now"}},
+                 "with the files of this snapshot, not those of now"},
+                {"memory", OPTION_FLAG, "memory", NULL,
+                 "the whole running machine, with its processes"}},
     .list = "workspaces",
     .columns =
         (const struct column[]){
@@ -88,8 +90,10 @@ static const struct plain snapshot_create = {
 PLAIN_COMMAND(snapshot_create)
 
 static const struct plain snapshot_list = {
-    .line = "workspace snapshot list WORKSPACE_ID",
+    .line = "workspace snapshot list WORKSPACE_ID [OPTIONS]",
     .summary = "Lists its snapshots, the baseline first.",
+    .options = {{"limit", OPTION_INTEGER, "limit", "N", "at most so many (100)"},
+                {"cursor", OPTION_TEXT, "cursor", "CURSOR", "go on from a page's next_cursor"}},
     .tool = "snapshot_list",
     .words = {"workspace_id"},
     .list = "snapshots",
@@ -99,7 +103,7 @@ static const struct plain snapshot_list = {
                                        {"BYTES", "bytes_written"},
                                        {"CREATED", "created_at"},
                                        {NULL, NULL}},
-    .told = (const char *const[]){"count", NULL},
+    .told = (const char *const[]){"count", "next_cursor", NULL},
 };
 PLAIN_COMMAND(snapshot_list)
 

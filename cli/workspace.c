@@ -1,4 +1,4 @@
-/* hearth workspace create|list|status|update|delete|stop|start */
+/* hearth workspace create|list|status|update|stop|suspend|start|delete */
 
 #include "cli/plain.h"
 #include "cli/secret.h"
@@ -13,41 +13,38 @@ static const char *const summary_names[] = {
 struct create_options {
     const char *name, *network_policy, *isolation, *transport, *seed_path;
     long vcpu_count, mem_mib, disk_mib, ttl_seconds;
-    bool id_only, gitignore;
+    bool id_only, gitignore, allow_host_compat;
     struct text_list labels, excludes, secrets, secret_files;
 };
 
 static int create(struct cli *cli, const struct create_options *options, const char *environment,
                   const struct usage *usage)
 {
-    cJSON *arguments = cJSON_CreateObject();
-    if (!cli_add_pairs(arguments, "labels", &options->labels, usage)) {
-        cJSON_Delete(arguments);
+    auto_json cJSON *arguments = cJSON_CreateObject();
+    if (!cli_add_pairs(arguments, "labels", &options->labels, usage))
         return 2;
-    }
     int status = cli_add_secrets(cli, arguments, &options->secrets, &options->secret_files, usage);
-    if (status) {
-        cJSON_Delete(arguments);
+    if (status)
         return status;
-    }
     char upload_id[64];
     if (options->seed_path) {
         const struct tar_pack_choice choice = {.excludes = options->excludes.items,
                                                .exclude_count = options->excludes.count,
                                                .gitignore = options->gitignore};
         status = upload_seed(cli, options->seed_path, &choice, upload_id, sizeof upload_id);
-        if (status) {
-            cJSON_Delete(arguments);
+        if (status)
             return status;
-        }
         cli_add_text(arguments, "seed_upload", upload_id);
-        cli_add_text(arguments, "seed_path", options->seed_path);
+        auto_free char *absolute = cli_absolute(options->seed_path);
+        cli_add_text(arguments, "seed_path", absolute);
     }
     cli_add_text(arguments, "environment", environment);
     cli_add_text(arguments, "name", options->name);
     cli_add_text(arguments, "network_policy", options->network_policy);
     cli_add_text(arguments, "isolation", options->isolation);
     cli_add_text(arguments, "transport", options->transport);
+    if (options->allow_host_compat)
+        cJSON_AddTrueToObject(arguments, "allow_host_compat");
     cli_add_number(arguments, "vcpu_count", options->vcpu_count);
     cli_add_number(arguments, "mem_mib", options->mem_mib);
     cli_add_number(arguments, "disk_mib", options->disk_mib);
@@ -55,7 +52,7 @@ static int create(struct cli *cli, const struct create_options *options, const c
 
     auto_buf struct buf body = {0};
     auto_json cJSON *result = NULL;
-    status = cli_call_json(cli, "POST", "/v1/workspaces", arguments, &body, &result);
+    status = cli_call_json(cli, "POST", "/v1/workspaces", steal_pointer(arguments), &body, &result);
     if (status)
         return status;
     if (options->id_only) {
@@ -91,6 +88,7 @@ static int workspace_create(struct cli *cli, int argc, char **argv)
         {"isolation", OPTION_TEXT, &parsed.isolation, "KIND", "demand 'vm' or 'container'"},
         {"transport", OPTION_TEXT, &parsed.transport, "NAME",
          "demand 'serial', 'vsock', 'vhost-vsock' or 'vhost-user-vsock' (microVMs)"},
+        {"allow-host-compat", OPTION_FLAG, &parsed.allow_host_compat, NULL, "a container is fine"},
         {"id-only", OPTION_FLAG, &parsed.id_only, NULL, "print the workspace's ID and no more"},
         {0}};
     const struct usage usage = {.line = "workspace create ENVIRONMENT [OPTIONS]",
@@ -232,6 +230,16 @@ static const struct plain workspace_stop = {
 };
 PLAIN_COMMAND(workspace_stop)
 
+static const struct plain workspace_suspend = {
+    .line = "workspace suspend WORKSPACE_ID",
+    .summary = "Saves a machine to the disk with all that runs in it; its next use resumes it.",
+    .path = "/v1/workspaces/{workspace_id}/suspend",
+    .words = {"workspace_id"},
+    .fields = true,
+    .told = summary_names,
+};
+PLAIN_COMMAND(workspace_suspend)
+
 static const struct plain workspace_start = {
     .line = "workspace start WORKSPACE_ID",
     .summary = "Starts a stopped workspace.",
@@ -258,6 +266,8 @@ const struct command workspace_commands[] = {
     {"workspace", "status", "show one workspace", run_workspace_status},
     {"workspace", "update", "change its name and labels", run_workspace_update},
     {"workspace", "stop", "end what runs in it; its files stay", run_workspace_stop},
+    {"workspace", "suspend", "save a machine to the disk with all that runs in it",
+     run_workspace_suspend},
     {"workspace", "start", "start it again", run_workspace_start},
     {"workspace", "delete", "delete it and all that is in it", run_workspace_delete},
     {0}};

@@ -81,6 +81,7 @@ class AsyncHearth:
     update_workspace = _awaited(Hearth.update_workspace)
     status_workspace = _awaited(Hearth.status_workspace)
     stop_workspace = _awaited(Hearth.stop_workspace)
+    suspend_workspace = _awaited(Hearth.suspend_workspace)
     start_workspace = _awaited(Hearth.start_workspace)
     delete_workspace = _awaited(Hearth.delete_workspace)
     reset_workspace = _awaited(Hearth.reset_workspace)

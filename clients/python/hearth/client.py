@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import posixpath
 import re
 import urllib.parse
 from collections.abc import Iterable, Mapping, Sequence
@@ -70,8 +71,8 @@ class Hearth:
 
     # Environments
 
-    def list_environments(self) -> Result:
-        return self._tool("vm_list_environments", {})
+    def list_environments(self, *, limit: int = 100, cursor: str | None = None) -> Result:
+        return self._tool("vm_list_environments", _given(locals()))
 
     def pull_environment(self, environment: str) -> Result:
         return self.request("POST", f"/v1/environments/{_word(environment)}/pull", {})
@@ -86,7 +87,8 @@ class Hearth:
 
     def run_in_vm(self, *, environment: str, command: str, vcpu_count: int = 1, mem_mib: int = 1024,
                   timeout_seconds: int = 30, ttl_seconds: int = 600, network: bool = False,
-                  isolation: str | None = None, allow_host_compat: bool = False) -> Result:
+                  isolation: str | None = None, allow_host_compat: bool = False,
+                  encoding: str = "utf-8") -> Result:
         return self.request("POST", "/v1/vm-runs", _given(locals()), retry=False)
 
     def create_vm(self, *, environment: str, vcpu_count: int = 1, mem_mib: int = 1024,
@@ -97,10 +99,12 @@ class Hearth:
     def start_vm(self, vm_id: str) -> Result:
         return self._tool("vm_start", {"vm_id": vm_id})
 
-    def exec_vm(self, vm_id: str, *, command: str, timeout_seconds: int = 30) -> Result:
+    def exec_vm(self, vm_id: str, *, command: str, timeout_seconds: int = 30,
+                encoding: str = "utf-8") -> Result:
         """Runs one command; the machine is deleted after it."""
         return self._tool("vm_exec", {"vm_id": vm_id, "command": command,
-                                      "timeout_seconds": timeout_seconds}, retry=False)
+                                      "timeout_seconds": timeout_seconds, "encoding": encoding},
+                          retry=False)
 
     def stop_vm(self, vm_id: str) -> Result:
         return self._tool("vm_stop", {"vm_id": vm_id})
@@ -146,11 +150,14 @@ class Hearth:
             arguments["secrets"] = [_read_secret(secret) for secret in secrets]
         return self.request("POST", "/v1/workspaces", arguments)
 
-    def list_workspaces(self, *, name: str | None = None, labels: Iterable[str] | None = None,
+    def list_workspaces(self, *, name: str | None = None, label: str | Iterable[str] | None = None,
+                        labels: Mapping[str, str] | Iterable[str] | None = None,
                         state: str | None = None, limit: int = 100, cursor: str | None = None) -> Result:
-        """labels: "key" or "key=value", all of which must match."""
-        query = {"name": name, "label": list(labels or ()), "state": state, "limit": limit,
-                 "cursor": cursor}
+        """label, labels: "key" or "key=value" (labels also {key: value}), all of which must match."""
+        wanted = [label] if isinstance(label, str) else list(label or ())
+        wanted += [f"{key}={value}" for key, value in labels.items()] if isinstance(labels, Mapping) \
+            else list(labels or ())
+        query = {"name": name, "label": wanted, "state": state, "limit": limit, "cursor": cursor}
         return self.request("GET", "/v1/workspaces", query=query)
 
     def update_workspace(self, workspace_id: str, *, name: str | None = None, clear_name: bool = False,
@@ -164,6 +171,9 @@ class Hearth:
     def stop_workspace(self, workspace_id: str) -> Result:
         return self._tool("workspace_stop", {"workspace_id": workspace_id})
 
+    def suspend_workspace(self, workspace_id: str) -> Result:
+        return self._tool("workspace_suspend", {"workspace_id": workspace_id})
+
     def start_workspace(self, workspace_id: str) -> Result:
         return self._tool("workspace_start", {"workspace_id": workspace_id})
 
@@ -173,17 +183,22 @@ class Hearth:
     def reset_workspace(self, workspace_id: str, *, snapshot: str = "baseline") -> Result:
         return self._tool("workspace_reset", {"workspace_id": workspace_id, "snapshot": snapshot})
 
-    def logs_workspace(self, workspace_id: str, *, limit: int = 100, cursor: str | None = None) -> Result:
+    def logs_workspace(self, workspace_id: str, *, limit: int = 100, cursor: str | None = None,
+                       encoding: str = "utf-8") -> Result:
         return self._tool("workspace_logs", _given(locals()))
 
-    def push_workspace_sync(self, workspace_id: str, source_path: Path, *,
-                            dest: str = "/workspace", exclude: Iterable[str] = ()) -> Result:
-        """Adds a directory (or a tar) of this host to what is there."""
+    def push_workspace_sync(self, workspace_id: str, source_path: Path | None = None, *,
+                            upload_id: str | None = None, dest: str = "/workspace",
+                            exclude: Iterable[str] = ()) -> Result:
+        """Adds a directory (or a tar) of this host, or an upload, to what is there."""
+        if (source_path is None) == (upload_id is None):
+            raise ValueError("give either source_path or upload_id")
+        if source_path is None:
+            return self.request("POST", _path(workspace_id, "sync"), {"upload_id": upload_id, "dest": dest})
+        told = os.fsencode(pathlib.Path(source_path).resolve()).decode(errors="replace")
         with open_archive(source_path, exclude) as archive:
-            result = self.request("POST", _path(workspace_id, "sync"), body=archive,
-                                  query={"dest": dest}, content_type="application/x-tar")
-        result["workspace_sync"]["source_path"] = str(pathlib.Path(source_path).resolve())
-        return result
+            return self.request("POST", _path(workspace_id, "sync"), body=archive,
+                                query={"dest": dest, "source_path": told}, content_type="application/x-tar")
 
     # Commands
 
@@ -201,8 +216,8 @@ class Hearth:
                             retry=False)
 
     def stream_exec_workspace(self, workspace_id: str, **arguments: Any) -> Events:
-        """The command's events as they come: {"type": "stdout"|"stderr", …}, the last one "exit".
-        Takes exec_workspace's arguments. Closing the iterator early ends the command."""
+        """The command's events as they come: {"type": "stdout"|"stderr", …}, the last one "exit"
+        (or, with detach or wait_ms, "running"). Takes exec_workspace's arguments. Closing the iterator early ends the command."""
         body = {**{name: value for name, value in arguments.items() if value is not None}, "stream": True}
         return Events(self.connection.stream("POST", _path(workspace_id, "exec"),
                                              body=json.dumps(body).encode(),
@@ -210,10 +225,10 @@ class Hearth:
                                              accept="application/x-ndjson"))
 
     def read_exec(self, workspace_id: str, exec_id: str, *, cursor: str | None = None,
-                  wait_ms: int = 0) -> Result:
+                  wait_ms: int = 0, encoding: str = "utf-8") -> Result:
         """State and output of a command that was detached or waited for in part."""
         return self.request("GET", _path(workspace_id, f"execs/{_word(exec_id)}"),
-                            query={"cursor": cursor, "wait_ms": wait_ms})
+                            query={"cursor": cursor, "wait_ms": wait_ms, "encoding": encoding})
 
     def cancel_exec(self, workspace_id: str, exec_id: str) -> Result:
         return self.request("DELETE", _path(workspace_id, f"execs/{_word(exec_id)}"))
@@ -262,9 +277,10 @@ class Hearth:
         with self.connection.stream("GET", _path(workspace_id, "export"), query={"path": path},
                                     accept="application/x-tar") as stream:
             kind = unpacker.unpack(stream.response)
-        return {"workspace_id": workspace_id, "workspace_path": path, "output_path": str(output_path),
-                "artifact_type": kind, "entry_count": unpacker.entry_count,
-                "bytes_written": unpacker.bytes_written,
+        whole = path if path.startswith("/") else posixpath.normpath(f"/workspace/{path}")
+        return {"workspace_id": workspace_id, "workspace_path": whole,
+                "output_path": str(pathlib.Path(output_path).absolute()), "artifact_type": kind,
+                "entry_count": unpacker.entry_count, "bytes_written": unpacker.bytes_written,
                 "execution_mode": self.status_workspace(workspace_id)["execution_mode"]}
 
     # A stopped workspace's disk
@@ -276,7 +292,7 @@ class Hearth:
                                     accept="application/octet-stream") as stream, \
                 open(output_path, "xb") as file:
             size = copy_sparse(stream.response, file)
-        return {"workspace_id": workspace_id, "output_path": str(output_path), "disk_format": "ext4",
+        return {"workspace_id": workspace_id, "output_path": str(pathlib.Path(output_path).absolute()), "disk_format": "ext4",
                 "bytes_written": size}
 
     def list_workspace_disk(self, workspace_id: str, *, path: str = "/workspace",
@@ -292,7 +308,8 @@ class Hearth:
     # Snapshots
 
     def fork_workspace(self, workspace_id: str, *, count: int = 1, names: Sequence[str] | None = None,
-                       labels: Mapping[str, str] | None = None, snapshot: str | None = None) -> Result:
+                       labels: Mapping[str, str] | None = None, snapshot: str | None = None,
+                       memory: bool = False) -> Result:
         return self._tool("workspace_fork", _given(locals()))
 
     def summarize_workspace(self, workspace_id: str, *, commands: int = 20, changes: int = 20,
@@ -307,7 +324,7 @@ class Hearth:
     def create_snapshot(self, workspace_id: str, snapshot_name: str) -> Result:
         return self._tool("snapshot_create", _given(locals()))
 
-    def list_snapshots(self, workspace_id: str) -> Result:
+    def list_snapshots(self, workspace_id: str, *, limit: int = 100, cursor: str | None = None) -> Result:
         return self._tool("snapshot_list", _given(locals()))
 
     def delete_snapshot(self, workspace_id: str, snapshot_name: str) -> Result:
@@ -339,25 +356,28 @@ class Hearth:
 
     def start_service(self, workspace_id: str, service_name: str, *, command: str,
                       cwd: str = "/workspace", readiness: Mapping[str, Any] | None = None,
+                      ready_file: str | None = None, ready_tcp: str | None = None,
+                      ready_http: str | None = None, ready_command: str | None = None,
                       ready_timeout_seconds: int = 30, ready_interval_ms: int = 500,
                       secret_env: Pairs | None = None,
                       published_ports: Sequence[Mapping[str, int]] | None = None,
                       restart: str = "never") -> Result:
         """readiness: {"type": "file", "path": …}, {"type": "tcp", "address": …}, {"type": "http",
-        "url": …} or {"type": "command", "command": …}."""
+        "url": …} or {"type": "command", "command": …}; or one of the operation's own ready_…."""
         arguments = _given(locals(), leave=["workspace_id", "service_name", "readiness"])
         if readiness is not None:
             arguments.update(_readiness(readiness))
         return self.request("PUT", _path(workspace_id, f"services/{_word(service_name)}"), arguments)
 
-    def list_services(self, workspace_id: str) -> Result:
+    def list_services(self, workspace_id: str, *, limit: int = 100, cursor: str | None = None) -> Result:
         return self._tool("service_list", _given(locals()))
 
     def status_service(self, workspace_id: str, service_name: str) -> Result:
         return self._tool("service_status", _given(locals()))
 
     def logs_service(self, workspace_id: str, service_name: str, *, tail_lines: int = 200,
-                     all: bool = False, cursor: str | None = None, wait_ms: int = 0) -> Result:
+                     all: bool = False, cursor: str | None = None, wait_ms: int = 0,
+                     encoding: str = "utf-8") -> Result:
         query = _given(locals(), leave=["workspace_id", "service_name"])
         return self.request("GET", _path(workspace_id, f"services/{_word(service_name)}/logs"), query=query)
 
