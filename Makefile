@@ -59,7 +59,7 @@ bench: build
 stress: build
 	@HEARTH_TEST_PULL=1 $(PYTHON) -m pytest -p no:cacheprovider tests/integration/test_environments.py
 	@HEARTH_STRESS_ROUNDS=$(or $(ROUNDS),1000) HEARTH_STRESS_SEED=$(or $(SEED),1) \
-	    $(PYTHON) -m pytest -p no:cacheprovider --timeout 0 -m stress tests
+	    $(PYTHON) -m pytest -p no:cacheprovider --timeout 0 -m "stress or rounds" tests
 
 # The fuzz targets, each for so many seconds: make fuzz SECONDS=60
 fuzz:

@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -156,7 +157,7 @@ def lint(build):
 
 def integration(build):
     """Several files at a time: most tests wait for guests more than they compute."""
-    return pytest(build, "tests/integration", "--numprocesses", min((os.cpu_count() or 1) + 1, 8),
+    return pytest(build, "tests/integration", "-m", "not stress", "--numprocesses", min((os.cpu_count() or 1) + 1, 8),
                   "--dist", "loadfile", "--no-loadscope-reorder")
 
 
@@ -173,6 +174,8 @@ def main():
     if unknown:
         parser.error(f"no such suite: {', '.join(sorted(unknown))}")
 
+    # A shell ignores it for what runs in its background, and that is inherited: tests interrupt programs by it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     total = Tally()
     build = arguments.build.resolve()
     for name in arguments.suites or SUITES:

@@ -22,18 +22,21 @@ TIMEOUT = 120
 @functools.cache
 def messages():
     """The module with agent.proto's messages."""
-    out = tempfile.mkdtemp(prefix="hearth-proto-")
     source = ROOT / "guestagent"
-    assert protoc.main(["", f"-I{source}", f"--python_out={out}", str(source / "agent.proto")]) == 0
-    sys.path.insert(0, out)
-    return importlib.import_module("agent_pb2")
+    with tempfile.TemporaryDirectory(prefix="hearth-proto-") as out:
+        assert protoc.main(["", f"-I{source}", f"--python_out={out}", str(source / "agent.proto")]) == 0
+        sys.path.insert(0, out)
+        try:
+            return importlib.import_module("agent_pb2")
+        finally:
+            sys.path.remove(out)
 
 
 def message(name, /, **fields):
     return getattr(messages(), name)(**fields)
 
 
-def _listens(path):
+def listens(path):
     """A socket is there a moment before it is listened on."""
     with socket.socket(socket.AF_UNIX) as caller:
         return caller.connect_ex(str(path)) == 0
@@ -75,7 +78,7 @@ class Agent:
                                          self.workspace, *self._options],
                                         stdin=subprocess.DEVNULL, preexec_fn=self._preexec)
         deadline = time.monotonic() + 30
-        while not _listens(path) and time.monotonic() < deadline:
+        while not listens(path) and time.monotonic() < deadline:
             time.sleep(0.01)
         options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1),
                    ("grpc.use_local_subchannel_pool", 1), ("grpc.initial_reconnect_backoff_ms", 20)]

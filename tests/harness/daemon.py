@@ -7,6 +7,7 @@ import pathlib
 import select
 import shutil
 import signal
+import sqlite3
 import subprocess
 import tempfile
 import time
@@ -45,17 +46,20 @@ def operations():
 class Hearthd:
     """One state directory and the daemon on it. `flags` are settings by their names; what is not
     said is what `hearthd --help` says, on 127.0.0.1:0. Replies that its clients see must be as
-    /openapi.json describes them, unless check_replies is False."""
+    /openapi.json describes them, unless check_replies is False. `programs` is where hearthd and what
+    it runs are."""
 
-    def __init__(self, image_dir, check_replies=True, **flags):
+    def __init__(self, image_dir, check_replies=True, programs=BIN, **flags):
+        self.programs = programs
         # Short, because a Unix socket's path may have 107 bytes.
         self.base = pathlib.Path(tempfile.mkdtemp(prefix="hearth-"))
         self.state_dir, self.runtime_dir = self.base / "state", self.base / "run"
         self.image_dir = pathlib.Path(image_dir)
         # IDs made here are told apart from those of any other daemon on this machine.
         self.node_tag, self._tag_holder = node_tags.claim()
+        # A spare machine after each create is more than most tests need.
         self.flags = {"listen": "127.0.0.1:0", "driver": DRIVER, "node_tag": self.node_tag,
-                      **flags}
+                      "pool_spare_seconds": 0, **flags}
         self.check_replies, self.observe = check_replies, None
         self.log_path = self.base / "hearthd.log"
         self.process = None
@@ -66,7 +70,7 @@ class Hearthd:
     # Running
 
     def command(self, **more):
-        return [str(BIN / "hearthd"), "--state-dir", str(self.state_dir),
+        return [str(self.programs / "hearthd"), "--state-dir", str(self.state_dir),
                 "--runtime-dir", str(self.runtime_dir), "--image-dir", str(self.image_dir),
                 *flag_words({**self.flags, **more})]
 
@@ -145,6 +149,18 @@ class Hearthd:
 
     def log(self):
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+
+    # What it keeps
+
+    def rows(self, query, *values, database="state"):
+        """What a query of one of its databases gives, whether or not it runs."""
+        with contextlib.closing(sqlite3.connect(f"file:{self.state_dir}/{database}.db?mode=ro", uri=True)) as opened:
+            return opened.execute(query, values).fetchall()
+
+    def guest_of(self, workspace_id):
+        """The ID of the workspace's guest."""
+        ((guest_id,),) = self.rows("SELECT guest_id FROM workspace WHERE workspace_id = ?", workspace_id)
+        return guest_id
 
     # Talking to it
 

@@ -3,6 +3,8 @@
 import io
 import json
 import os
+import pathlib
+import shutil
 import tarfile
 
 # In a guest: everything below /workspace, as {path: [type, mode, mtime_ns, content or target]}.
@@ -50,6 +52,12 @@ def tar(entries):
                 info.size = len(content)
             archive.addfile(info, io.BytesIO(content if isinstance(content, bytes) else b""))
     return out.getvalue()
+
+
+def least_root(*names):
+    """The entries of the least that a guest is made of: busybox, which is static, and by these names."""
+    busybox = pathlib.Path(shutil.which("busybox")).read_bytes()
+    return {"bin": None, "bin/busybox": (0o755, busybox), **{f"bin/{name}": "-> busybox" for name in names}}
 
 
 def upload(client, entries):

@@ -4,7 +4,9 @@ import os
 import pathlib
 import time
 
-PATIENCE_S = 10
+from harness import living
+
+PATIENCE_S = 60
 
 
 def _read(path):
@@ -53,9 +55,7 @@ def directories(base):
     for place in (base / part / kind for part in ("state", "run") for kind in ("guests", "machines")):
         if place.is_dir():
             yield from (f"directory: {path}" for path in place.glob("gu_*"))
-    for path in (base / "run").rglob("*") if (base / "run").is_dir() else []:
-        if path.is_socket():
-            yield f"socket: {path}"
+    yield from (f"socket: {path}" for path in living.sockets(base / "run"))
 
 
 def left_over(base, node_tag):

@@ -9,7 +9,7 @@ import threading
 
 from .daemon import BIN
 
-PATIENCE_S = 30
+PATIENCE_S = 60
 MODERN = "2026-07-28"
 META_VERSION = "io.modelcontextprotocol/protocolVersion"
 META_CAPABILITIES = "io.modelcontextprotocol/clientCapabilities"

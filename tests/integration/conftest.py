@@ -9,12 +9,14 @@ import pytest
 from harness import daemon as harness_daemon
 from harness import images as harness_images
 from harness.network import Network
+from harness.waiting import until
 
 
 # A minute or more each, while other workers take the many small ones. What boots machines computes all
 # the time and is put between what waits.
-LONGEST = ["test_machine_transports", "test_environment_digest", "test_openapi", "test_machine_faults", "test_survival",
-           "test_machine_suspend", "test_example", "test_machine_survival", "test_network", "test_templates"]
+LONGEST = ["test_rootless", "test_cgroup_v2", "test_machine_transports", "test_environment_digest", "test_openapi", "test_machine_faults", "test_survival",
+           "test_machine_suspend", "test_machine_fork", "test_example", "test_machine_survival", "test_network", "test_templates",
+           "test_restored_pool"]
 
 
 def is_left_out(item):
@@ -31,6 +33,17 @@ def pytest_collection_modifyitems(config, items):
     order = {name: place for place, name in enumerate(LONGEST)}
     items[:] = sorted((item for item in items if not is_left_out(item)),
                       key=lambda item: order.get(item.path.stem, len(order)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """What fails is shown with what the daemons that it used have logged."""
+    report = yield
+    if report.failed:
+        for hearthd in item.funcargs.values():
+            if isinstance(hearthd, harness_daemon.Hearthd):
+                report.sections.append((f"hearthd's log ({hearthd.base})", hearthd.log()[-4000:]))
+    return report
 
 
 @pytest.fixture(scope="session")
@@ -98,6 +111,10 @@ class Workspace:
 
     def status(self):
         return self.client.get(self.path)
+
+    def wait_for(self, state, patience_s=120):
+        """Its status, once it is in this state."""
+        return until(lambda: (status := self.status())["state"] == state and status, self.status, patience_s)
 
     def exec(self, command, **arguments):
         return self.client.post(f"{self.path}/exec", {"command": command, **arguments})
