@@ -1,32 +1,24 @@
 """What goes wrong in and under machines: told with its reason, kept from the others, and nothing is left of it."""
 
 import concurrent.futures
+import functools
 import os
 import pathlib
 import re
 import shutil
 import signal
-import sqlite3
 import struct
-import subprocess
 import time
 
 import pytest
 
 from conftest import Workspace
 from harness import daemon as harness_daemon
-from harness import waiting
+from harness import disks, monitor, waiting
 
 QEMU = shutil.which("qemu-system-x86_64")
 PATIENCE_S = 120  # of a test; what is timed is timed by hand
-
-
-def until(client, path, state):
-    deadline = time.monotonic() + PATIENCE_S
-    while (status := client.get(path))["state"] != state:
-        assert time.monotonic() < deadline, status
-        time.sleep(0.02)
-    return status
+until = functools.partial(waiting.until, patience_s=PATIENCE_S)
 
 
 def assert_nothing_runs(hearthd):
@@ -140,7 +132,7 @@ def machine(machines, faulty_daemon):
 def qemu_of(hearthd, workspace):
     """None for one that does not run. The hostname is the workspace's; a guest's ID is in its name."""
     for pid in hearthd.guest_pids():
-        if guest_name(pid) == guest_of(hearthd, workspace):
+        if guest_name(pid) == hearthd.guest_of(workspace.id):
             return pid
     return None
 
@@ -148,12 +140,6 @@ def qemu_of(hearthd, workspace):
 def guest_name(pid):
     words = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     return words[words.index(b"-name") + 1].decode()
-
-
-def guest_of(hearthd, workspace):
-    with sqlite3.connect(f"file:{hearthd.state_dir}/state.db?mode=ro", uri=True) as db:
-        (guest,), = db.execute("SELECT guest_id FROM workspace WHERE workspace_id = ?", (workspace.id,))
-    return guest
 
 
 def test_a_qemu_that_hangs_later_is_told_and_can_be_stopped(machine, faulty_daemon):
@@ -166,8 +152,43 @@ def test_a_qemu_that_hangs_later_is_told_and_can_be_stopped(machine, faulty_daem
     os.kill(pid, signal.SIGSTOP)
     assert machine.client.post(f"{machine.path}/stop")["state"] == "stopped"
     assert qemu_of(faulty_daemon, machine) is None
+    assert "event=machine_not_powered_off" in faulty_daemon.log()
     assert machine.client.post(f"{machine.path}/start")["state"] == "started"
     assert machine.exec("echo up")["stdout"] == "up\n"
+
+
+def test_one_that_answers_late_is_still_ended_in_order(machine, faulty_daemon):
+    """A daemon that has just been started has no link to it yet when it is asked to stop it."""
+    pid, before = qemu_of(faulty_daemon, machine), faulty_daemon.log().count("event=machine_not_powered_off")
+    machine.exec("echo kept > late")  # and it is not flushed
+    os.kill(pid, signal.SIGSTOP)
+    faulty_daemon.kill9()
+    faulty_daemon.start()
+    machine.client.url = faulty_daemon.url
+    with concurrent.futures.ThreadPoolExecutor(1) as threads, faulty_daemon.client() as other:
+        stop = threads.submit(machine.client.post, f"{machine.path}/stop")
+        until(lambda: other.request("POST", f"{machine.path}/start").json().get("code") == "workspace_busy", "it is not asked")
+        os.kill(pid, signal.SIGCONT)
+        assert stop.result()["state"] == "stopped"
+    assert faulty_daemon.log().count("event=machine_not_powered_off") == before
+    assert machine.client.post(f"{machine.path}/start")["state"] == "started"
+    assert machine.exec("cat late; dmesg | grep -c 'vda.*recovery'")["stdout"] == "kept\n0\n"
+
+
+@pytest.mark.stress
+def test_one_that_writes_out_slowly_has_the_time_for_it(machine, faulty_daemon):
+    """At a megabyte in a second it takes longer than what is waited for one that does nothing."""
+    before = faulty_daemon.log().count("event=machine_not_powered_off")
+    limits = {name: 0 for name in ("bps", "bps_rd", "iops", "iops_rd", "iops_wr")}
+    monitor.ask(faulty_daemon, faulty_daemon.guest_of(machine.id), "block_set_io_throttle", id="disk", bps_wr=10**6, **limits)
+    machine.exec("dd if=/dev/urandom of=large bs=1M count=24 2>/dev/null; md5sum large > /dev/shm/sum; cat /dev/shm/sum > sum",
+                 timeout_seconds=120)
+    asked = time.monotonic()
+    assert machine.client.post(f"{machine.path}/stop")["state"] == "stopped"
+    assert time.monotonic() - asked > 16  # else it has shown nothing
+    assert faulty_daemon.log().count("event=machine_not_powered_off") == before
+    assert machine.client.post(f"{machine.path}/start")["state"] == "started"
+    assert machine.exec("md5sum -c sum; dmesg | grep -c 'vda.*recovery'", timeout_seconds=120)["stdout"] == "large: OK\n0\n"
 
 
 def flooding_program(count):
@@ -198,7 +219,7 @@ def test_a_serial_port_that_is_flooded_costs_neither_memory_nor_others(machine, 
     assert machine.status()["state"] == "started"
     machine.client.request("POST", f"{machine.path}/exec",
                            {"command": "echo 1 > /proc/sys/kernel/sysrq; echo c > /proc/sysrq-trigger"})
-    detail = until(machine.client, machine.path, "failed")["metadata"]["failure_detail"]
+    detail = machine.wait_for("failed")["metadata"]["failure_detail"]
     assert "panicked" in detail and "sysrq" in detail and len(detail) < 600
 
 
@@ -211,7 +232,7 @@ def test_an_agent_that_dies_is_told(machine):
         "    if 'r-xp' in line and 'vdso' not in line:\n"
         "        mem.seek(start)\n"
         "        mem.write(b'\\x0f\\x0b' * ((end - start) // 2))\n")]})
-    detail = until(machine.client, machine.path, "failed")["metadata"]["failure_detail"]
+    detail = machine.wait_for("failed")["metadata"]["failure_detail"]
     assert "panicked" in detail and "kill init" in detail
 
 
@@ -220,12 +241,12 @@ def test_one_whose_qemu_died_while_no_daemon_looked_is_told_and_its_stale_socket
     pid = qemu_of(faulty_daemon, machine)
     faulty_daemon.kill9()
     os.kill(pid, signal.SIGKILL)
-    waiting.until(lambda: pid not in faulty_daemon.guest_pids(), patience_s=PATIENCE_S)
+    until(lambda: pid not in faulty_daemon.guest_pids())
     sockets = [path for path in faulty_daemon.runtime_dir.glob("machines/gu_*/*") if path.is_socket()]
     assert len(sockets) == 6
     faulty_daemon.start()
     machine.client.url = faulty_daemon.url
-    status = until(machine.client, machine.path, "failed")
+    status = machine.wait_for("failed")
     assert status["metadata"]["failure_code"] == "guest_gone"
     assert machine.client.post(f"{machine.path}/start")["state"] == "started"
     assert machine.exec("cat kept")["stdout"] == "kept\n"
@@ -234,7 +255,7 @@ def test_one_whose_qemu_died_while_no_daemon_looked_is_told_and_its_stale_socket
 def test_an_overlay_that_is_broken_while_it_runs_is_the_guests_error_and_not_the_daemons(machine, faulty_daemon):
     machine.exec("dd if=/dev/urandom of=blob bs=1M count=8 2>/dev/null; sync; echo 3 > /proc/sys/vm/drop_caches")
     machine.client.post(f"{machine.path}/stop")
-    disk = faulty_daemon.state_dir / "machines" / guest_of(faulty_daemon, machine) / "disk.qcow2"
+    disk = faulty_daemon.state_dir / "machines" / faulty_daemon.guest_of(machine.id) / "disk.qcow2"
     whole = disk.read_bytes()
     with open(disk, "r+b") as file:  # its tables and data, not its header
         file.seek(4 << 16)
@@ -253,32 +274,30 @@ def test_a_runtime_directory_that_is_full_fails_the_start_alone(anyones_path, he
     # Not below its base: namespaces that are made meanwhile inherit this mount, and would look left behind.
     hearthd.runtime_dir = anyones_path / "run"
     hearthd.runtime_dir.mkdir(mode=0o700)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0700,nr_inodes=20", "tmpfs", hearthd.runtime_dir], check=True)
-    try:
-        with hearthd.start().client(timeout=300) as client:
-            kept = Workspace(client, mem_mib=256)
-            filler = []
-            while True:
-                try:
-                    filler.append(hearthd.runtime_dir / f"fill{len(filler)}")
-                    filler[-1].touch()
-                except OSError:
-                    break
-            reply = create(client)
-            assert (reply.status, reply.json()["code"]) == (507, "start_failed"), reply.json()
-            assert "No space left" in reply.json()["detail"]
-            assert kept.exec("echo on")["stdout"] == "on\n"
-            assert client.get("/v1/workspaces")["count"] == 1
-            for path in filler[:-1]:
-                path.unlink()
-            Workspace(client, mem_mib=256).delete()
-            kept.delete()
-            waiting.until(lambda: not list(hearthd.runtime_dir.glob("machines/gu_*")), patience_s=PATIENCE_S)
-        hearthd.stop()
-    finally:
-        if hearthd.running:
-            hearthd.stop()
-        subprocess.run(["umount", "-l", hearthd.runtime_dir], check=True)
+    with disks.small(hearthd.runtime_dir, "mode=0700,nr_inodes=20"):
+        try:
+            with hearthd.start().client(timeout=300) as client:
+                kept = Workspace(client, mem_mib=256)
+                filler = []
+                while True:
+                    try:
+                        filler.append(hearthd.runtime_dir / f"fill{len(filler)}")
+                        filler[-1].touch()
+                    except OSError:
+                        break
+                reply = create(client)
+                assert (reply.status, reply.json()["code"]) == (507, "start_failed"), reply.json()
+                assert "No space left" in reply.json()["detail"]
+                assert kept.exec("echo on")["stdout"] == "on\n"
+                assert client.get("/v1/workspaces")["count"] == 1
+                for path in filler[:-1]:
+                    path.unlink()
+                Workspace(client, mem_mib=256).delete()
+                kept.delete()
+                until(lambda: not list(hearthd.runtime_dir.glob("machines/gu_*")))
+        finally:
+            if hearthd.running:
+                hearthd.stop()
 
 
 # Templates
@@ -364,7 +383,7 @@ def test_a_template_outlives_its_daemon_and_is_not_taken_where_it_is_not_what_it
     make_several(hearthd, 1)
     with hearthd.client() as client:
         assert counts(client) == [0, 1, 1, 0]
-    waiting.until(lambda: directory not in kept(hearthd), patience_s=PATIENCE_S)
+    until(lambda: directory not in kept(hearthd))
 
 
 def test_a_template_of_another_kernel_or_another_boot_is_removed(hearthd_factory, tmp_path):
@@ -380,8 +399,7 @@ def test_a_template_of_another_kernel_or_another_boot_is_removed(hearthd_factory
     make_several(hearthd, 1)
     with hearthd.client() as client:
         assert counts(client)[:2] == [0, 0]
-    waiting.until(lambda: first not in (found := kept(hearthd)) and found and not any(path.suffix for path in found),
-                  patience_s=PATIENCE_S)
+    until(lambda: first not in (found := kept(hearthd)) and found and not any(path.suffix for path in found))
     (second,) = kept(hearthd)
     hearthd.stop()
     about = (second / "about").read_text()

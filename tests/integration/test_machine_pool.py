@@ -8,7 +8,7 @@ import pytest
 from conftest import Workspace
 from harness import daemon as harness_daemon
 from harness.waiting import until
-from test_machine_faults import guest_name, guest_of
+from test_machine_faults import guest_name
 from test_templates import wait_for_log
 
 POOL = 2
@@ -105,7 +105,7 @@ def test_after_a_kill_nothing_that_waited_is_left_and_machines_stay(hearthd_fact
         make_template(hearthd, client)
         machine = Workspace(client, mem_mib=256)
         wait_for_pool(hearthd, client)
-        own = [pid for pid in hearthd.guest_pids() if guest_name(pid) == guest_of(hearthd, machine)]
+        own = [pid for pid in hearthd.guest_pids() if guest_name(pid) == hearthd.guest_of(machine.id)]
         waiting = set(hearthd.guest_pids()) - set(own)
         assert len(own) == 1 and len(waiting) == POOL
     hearthd.kill9()

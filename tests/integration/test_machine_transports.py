@@ -65,11 +65,23 @@ def test_what_is_demanded_is_had_and_told(machine, transports_daemon):
     assert (ports > 0) == (machine.transport == "serial")
 
 
+def test_what_is_reached_by_vsock_is_not_copied_with_its_memory(machine):
+    if machine.transport == "serial":
+        pytest.skip("test_machine_fork.py copies those")
+    reply = machine.client.request("POST", f"{machine.path}/fork", {"memory": True})
+    problem = reply.json()
+    assert (reply.status, problem["code"], problem["field"]) == (422, "fork_memory_unsupported", "/memory")
+    assert "vsock" in problem["detail"] and machine.status()["state"] == "started"
+
+
+NOT_HERE = ("test_hundreds_side_by_side",
+            "test_what_runs_in_a_container_is_killed_before_its_agent_where_memory_is_short")
+
 # What exec has trouble with elsewhere has none here, whatever the bytes go through.
 for _name in dir(test_exec_troubles):
     _test = getattr(test_exec_troubles, _name)
     if _name.startswith("test_") and "workspace" in _test.__code__.co_varnames[:_test.__code__.co_argcount] \
-            and "client" not in _test.__code__.co_varnames and _name != "test_hundreds_side_by_side":
+            and "client" not in _test.__code__.co_varnames and _name not in NOT_HERE:
         globals()[_name] = _test
 
 

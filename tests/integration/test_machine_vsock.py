@@ -1,15 +1,17 @@
 """Machines over vsock where the host's kernel has none: by way of vhost-device-vsock."""
 
+import concurrent.futures
 import os
 import pathlib
 import shutil
 import signal
-import time
+import subprocess
 
 import pytest
 
 from conftest import Workspace
 from harness import daemon as harness_daemon
+from harness.waiting import until
 
 PLACES = ["/usr/local/bin", "/usr/bin", str(pathlib.Path.home() / ".cache/hearth/bin")]
 
@@ -81,6 +83,13 @@ def test_a_killed_daemon_takes_it_back(machine, vsock_daemon):
     assert machine.exec("wc -c <large")["exit_code"] == 0
 
 
+def test_it_cannot_be_saved_to_the_disk_and_says_so(machine):
+    reply = machine.client.request("POST", f"{machine.path}/suspend")
+    assert (reply.status, reply.json()["code"]) == (422, "suspend_unsupported"), reply
+    assert "virtio-serial" in reply.json()["detail"]
+    assert machine.exec("echo on")["stdout"] == "on\n"
+
+
 def test_a_stop_ends_it_and_a_start_has_a_new_one(machine, vsock_daemon):
     before = helpers(vsock_daemon)
     machine.client.post(f"{machine.path}/stop", {})
@@ -90,12 +99,33 @@ def test_a_stop_ends_it_and_a_start_has_a_new_one(machine, vsock_daemon):
     assert machine.exec("wc -c <large")["exit_code"] == 0
 
 
+def waiting_for(pid):
+    """How many connections wait to be accepted by the socket behind which the machine is; None: there is none."""
+    line = subprocess.run(["nsenter", f"--net=/proc/{pid}/ns/net", "ss", "-xlH", "src", "/vsock/guest"],
+                          capture_output=True, text=True, check=False).stdout.split()
+    return int(line[2]) if line else None
+
+
+def test_nobody_connects_before_the_machines_agent_is_there(machine, vsock_daemon):
+    """A connection that comes while the machine's kernel sets up its queues would end what serves them."""
+    machine.client.post(f"{machine.path}/stop", {})
+    with concurrent.futures.ThreadPoolExecutor(1) as threads, vsock_daemon.client() as other:
+        start = threads.submit(machine.client.post, f"{machine.path}/start", {})
+        pid, = until(lambda: helpers(vsock_daemon), "it does not start")
+        until(lambda: waiting_for(pid) is not None, "it does not listen")
+        os.kill(pid, signal.SIGSTOP)  # it accepts none, and the machine does not boot without it
+        until(lambda: vsock_daemon.guest_pids(), "QEMU does not start")
+        for _ in range(2):
+            other.get("/v1/workspaces")
+        assert waiting_for(pid) == 0
+        os.kill(pid, signal.SIGCONT)
+        assert start.result()["state"] == "started"
+    assert machine.exec("echo up")["stdout"] == "up\n"
+
+
 def test_one_that_dies_under_its_machine_is_told(machine, vsock_daemon):
     pid, = helpers(vsock_daemon)
     os.kill(pid, signal.SIGKILL)
-    deadline = time.monotonic() + 60
-    while (status := machine.status())["state"] != "failed":
-        assert time.monotonic() < deadline, status
-    assert "vhost-device-vsock ended" in status["metadata"]["failure_detail"]
+    assert "vhost-device-vsock ended" in machine.wait_for("failed", patience_s=60)["metadata"]["failure_detail"]
     assert machine.client.post(f"{machine.path}/start", {})["state"] == "started"
     assert machine.exec("echo again")["stdout"] == "again\n"
