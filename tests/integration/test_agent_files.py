@@ -333,4 +333,9 @@ def test_moves_and_directories(agent):
             grpc.StatusCode.INVALID_ARGUMENT, "")
     refused(lambda: agent.call("FileMove", pb.FileMoveRequest(path="new", to="../out")),
             grpc.StatusCode.PERMISSION_DENIED, "")
+    for path, to, field, status in (("none", "x", "path", grpc.StatusCode.NOT_FOUND), ("a", "a/b/c", "path", grpc.StatusCode.INVALID_ARGUMENT),
+                                    ("new", "../out", "to", grpc.StatusCode.PERMISSION_DENIED),
+                                    ("new/place", "a", "to", grpc.StatusCode.ALREADY_EXISTS)):
+        told = agent.call("FileMove", pb.FileMoveRequest(path=path, to=to, refusal_in_reply=True))
+        assert (told.refusal.field, told.refusal.status, told.path) == (field, status.value[0], b"") and told.refusal.detail
     assert tree(root) == {"a": "directory", "a/b": "directory", "new": "directory", "new/place": b"1"}

@@ -1,5 +1,6 @@
 """Services in the agent: ready by each kind of probe, ended as a group, restarted, watched, logged."""
 
+import contextlib
 import pathlib
 import socket
 import time
@@ -8,6 +9,7 @@ import grpc
 import pytest
 
 from harness import agent as harness_agent
+from harness import ports
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +60,6 @@ def alive(pid):
         return False
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
 SERVER = ("import http.server, sys, time; time.sleep(0.3); "
           "http.server.HTTPServer(('127.0.0.1', int(sys.argv[1])), "
           "http.server.SimpleHTTPRequestHandler).serve_forever()")
@@ -87,7 +83,7 @@ def test_a_file_makes_it_ready(agent):
 
 @pytest.mark.parametrize("kind", ["tcp", "http"])
 def test_a_port_and_a_url_make_it_ready(agent, kind):
-    port = free_port()
+    port = ports.free()
     probe = ({"ready_tcp": f"localhost:{port}"} if kind == "tcp"
              else {"ready_http": f"http://127.0.0.1:{port}/"})
     state = start(agent, kind, f"exec python3 -c \"{SERVER}\" {port}", **probe)
@@ -97,7 +93,7 @@ def test_a_port_and_a_url_make_it_ready(agent, kind):
 
 
 def test_a_url_that_answers_with_an_error_is_not_ready(agent):
-    port = free_port()
+    port = ports.free()
     state = start(agent, "error", f"exec python3 -c \"{SERVER}\" {port}",
                   ready_http=f"http://127.0.0.1:{port}/nothing", ready_timeout_ms=1500)
     assert (state.state, state.reason, state.ready) == ("failed", "readiness_timeout", False)
@@ -141,6 +137,26 @@ def test_a_stop_ends_the_whole_group_also_what_ignores_term(agent):
     deadline = time.monotonic() + 30
     while alive(child):
         assert time.monotonic() < deadline
+
+
+def of_service(instance):
+    """The processes that have begun with the service's mark, but for those that are about to be gone."""
+    for process in pathlib.Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if f"HEARTH_SERVICE={instance}".encode() in (process / "environ").read_bytes().split(bytes(1)):
+                yield process.name
+
+
+@pytest.mark.parametrize("ends", ["exec sleep 1000", "exit 0"])
+def test_a_stop_is_answered_once_what_it_killed_is_gone(agent, ends):
+    path = agent.workspace / f"deaf-{ends[:4]}"
+    state = start(agent, "deaf", f"rm -f {path}; for i in $(seq 50); do setsid sh -c \"trap '' TERM; echo >>{path}; "
+                                 f"while :; do sleep 1000; done\" >/dev/null 2>&1 & done; "
+                                 f"while [ $(wc -l <{path}) -lt 50 ]; do sleep 0.02; done; touch {path}.up; {ends}",
+                  ready_file=f"{path}.up")
+    assert len(list(of_service(state.instance))) >= 50
+    stop(agent, "deaf", grace_ms=1)
+    assert list(of_service(state.instance)) == []
 
 
 def test_an_exit_is_told_at_once_and_takes_its_group_along(agent):

@@ -111,8 +111,8 @@ def test_idle_is_told_when_it_is(agent):
     shell = Shell(agent)
     shell.until("hearth$ ")
     shell.type("for i in 1 2 3 4; do echo $i; sleep 0.1; done; sleep 100\n")
-    state = shell.read(idle_ms=300)
-    assert state.idle and state.running and "4" in state.data.decode().split("\r\n")
+    state = until(lambda: "4" in (state := shell.read(idle_ms=300)).data.decode().split("\r\n") and state)
+    assert state.idle and state.running
     assert 300000 <= state.idle_us
     assert shell.read(idle_ms=10).idle  # it is already
 
@@ -120,7 +120,8 @@ def test_idle_is_told_when_it_is(agent):
 def test_a_shell_that_is_never_idle_is_answered_in_time(agent):
     shell = Shell(agent)
     shell.type("while :; do echo x; sleep 0.02; done\n")
-    state = shell.read(idle_ms=1000, wait_ms=1500)
+    shell.until("\nx\r\n")
+    state = shell.read(idle_ms=60000, wait_ms=300)
     assert not state.idle and state.running and state.data
 
 

@@ -8,6 +8,7 @@ import grpc
 import pytest
 
 from harness.daemon import BIN
+from harness.waiting import until
 
 SERVER = BIN.parent / "tests/unit/link_echo_server"
 MIB = 1 << 20
@@ -92,7 +93,7 @@ def test_a_deadline(echo):
         echo.method("unary_unary", "Never")(b"x", timeout=0.1)
     assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert echo.method("unary_unary", "Unary")(b"y", timeout=60) == b"y"
-    assert echo.counts()["ended"] == 2
+    until(lambda: echo.counts()["ended"] == 2)
 
 
 def test_cancelling_a_stream_ends_it_in_the_server(echo):
@@ -100,7 +101,7 @@ def test_cancelling_a_stream_ends_it_in_the_server(echo):
     assert len(list(itertools.islice(stream, 5))) == 5
     stream.cancel()
     assert echo.method("unary_unary", "Unary")(b"y", timeout=60) == b"y"
-    assert echo.counts() == {"started": 2, "ended": 2, "cancelled": 1}
+    until(lambda: echo.counts() == {"started": 2, "ended": 2, "cancelled": 1})
 
 
 def test_a_client_that_waits_to_send_stalls_nobody(echo):

@@ -1,5 +1,6 @@
 """Outbound network without a list, of containers and of machines (harness/network.py)."""
 
+import copy
 import json
 import os
 import pathlib
@@ -14,7 +15,7 @@ import time
 import pytest
 
 from harness.daemon import BIN, Hearthd
-from harness.network import (GATEWAY, HOST, METADATA, OTHER_PRIVATE, OTHER_PUBLIC, PRIVATE, PROBE,
+from harness.network import (GATEWAY, HOST, METADATA, NAME_SERVER, OTHER_PRIVATE, OTHER_PUBLIC, PRIVATE, PROBE,
                              PUBLIC, Guest, NetworkedHearthd, both)
 from harness.waiting import until
 
@@ -49,6 +50,14 @@ def test_the_servers_are_there(network):
                            PUBLIC, PRIVATE, METADATA, OTHER_PRIVATE], capture_output=True,
                           text=True, check=True)
     assert all(json.loads(done.stdout).values())
+
+
+def test_no_port_that_a_guests_program_may_have_is_taken_by_its_resolver(guest, network):
+    """What it sends from there would be dropped: passt sends it from the same port of the host's."""
+    listed = subprocess.run([*network.enter(network.host), "ss", "-Huan", "dst", f"{NAME_SERVER}:53"],
+                            capture_output=True, text=True, check=True).stdout
+    ports = [int(line.split()[3].rsplit(":", 1)[1]) for line in listed.splitlines()]
+    assert len(ports) >= 32 and max(ports) < 32768
 
 
 def test_the_internet_is_reached(guest):
@@ -233,6 +242,61 @@ def test_a_clone_has_a_network_of_its_own(guest, hearthd):
     assert clone.reaches(PUBLIC, PRIVATE) == both(PUBLIC)
     assert count_denied(clone, "tcp", PRIVATE) == 1
     client.request("DELETE", clone.path)
+
+
+def test_a_copy_of_a_running_machine_has_a_network_of_its_own(guest, hearthd):
+    if not hearthd.machines:
+        pytest.skip("a container's memory is not copied")
+    guest.client = hearthd.unix_client()
+    (row,) = guest.client.post(f"{guest.path}/fork", {"memory": True})["workspaces"]
+    forked = copy.copy(guest)
+    forked.path = f"/v1/workspaces/{row['workspace_id']}"
+    assert forked.reaches(PUBLIC, PRIVATE) == both(PUBLIC)
+    assert count_denied(forked, "tcp", PRIVATE) == 1
+    guest.client.request("DELETE", forked.path)
+    assert guest.reaches(PUBLIC, PRIVATE) == both(PUBLIC)
+
+
+HOLDS_A_CONNECTION = f"""
+import socket
+connection = socket.create_connection(("{PUBLIC}", 7001))
+open("first", "wb").write(connection.recv(100))
+while True:
+    try:
+        connection.settimeout(1)
+        connection.send(b"x")
+        connection.recv(100)
+    except TimeoutError:
+        pass
+    except OSError as error:
+        open("later", "w").write(error.strerror)
+        break
+"""
+
+
+def test_a_machine_that_was_suspended_has_its_network_again(hearthd, network):
+    """Names, TCP and UDP by what carries them anew; what was open is reset, and what is denied now is denied at once."""
+    if not hearthd.machines:
+        pytest.skip("containers are not suspended")
+    client = hearthd.unix_client()
+    network.serve_slowly()
+    guest = Guest(client, network_policy="egress", mem_mib=512)
+    client.put(f"{guest.path}/files/content", {"path": "holds.py", "text": HOLDS_A_CONNECTION})
+    guest.exec("setsid python3 holds.py >/dev/null 2>&1 </dev/null &")
+    until(lambda: guest.exec("cat first")["stdout"] == "first", "it does not connect", 120)
+    (tenant,) = {row["name"] for row in client.get("/v1/tenants")["tenants"]}
+    try:
+        assert client.post(f"{guest.path}/suspend")["state"] == "suspended"
+        assert client.request("PUT", f"/v1/tenants/{tenant}/network",
+                              {"mode": "listed", "allow": ["other.example"]}).status == 200
+        assert guest.exec("getent ahostsv4 other.example | cut -d' ' -f1 | sort -u", timeout_seconds=120)[
+            "stdout"] == f"{OTHER_PUBLIC}\n"
+        assert guest.reaches(PUBLIC, OTHER_PUBLIC, METADATA) == both(OTHER_PUBLIC)
+    finally:
+        client.request("PUT", f"/v1/tenants/{tenant}/network", {"mode": "open", "allow": []})
+    until(lambda: guest.reaches(PUBLIC, METADATA) == both(PUBLIC), "the list is kept", 60)
+    assert until(lambda: guest.exec("cat later")["stdout"], "it is not reset", 60) == "Connection reset by peer"
+    client.request("DELETE", guest.path)
 
 
 def test_machines_by_the_vm_tools_have_it(hearthd):

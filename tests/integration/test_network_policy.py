@@ -32,8 +32,7 @@ def hearthd(network, images):
 def tenant(hearthd):
     """A client of another tenant than the admin's."""
     admin = hearthd.unix_client()
-    admin.post("/v1/tenants", {"name": "listed"})
-    token = admin.post("/v1/tenants/listed/tokens", {"rights": "operate"})["token"]
+    token = admin.new_tenant("listed")
     client = Client(f"unix://{hearthd.socket_path}", token, observe=hearthd.observe)
     yield client
     for workspace in client.get("/v1/workspaces")["workspaces"]:
@@ -180,7 +179,7 @@ def test_no_other_name_server_is_reached(guest):
     asked = textwrap.dedent(f"""
         import socket
         query = b"ab\\1\\0\\0\\1\\0\\0\\0\\0\\0\\0\\3bad\\7example\\0\\0\\1\\0\\1"
-        for server in ("{NAME_SERVER}", "10.0.3.1", "10.0.2.2", "10.0.2.3"):
+        for server in ("{NAME_SERVER}", "10.0.3.1", "10.0.2.2", "10.0.2.3", "10.0.2.3"):  # a datagram may be lost
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as made:
                 made.settimeout(1)
                 made.connect((server, 53))
@@ -190,7 +189,7 @@ def test_no_other_name_server_is_reached(guest):
                 except OSError:
                     pass
     """)
-    assert guest.output(f"python3 - <<'EOF'\n{asked}\nEOF") == "10.0.2.3 3\n"
+    assert set(guest.output(f"python3 - <<'EOF'\n{asked}\nEOF").splitlines()) == {"10.0.2.3 3"}
 
 
 def test_there_is_no_ipv6(guest):
@@ -219,6 +218,18 @@ def test_a_connection_outlives_the_daemon_and_the_list_is_kept(guest, hearthd, n
     assert (ended["exit_code"], ended["stdout"]) == (0, "first\nlater\n")
     assert resolves(guest, "bad.example") == []
     assert hearthd.unix_client().get("/v1/tenants")["tenants"][1]["network_allow"] == ["good.example"]
+
+
+def test_a_guest_that_begins_under_a_list_has_it(guest, hearthd):
+    """One made, and one started again, while nothing but the list is reached."""
+    allow(hearthd, "listed", "Good.EXAMPLE")
+    made = Guest(guest.client, network_policy="egress")
+    for _ in range(2):
+        assert (resolves(made, "good.example"), resolves(made, "bad.example")) == ([PUBLIC], [])
+        assert made.reaches(PUBLIC, OTHER_PUBLIC, PRIVATE, GATEWAY) == both(PUBLIC)
+        made.client.post(f"{made.path}/stop")
+        made.client.post(f"{made.path}/start")
+    made.client.request("DELETE", made.path)
 
 
 def test_an_open_list_is_the_internet_and_its_entries(guest, hearthd):

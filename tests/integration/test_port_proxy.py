@@ -3,18 +3,21 @@
 import base64
 import concurrent.futures
 import contextlib
+import fcntl
 import hashlib
 import http.client
 import json
 import random
 import socket
+import struct
+import termios
 import threading
-import time
 
 import pytest
 
 from conftest import Workspace
-from test_ports import PORT, SERVER, memory
+from harness.waiting import until
+from test_ports import PORT, SERVER, descriptors, memory
 
 
 class Web:
@@ -290,15 +293,11 @@ def test_an_answer_that_never_comes(hearthd_factory):
 def test_a_client_that_leaves_takes_its_connection_along(web):
     def connections():
         return int(web.workspace.exec("grep -c ':1FBB .* 01 ' /proc/net/tcp || true")["stdout"])
-    before = connections()
+    until(lambda: not connections())  # of the tests before
     for path in ("/never", "/big/100000000"):
         with web.raw(path):
-            deadline = time.monotonic() + 60
-            while connections() == before:
-                assert time.monotonic() < deadline
-        deadline = time.monotonic() + 60
-        while connections() != before:
-            assert time.monotonic() < deadline
+            until(connections)
+        until(lambda: not connections())
 
 
 def test_a_stopped_workspace_and_a_service_that_ends(client, workspace_factory):
@@ -312,6 +311,30 @@ def test_a_stopped_workspace_and_a_service_that_ends(client, workspace_factory):
             assert tunnel.recv(1) == b""
     client.post(f"{web.workspace.path}/stop")
     problem(web.ask(), 409, "workspace_not_started")
+    web.workspace.delete()
+
+
+def unread(connection):
+    """Bytes that have come and wait."""
+    return struct.unpack("i", fcntl.ioctl(connection, termios.FIONREAD, bytes(4)))[0]
+
+
+def test_a_client_that_does_not_read_keeps_nothing_in_a_network_that_is_gone(client, daemon):
+    """What is left are its own connection and what it has yet to read, which are of the host's network."""
+    web, count = Web(client), 8
+    before = descriptors(daemon.pid)
+    with contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(web.raw(f"/big/{1 << 30}")) for _ in range(count)]
+        seen = []
+
+        def all_is_held_up():
+            waiting = [unread(connection) for connection in connections]
+            seen.append(sum(waiting))
+            return all(waiting) and len(seen) > 30 and len(set(seen[-30:])) == 1
+        until(all_is_held_up)
+        assert descriptors(daemon.pid) >= before + 4 * count
+        client.post(f"{web.workspace.path}/stop")
+        until(lambda: descriptors(daemon.pid) <= before + 2 * count, patience_s=30)  # a client that is stuck has 60
     web.workspace.delete()
 
 
@@ -346,8 +369,12 @@ def test_it_is_described(client):
 
 
 def test_a_microvms_ports(machine_client):
-    web = Web(machine_client)
+    """The same by a machine's link."""
+    web = Web(machine_client, mem_mib=256)
     assert web.told()["method"] == "GET"
     data = random.randbytes(1 << 20)
     assert web.told("POST", body=data)["sha256"] == hashlib.sha256(data).hexdigest()
+    test_an_upgrade_is_the_guests_own_protocol(web)
+    test_a_body_that_is_cut_short_is_seen_to_be(web, b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nshort")
+    test_nobody_listens(web)
     web.workspace.delete()

@@ -3,17 +3,21 @@
 import concurrent.futures
 import contextlib
 import hashlib
+import os
 import pathlib
 import random
 import re
+import shutil
+import signal
 import socket
 import subprocess
+import tempfile
 
 import pytest
 
 from conftest import Workspace
 from harness import guest_server
-from harness.daemon import BIN
+from harness.daemon import BIN, running
 from harness.waiting import until
 
 SERVER = pathlib.Path(guest_server.__file__).read_text()
@@ -89,6 +93,26 @@ def shared(daemon):
         made.workspace.delete()
 
 
+@pytest.fixture(scope="module")
+def relayed(images):
+    """A container whose daemon does not enter its network, for it does not know the runtime: the agent passes all on."""
+    with tempfile.TemporaryDirectory(prefix="hearth-", dir="/var/tmp") as directory:  # a runtime sees another /tmp
+        os.chmod(directory, 0o755)
+        runtime = pathlib.Path(directory) / "stranger"
+        runtime.symlink_to(shutil.which("runc") or shutil.which("crun"))
+        with running(images, driver="oci", runtime=runtime) as hearthd, hearthd.client() as client:
+            made = Published(client)
+            made.daemon, made.port = hearthd, made.start()
+            yield made
+            made.workspace.delete()
+
+
+@pytest.fixture(params=["direct", "by-the-agent"])
+def either(request):
+    """The daemon passes bytes on by itself, or the guest's agent does it with it."""
+    return request.getfixturevalue("shared" if request.param == "direct" else "relayed")
+
+
 def test_a_service_tells_its_ports_and_they_lead_to_it(shared):
     status = shared.status()
     assert status["published_ports"] == [{"host": "127.0.0.1", "host_port": shared.port, "guest_port": PORT,
@@ -98,22 +122,22 @@ def test_a_service_tells_its_ports_and_they_lead_to_it(shared):
     assert shared.workspace.status()["network_enabled"] is False
 
 
-def test_each_direction_ends_by_itself(shared):
+def test_each_direction_ends_by_itself(either):
     data = random.randbytes(3 << 20)
-    with connect(shared.port, "digest") as connection:
+    with connect(either.port, "digest") as connection:
         connection.sendall(data)
         connection.shutdown(socket.SHUT_WR)
         assert all_of(connection) == hashlib.sha256(data).hexdigest().encode()
 
 
-def test_much_comes_whole(shared):
-    got = ask(shared.port, f"send {32 << 20}")
+def test_much_comes_whole(either):
+    got = ask(either.port, f"send {32 << 20}")
     assert len(got) == 32 << 20 and got == bytes(range(256)) * (1 << 17)
 
 
-def test_two_hundred_connections_at_once(shared):
+def test_two_hundred_connections_at_once(either):
     with contextlib.ExitStack() as stack:
-        connections = [stack.enter_context(connect(shared.port)) for _ in range(200)]
+        connections = [stack.enter_context(connect(either.port)) for _ in range(200)]
         for number, connection in enumerate(connections):
             connection.sendall(f"number {number}".encode())
         for number, connection in enumerate(connections):
@@ -123,27 +147,94 @@ def test_two_hundred_connections_at_once(shared):
             assert got == wanted
     with concurrent.futures.ThreadPoolExecutor(20) as pool:
         data = random.randbytes(200_000)
-        assert all(got == data for got in pool.map(lambda _: echo(shared.port, data), range(200)))
+        assert all(got == data for got in pool.map(lambda _: echo(either.port, data), range(200)))
 
 
-def test_slow_readers_and_deaf_servers_harm_nobody(shared, daemon):
+def test_slow_readers_and_deaf_servers_harm_nobody(either, daemon):
     """Those that take nothing are held up where they are: what waits for them is bounded."""
-    before = memory(daemon.pid)
+    pid = getattr(either, "daemon", daemon).pid
+    before = memory(pid)
     with contextlib.ExitStack() as stack:
         for _ in range(60):
-            stack.enter_context(connect(shared.port, f"send {1 << 30}"))
-            deaf = stack.enter_context(connect(shared.port, "deaf"))
+            stack.enter_context(connect(either.port, f"send {1 << 30}"))
+            deaf = stack.enter_context(connect(either.port, "deaf"))
             deaf.setblocking(False)
             with contextlib.suppress(BlockingIOError):
                 while True:
                     deaf.send(bytes(65536))
-        assert echo(shared.port, bytes(1 << 20)) == bytes(1 << 20)
-        assert shared.workspace.exec("echo well")["stdout"] == "well\n"
-        assert memory(daemon.pid) - before < 96 << 20
+        assert echo(either.port, bytes(1 << 20)) == bytes(1 << 20)
+        assert either.workspace.exec("echo well")["stdout"] == "well\n"
+        assert memory(pid) - before < 96 << 20
 
 
 def memory(pid):
     return int(re.search(r"VmRSS:\s+(\d+)", pathlib.Path(f"/proc/{pid}/status").read_text()).group(1)) << 10
+
+
+def descriptors(pid):
+    return len(list(pathlib.Path(f"/proc/{pid}/fd").iterdir()))
+
+
+@contextlib.contextmanager
+def stopped(pids):
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a network is entered by root alone")
+def test_bytes_pass_by_no_agent(shared, daemon):
+    with stopped(daemon.guest_pids()):
+        assert echo(shared.port, b"past it") == b"past it"
+
+
+def test_the_agent_passes_on_where_nothing_else_can(relayed):
+    with connect(relayed.port) as connection:
+        connection.sendall(b"first")
+        assert connection.recv(5) == b"first"
+        with stopped(relayed.daemon.guest_pids()):
+            connection.sendall(b"waits")
+            connection.settimeout(0.2)
+            with pytest.raises(TimeoutError):
+                connection.recv(5)
+        connection.settimeout(60)
+        assert connection.recv(5) == b"waits"
+
+
+def test_the_daemon_stays_in_its_own_network(shared, daemon):
+    """Sockets are made in the guest's: nothing else of the daemon is there."""
+    assert echo(shared.port, b"there") == b"there"
+    own = os.readlink(f"/proc/{daemon.pid}/ns/net")
+
+    def networks():
+        found = set()
+        for thread in pathlib.Path(f"/proc/{daemon.pid}/task").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # it has ended meanwhile
+                found.add(os.readlink(thread / "ns/net"))
+        return found
+
+    until(lambda: networks() == {own})
+
+
+def test_nothing_of_a_connection_is_left_when_the_workspace_stops(client, daemon):
+    """Clients that stay are no reason to keep what is in the guest's network."""
+    made = Published(client)
+    client.post(f"{made.path}/stop")
+    before = descriptors(daemon.pid)
+    client.post(f"{made.path}/start")
+    with contextlib.ExitStack() as stack:
+        port = made.start()
+        for _ in range(5):
+            half = stack.enter_context(connect(port, "hold"))
+            half.shutdown(socket.SHUT_WR)
+            stack.enter_context(connect(port, f"send {1 << 30}"))
+        client.post(f"{made.path}/stop")
+        until(lambda: descriptors(daemon.pid) <= before)
+    made.workspace.delete()
 
 
 def test_a_taken_port_is_refused_and_nothing_is_left(shared):
@@ -200,40 +291,40 @@ def test_ports_with_egress(client):
     made.workspace.delete()
 
 
-def test_a_port_nobody_serves_resets(shared):
-    reply = shared.put("silent", PORT + 5, command="exec sleep 1000", ready_tcp=None)
+def test_a_port_nobody_serves_resets(either):
+    reply = either.put("silent", PORT + 5, command="exec sleep 1000", ready_tcp=None)
     port = reply.json()["published_ports"][0]["host_port"]
     with pytest.raises(ConnectionResetError), \
             socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         assert connection.recv(1) != b""
-    shared.stop("silent")
+    either.stop("silent")
 
 
-def test_ports_close_with_the_service(shared):
-    port = shared.start("short", PORT + 6)
+def test_ports_close_with_the_service(either):
+    port = either.start("short", PORT + 6)
     with connect(port, "hold") as held:
         assert ask(port, "name") == b"short"
-        stopped = shared.stop("short")
+        stopped = either.stop("short")
         assert stopped["published_ports"] == [] and stopped["state"] == "stopped"
         with contextlib.suppress(ConnectionResetError):
             assert held.recv(1) == b""
     assert is_refused(port)
-    assert shared.start("short", PORT + 6, published_ports=[{"guest_port": PORT + 6, "host_port": port}]) == port
-    shared.workspace.exec("pkill -f 'server.py 8129'")
-    until(lambda: shared.status("short")["state"] == "exited")
+    assert either.start("short", PORT + 6, published_ports=[{"guest_port": PORT + 6, "host_port": port}]) == port
+    either.workspace.exec("pkill -f 'server.py 8129'")
+    until(lambda: either.status("short")["state"] == "exited")
     assert is_refused(port)
 
 
-def test_ports_stay_while_a_service_is_restarted(shared):
-    port = shared.start("again", PORT + 7, restart="on-failure")
-    shared.workspace.exec("pkill -KILL -f 'server.py 8130'")
-    until(lambda: shared.status("again")["restarts"] == 1 and shared.status("again")["state"] == "running")
+def test_ports_stay_while_a_service_is_restarted(either):
+    port = either.start("again", PORT + 7, restart="on-failure")
+    either.workspace.exec("pkill -KILL -f 'server.py 8130'")
+    until(lambda: either.status("again")["restarts"] == 1 and either.status("again")["state"] == "running")
 
     def answers():
         with contextlib.suppress(ConnectionError):
             return ask(port, "name") == b"again"
     until(answers)
-    shared.stop("again")
+    either.stop("again")
 
 
 def test_a_start_that_fails_leaves_no_port(shared):
@@ -283,8 +374,7 @@ def test_ports_are_kept_over_a_restart_of_the_daemon(hearthd_factory, end):
 
 
 def test_another_tenants_port_is_refused(daemon, client, shared):
-    tenant = client.post("/v1/tenants", {"name": "other-ports"})["tenant_id"]
-    token = client.post(f"/v1/tenants/{tenant}/tokens", {"rights": "operate"})["token"]
+    token = client.new_tenant("other-ports")
     with daemon.client(token) as other:
         made = Published(other)
         reply = made.put(published_ports=[{"guest_port": PORT, "host_port": shared.port}])
@@ -314,17 +404,29 @@ def test_the_command_line_publishes(daemon, shared):
                            "--publish", f"{shared.port}:8140", "sleep 1"],
                           env={"HEARTH_URL": daemon.url, "HEARTH_TOKEN": daemon.token}, capture_output=True, text=True)
     assert done.returncode == 1 and "in use" in done.stderr
+    for words in ("8140x", "18140:8140:8141", "0x1fcc", " 8140", ":8140", "8140:", ""):
+        done = subprocess.run([BIN / "hearth", "workspace", "service", "start", "ws_x", "cli", "--publish", words, "sleep 1"],
+                              env={"HEARTH_URL": "unix:///nonexistent"}, capture_output=True, text=True)
+        assert done.returncode == 2 and "usage" in done.stderr, words
 
 
 def test_a_microvms_ports(machine_client):
-    made = Published(machine_client)
-    port = made.start()
+    """The same by a machine's link: ends of directions, many connections, some of which take nothing."""
+    made = Published(machine_client, mem_mib=256)
+    port = made.start(ready_timeout_seconds=150)
     data = random.randbytes(1 << 20)
     assert echo(port, data) == data
+    with connect(port, "digest") as connection:
+        connection.sendall(data)
+        connection.shutdown(socket.SHUT_WR)
+        assert all_of(connection) == hashlib.sha256(data).hexdigest().encode()
     with contextlib.ExitStack() as stack:
-        connections = [stack.enter_context(connect(port)) for _ in range(50)]
+        for _ in range(2):
+            stack.enter_context(connect(port, f"send {1 << 30}"))
+        connections = [stack.enter_context(connect(port)) for _ in range(200)]
         for connection in connections:
             connection.sendall(b"x")
         assert all(connection.recv(1) == b"x" for connection in connections)
+        assert made.workspace.exec("echo well")["stdout"] == "well\n"
     made.workspace.delete()
     assert is_refused(port)

@@ -11,6 +11,7 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import termios
 import time
 
@@ -18,6 +19,7 @@ import pytest
 
 from conftest import Workspace
 from harness.daemon import BIN
+from harness.waiting import until
 from test_ports import memory
 from test_shells import Shell, module_workspace, problem, shell  # noqa: F401 - two are fixtures
 
@@ -164,13 +166,18 @@ def test_the_daemons_end_is_told_and_the_shell_goes_on(attach, hearthd_factory, 
     assert again.ended() == 0
 
 
-def test_the_workspaces_stop_is_told(attach, workspace_factory):
+@pytest.mark.parametrize("act, word", [("stop", b"the shell has ended"), ("reset", b"[workspace_reset]"),
+                                       ("delete", b"[workspace_not_found]")])
+def test_the_workspaces_end_is_told(attach, workspace_factory, act, word):
     workspace = workspace_factory()
     shell = Shell(workspace)
     terminal = attach(shell)
     terminal.until("hearth$ ")
-    workspace.client.post(f"{workspace.path}/stop")
-    assert terminal.ended() != 0
+    if act == "delete":
+        workspace.delete()
+    else:
+        workspace.client.post(f"{workspace.path}/{act}")
+    assert terminal.ended() != 0 and word in terminal.seen
 
 
 def test_two_terminals_on_one_shell(attach, shell):
@@ -213,9 +220,9 @@ def test_an_unknown_shell_is_told_at_once(attach, module_workspace):
 
 # The frames themselves
 
-def upgrade(client, path, upgrade="hearth-shell"):
+def upgrade(client, path, upgrade="hearth-shell", timeout=60):
     host, port = client.url.removeprefix("http://").rsplit(":", 1)
-    connection = socket.create_connection((host, int(port)), timeout=60)
+    connection = socket.create_connection((host, int(port)), timeout=timeout)
     connection.sendall(f"GET {path}/attach HTTP/1.1\r\nHost: {host}:{port}\r\nAuthorization: Bearer {client.token}\r\n"
                        f"Connection: Upgrade\r\nUpgrade: {upgrade}\r\n\r\n".encode())
     head = b""
@@ -293,6 +300,7 @@ def test_a_recording_is_an_asciicast(shell, daemon):
     client.post(f"{shell.path}/resize", {"cols": 90, "rows": 20})
     shell.type("echo later")
     shell.until("later\r\n")
+    shell.settled()
     header, events = recording(client, shell)
     assert (header["version"], header["width"], header["height"]) == (2, 120, 30)
     assert header["timestamp"] == int(shell.opened["started_at"]) and header["hearth_lost_characters"] == 0
@@ -309,13 +317,27 @@ def test_a_recording_is_an_asciicast(shell, daemon):
     assert [json.loads(line) for line in done.stdout.splitlines()][1:] == events
 
 
+def test_a_recording_is_played_by_a_stock_player(shell, tmp_path):
+    shell.type("printf '\\033[31mr\u00e9d\\033[0m \u4e2d\\n'; echo \u00e4$((1+1))")
+    shell.until("\u00e42")
+    shell.client.post(f"{shell.path}/resize", {"cols": 90, "rows": 20})
+    cast = tmp_path / "shell.cast"
+    cast.write_bytes(shell.client.request("GET", f"{shell.path}/recording").body)
+    played = subprocess.run([sys.executable, "-m", "asciinema", "cat", str(cast)], capture_output=True, timeout=60,
+                            env={"HOME": str(tmp_path), "PATH": os.environ["PATH"], "LANG": "C.UTF-8"})
+    assert played.returncode == 0, played
+    events = [json.loads(line) for line in cast.read_text().splitlines()[1:]]
+    assert played.stdout.decode() == "".join(event[2] for event in events if event[1] == "o")
+
+
 def test_a_recording_is_bounded_and_says_what_is_lost(shell):
     shell.type("seq 1 400000; echo do''ne")
     shell.until("done\r\n", max_chars=1 << 20)
+    shell.settled(max_chars=1 << 20)
     header, events = recording(shell.client, shell)
     assert header["hearth_lost_characters"] > 0
     assert sum(len(event[2]) for event in events) <= 1 << 20
-    assert events[-1][2].endswith("hearth$ ") or "done" in events[-1][2]
+    assert events[-1][2].endswith("hearth$ ")
 
 
 def test_a_recording_of_what_is_not_there(shell):
@@ -328,8 +350,10 @@ def test_in_a_microvm(attach, machine_daemon, machine_client):
     shell = Shell(workspace)
     terminal = attach(shell, on=machine_daemon)
     terminal.until("hearth$ ")
-    terminal.type("echo sum=$((40+2))\r")
-    terminal.until("sum=42")
+    terminal.resize(77, 33)
+    until(lambda: shell.read()["cols"] == 77)
+    terminal.type("stty size; echo sum=$((40+2))\r")
+    assert "33 77" in terminal.until("sum=42")
     terminal.type("\x10\x11")
     assert terminal.ended() == 0
     assert "sum=42" in "".join(event[2] for event in recording(machine_client, shell)[1])
