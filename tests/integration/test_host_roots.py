@@ -93,6 +93,69 @@ def test_what_no_root_allows_is_refused_and_nothing_is_changed(seeded, tenant, r
     assert tenant.get("/v1/workspaces")["count"] == count
 
 
+# a secret's file_path: what the daemon reads into a secret
+
+@pytest.fixture(scope="module")
+def keys(roots):
+    path = roots / "allowed/keys"
+    path.mkdir(mode=0o700)
+    (path / "token").write_text("t0ken-of-a-file\n")
+    (path / "pem").write_text("first line of a key\nsecond line of a key\n")
+    (path / "longest").write_text("l" * 65536 + "\r\n")
+    (path / "longer").write_text("l" * 65537)
+    (path / "empty").write_text("\n")
+    (path / "binary").write_bytes(b"a\0b")
+    (path / "latin").write_bytes(b"caf\xe9")
+    (path / "of-root").write_text("hidden")
+    (path / "alias").symlink_to("../keys/token")
+    (path / "out").symlink_to("../../secret/key")
+    os.mkfifo(path / "pipe")
+    for each in path.iterdir():
+        if not each.is_symlink():
+            each.chmod(0o600)
+    if os.geteuid() == 0:
+        for each in (path, *path.iterdir()):
+            if each.name != "of-root":
+                os.chown(each, 12345, 12346, follow_symlinks=False)
+    return path
+
+
+def test_a_secret_is_read_from_a_file_below_a_root(tenant, keys):
+    from conftest import Workspace
+    wanted = {"ALIAS": ("alias", 15), "PEM": ("pem", 41), "LONGEST": ("longest", 65536)}
+    secrets = [{"name": name, "file_path": f"{keys}/{file}"} for name, (file, _) in wanted.items()]
+    workspace = Workspace(tenant, secrets=[{"name": "GIVEN", "value": "g1ven-by-value"}, *secrets])
+    assert workspace.status()["secrets"] == [
+        {"name": "GIVEN", "source_kind": "literal"}, *({"name": name, "source_kind": "file"} for name in wanted)]
+    for name, (_, size) in wanted.items():
+        told = workspace.exec(f"wc -c </run/hearth/secrets/{name}; head -c 100 /run/hearth/secrets/{name}")["stdout"]
+        assert told.split()[0] == str(size) and (name == "LONGEST" or "[REDACTED]" in told), told
+    assert workspace.exec('test "$T" = t0ken-of-a-file', secret_env={"ALIAS": "T"})["exit_code"] == 0
+
+
+@pytest.mark.parametrize("path, code", [
+    ("secret/key", "host_path_forbidden"), ("allowed/keys/out", "host_path_forbidden"), ("allowed/absolute/passwd", "host_path_forbidden"),
+    ("allowed/keys/../../secret/key", "host_path_forbidden"), ("allowed-not/key", "host_path_forbidden"),
+    ("allowed/keys/absent", "host_path_unreadable"), ("allowed/absent/token", "host_path_unreadable"),
+    ("allowed/keys/pipe", "host_path_unreadable"), ("allowed/keys", "host_path_unreadable"), ("allowed", "host_path_unreadable"),
+    ("allowed/keys/token/more", "host_path_unreadable"),
+    pytest.param("allowed/keys/of-root", "host_path_unreadable",
+                 marks=pytest.mark.skipif(os.geteuid() != 0, reason="every file is its owner's where nobody is root")),
+    ("allowed/keys/longer", "bad_secret"), ("allowed/keys/empty", "bad_secret"), ("allowed/keys/binary", "bad_secret"),
+    ("allowed/keys/latin", "bad_secret"),
+])
+def test_a_file_that_is_no_secret_is_refused_and_nothing_is_made(tenant, roots, keys, path, code):
+    before = tenant.get("/v1/workspaces")["count"], everything(roots)
+    secrets = [{"name": "FINE", "file_path": f"{keys}/token"}, {"name": "BAD", "file_path": f"{roots}/{path}"}]
+    body = {"environment": ENVIRONMENT, "secrets": secrets}
+    for target in ("/v1/workspaces", "/v1/tools/workspace_create/call"):
+        reply = tenant.request("POST", target, body)
+        problem = reply.json()
+        assert (problem["status"], problem["code"], problem["field"]) == (422, code, "/secrets/1/file_path"), problem
+        assert problem["hint"] and b"hidden" not in reply.body and b"t0ken" not in reply.body
+    assert (tenant.get("/v1/workspaces")["count"], everything(roots)) == before
+
+
 # output_path: what the daemon writes
 
 @pytest.fixture(scope="module")
@@ -123,12 +186,13 @@ def test_a_tree_is_put_below_a_root(seeded, tenant, roots, outputs):
     before = seeded.status()["last_activity_at"]
     reply = export(tenant, seeded, "/workspace/./sub", outputs / "alias/sub")
     assert reply.status == 200 and reply.json() == {
-        "workspace_path": "/workspace/sub", "output_path": f"{outputs}/alias/sub", "artifact_type": "directory",
-        "entry_count": 3, "bytes_written": 10, "execution_mode": seeded.created["execution_mode"]}
+        "workspace_id": seeded.id, "workspace_path": "/workspace/sub", "output_path": f"{outputs}/alias/sub",
+        "artifact_type": "directory", "entry_count": 3, "bytes_written": 10,
+        "execution_mode": seeded.created["execution_mode"]}
     assert (outputs / "inner/sub/run").read_bytes() == b"#!/bin/sh\n"
     assert (outputs / "inner/sub/run").stat().st_mode & 0o777 == 0o750 and (outputs / "inner/sub/empty").is_dir()
     called = tenant.post("/v1/tools/workspace_export/call", {
-        "workspace_id": seeded.id, "path": ".", "output_path": f"{outputs}/whole"})
+        "workspace_id": seeded.id, "path": ".", "output_path": f"{outputs}/whole/"})
     assert (called["workspace_path"], called["artifact_type"]) == ("/workspace", "directory")
     whole = outputs / "whole"
     assert (whole / "-dash").read_bytes() == (roots / "allowed/tree/-dash").read_bytes()

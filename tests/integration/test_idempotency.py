@@ -1,9 +1,13 @@
 """Idempotency-Key over crashes and with raw bodies: one effect, and an answer that is true of it."""
 
+import contextlib
+import json
 import sqlite3
-import time
 
 import pytest
+
+from harness.living import open_files
+from harness.waiting import until
 
 ENVIRONMENT = "debian:12"
 
@@ -15,12 +19,8 @@ def keyed(client, method, path, arguments=None, key="the-key", **options):
 
 def settled(client, *request, **options):
     """The answer once recovery, which may go on for a moment after a start, is over."""
-    for _ in range(400):
-        reply = keyed(client, *request, **options)
-        if reply.status != 409 or reply.json()["code"] != "idempotency_in_progress":
-            return reply
-        time.sleep(0.02)
-    raise AssertionError(f"for ever in progress: {reply}")
+    return until(lambda: ((reply := keyed(client, *request, **options)).status != 409
+                          or reply.json()["code"] != "idempotency_in_progress") and reply, "for ever in progress")
 
 
 def crash_and_ask_again(hearthd, point, *request, **options):
@@ -36,15 +36,10 @@ def crash_and_ask_again(hearthd, point, *request, **options):
 
 
 def audited(hearthd, operation):
-    """Outcomes in the audit, oldest first, once there is one."""
-    for _ in range(400):
-        with sqlite3.connect(f"file:{hearthd.state_dir}/state.db?mode=ro", uri=True) as database:
-            rows = database.execute("SELECT outcome FROM audit WHERE operation = ? ORDER BY sequence",
-                                    (operation,)).fetchall()
-        if rows:
-            return [row[0] for row in rows]
-        time.sleep(0.01)
-    return []
+    """Outcomes in the audit, oldest first, once the last one is that of an end."""
+    def outcomes():
+        return [row[0] for row in hearthd.rows("SELECT outcome FROM audit WHERE operation = ? ORDER BY sequence", operation)]
+    return until(lambda: (rows := outcomes()) and rows[-1] != "begun" and rows, outcomes)
 
 
 @pytest.fixture
@@ -90,10 +85,11 @@ def test_a_command_is_run_once_and_told_of(hearthd, made):
 def test_a_command_that_runs_over_the_crash_is_waited_for(hearthd, made):
     client = hearthd.client()
     command = {"command": "echo ran >>runs; until [ -e go ]; do sleep 0.05; done; cat runs"}
-    with pytest.raises(OSError):
-        with_deadline = hearthd.client(timeout=1)
-        keyed(with_deadline, "POST", f"{made}/exec", {**command, "detach": False, "wait_ms": 600000})
-    hearthd.kill9()
+    with contextlib.closing(client.connect()) as connection:
+        connection.request("POST", f"{made}/exec", json.dumps({**command, "detach": False, "wait_ms": 600000}), {
+            "Authorization": f"Bearer {client.token}", "Content-Type": "application/json", "Idempotency-Key": "the-key"})
+        until(lambda: hearthd.rows("SELECT 1 FROM exec", database="history"))  # By its row it is found again.
+        hearthd.kill9()
     hearthd.start()
     client = hearthd.client()
     client.put(f"{made}/files/content", {"path": "go", "text": ""})
@@ -132,6 +128,26 @@ def test_a_token_is_issued_once_and_its_loss_is_said(hearthd):
     assert (reply.status, reply.json()["code"], reply.json()["retryable"]) == (
         409, "idempotency_answer_lost", False)
     assert audited(hearthd, "tenant_token_issue") == ["ok"]
+
+
+def test_a_token_that_is_told_again_is_nowhere_in_clear(hearthd):
+    request = ("POST", "/v1/tenants/admin/tokens", {"rights": "operate"})
+    issued = keyed(hearthd.client(), *request)
+    hearthd.kill9()
+    hearthd.start()
+    again = keyed(hearthd.client(), *request)
+    assert (again.status, again.body) == (201, issued.body)
+    assert again.headers["Idempotency-Replayed"] == "true"
+    secret = issued.json()["token"].rsplit("_", 1)[1].encode()
+    holds = {path.name: secret in file.read() for path, file in open_files(hearthd.state_dir)}
+    assert "state.db" in holds and not any(holds.values())
+    # What another row holds does not open as this one's.
+    hearthd.stop()
+    with contextlib.closing(sqlite3.connect(hearthd.state_dir / "state.db")) as state, state:
+        state.execute("UPDATE idempotency SET key = 'moved'")
+    hearthd.start()
+    moved = keyed(hearthd.client(), *request, key="moved")
+    assert (moved.status, moved.json()["code"]) == (409, "idempotency_answer_lost")
 
 
 def test_a_tenant_is_made_once(hearthd):
@@ -200,12 +216,6 @@ def test_a_key_that_is_none_is_refused(client, key):
 def test_every_command_is_audited(client, daemon, workspace):
     done = client.request("POST", f"{workspace.path}/exec", {"command": "true"},
                           headers={"X-Request-Id": "audited-exec"})
-    for _ in range(400):
-        with sqlite3.connect(f"file:{daemon.state_dir}/state.db?mode=ro", uri=True) as database:
-            rows = database.execute("SELECT token_id, operation, subject_id, outcome FROM audit "
-                                    "WHERE request_id = 'audited-exec'").fetchall()
-        if rows:
-            break
-        time.sleep(0.01)
+    rows = until(lambda: daemon.rows("SELECT token_id, operation, subject_id, outcome FROM audit WHERE request_id = 'audited-exec'"))
     token = daemon.token.split("_")[1]
     assert rows == [(token, "workspace_exec", f"{workspace.id}/{done.json()['exec_id']}", "ok")]

@@ -5,16 +5,18 @@ import base64
 import os
 import pathlib
 import sqlite3
-import stat
 import subprocess
 import tempfile
+import threading
 import urllib.parse
 
 import pytest
 
 from harness.daemon import BIN
 from harness.images import ENVIRONMENT
+from harness.living import open_files
 from harness.mcp import Stdio
+from harness.waiting import until
 from test_cli import Cli
 
 RAW = "C4n/ry+of=\"all\"-families-7381"
@@ -46,13 +48,13 @@ def found_in(content):
     return [form for form in FORMS if form in content]
 
 
-def is_hidden_in_file(what, path):
-    """The same for what may be a disk: grep looks for all forms at once."""
+def is_hidden_in_file(what, file, looked_for=None):
+    """The same for an open file that may be a disk: grep looks for all forms at once."""
     with tempfile.NamedTemporaryFile() as patterns:
-        patterns.write(b"\n".join(FORMS))
+        patterns.write(b"\n".join(looked_for or FORMS))
         patterns.flush()
-        done = subprocess.run(["grep", "--text", "--only-matching", "--fixed-strings", "--file", patterns.name, path],
-                              capture_output=True, env={**os.environ, "LC_ALL": "C"})
+        done = subprocess.run(["grep", "--text", "--only-matching", "--fixed-strings", "--file", patterns.name, "-"],
+                              stdin=file, capture_output=True, env={**os.environ, "LC_ALL": "C"})
     assert (done.returncode, done.stdout) == (1, b""), (what, done)
 
 
@@ -66,9 +68,9 @@ def test_the_search_finds_what_is_there():
     assert not found_in(b"nothing")
     with tempfile.NamedTemporaryFile() as file:
         file.write(b"\0" * 5000 + LINES.encode() + b"\n\0")
-        file.flush()
+        file.seek(0)
         with pytest.raises(AssertionError):
-            is_hidden_in_file("a file", file.name)
+            is_hidden_in_file("a file", file)
 
 
 class Tour:
@@ -183,6 +185,16 @@ class Tour:
         done = hearth.ok("workspace", "exec", self.made["workspace_id"], "--secret-env", "TOKEN", "--", 'echo "$TOKEN"')
         is_hidden("cli", done.stdout + done.stderr)
 
+    def console(self):
+        """What a machine's kernel and agent said is told with its end, where a secret would be masked: there is none."""
+        told = self.on("POST", "/exec", {"command": 'dmesg | grep -cF -e "$API_TOKEN" -e "$KEY"', "secret_env": {
+            "TOKEN": "API_TOKEN", "KEY_2": "KEY"}})
+        assert told["stdout"] == "0\n"
+        self.on("POST", "/exec", {"command": "echo o >/proc/sysrq-trigger; sleep 600", "detach": True})
+        failed = until(lambda: (made := self.on("GET", ""))["state"] == "failed" and made)
+        assert "console" in str(failed["metadata"]) and "[REDACTED]" not in str(failed), failed
+        self.on("POST", "/start")
+
     def disks(self):
         self.on("POST", "/stop")
         self.on("GET", "/disk/list", query={"path": "/", "recursive": "true"})
@@ -191,8 +203,9 @@ class Tour:
             hearth = Cli(BIN, HEARTH_URL=f"unix://{self.hearthd.socket_path}")
             hearth.ok("workspace", "disk", "export", self.made["workspace_id"], "--output", image.name + ".img")
             pathlib.Path(image.name + ".img").replace(image.name)
-            assert os.path.getsize(image.name) > 1 << 20
-            is_hidden_in_file("disk", image.name)
+            with open(image.name, "rb") as disk:
+                assert os.fstat(disk.fileno()).st_size > 1 << 20
+                is_hidden_in_file("disk", disk)
 
 
 def hosts_processes():
@@ -212,16 +225,39 @@ def search_processes():
         is_hidden(f"{process}/environ", environment)
 
 
+class Onlooker:
+    """Looks at the host's processes all the time: what is in their words and environment for a moment too."""
+
+    def __init__(self):
+        self.over, self.looks, self.found = threading.Event(), 0, None
+        self.thread = threading.Thread(target=self.look)
+
+    def look(self):
+        while not self.over.wait(0.02) and not self.found:
+            try:
+                search_processes()
+                self.looks += 1
+            except AssertionError as found:
+                self.found = found
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.thread.join()
+        assert not self.found and self.looks, self.found  # how often it looks depends on the load
+
+
 def search_files(hearthd):
     searched = 0
-    for base in (hearthd.state_dir, hearthd.runtime_dir, hearthd.log_path):
-        base = pathlib.Path(base)
-        for path in [base] if base.is_file() else base.rglob("*"):
-            if stat.S_ISREG(path.lstat().st_mode):
-                is_hidden_in_file(path, path)
-                is_hidden(path, str(path))
-                searched += 1
+    for path, file in open_files(hearthd.state_dir, hearthd.runtime_dir):
+        is_hidden_in_file(path, file)
+        is_hidden(path, str(path))
+        searched += 1
     assert searched > 10
+    is_hidden("log", pathlib.Path(hearthd.log_path).read_bytes())
 
 
 def search_rows(hearthd):
@@ -240,9 +276,11 @@ def search_rows(hearthd):
 def test_nothing_of_the_host_has_them(hearthd_factory, isolation):
     hearthd = hearthd_factory(driver="oci" if isolation == "container" else "qemu")
     tour = Tour(hearthd, isolation)
-    for part in (tour.commands, tour.shells, tour.services, tour.files, tour.others):
-        part()
-        search_processes()
+    with Onlooker():
+        for part in (tour.commands, tour.shells, tour.services, tour.files, tour.others):
+            part()
+    if isolation == "vm":
+        tour.console()
     search_rows(hearthd)
     hearthd.kill9()
     hearthd.start()

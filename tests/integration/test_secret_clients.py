@@ -13,6 +13,7 @@ import pytest
 import hearth as sdk
 from harness.images import ENVIRONMENT
 from harness.mcp import Stdio
+from harness.waiting import until
 from test_cli import Cli
 
 LITERAL = "lit=eral of clients-5501"
@@ -106,14 +107,13 @@ def test_the_command_line_gives_them_as_variables(hearth, workspace_id, word, va
                      f'echo "${variable}"').stdout == "[REDACTED]\n"
     shell = hearth.ok("workspace", "shell", "open", workspace_id, "--secret-env", word).stdout.strip()
     hearth.ok("workspace", "shell", "write", workspace_id, shell, digest_of(variable))
-    read = hearth.ok("workspace", "shell", "read", workspace_id, shell, "--plain", "--wait-for-idle-ms", "1000").stdout
+    until(lambda: ONE in hearth.ok("workspace", "shell", "read", workspace_id, shell, "--plain", "--wait-for-idle-ms", "200").stdout)
     hearth.ok("workspace", "shell", "close", workspace_id, shell)
-    assert ONE in read
     hearth.ok("workspace", "service", "start", workspace_id, "teller", "--secret-env", word,
-              "--ready-command", "test -s told", "--", f"{digest_of(variable)} >told; cat told; sleep 600")
+              "--ready-command", "test -e said", "--", f"{digest_of(variable)} >told; cat told; touch said; sleep 600")
     logs = hearth.ok("workspace", "service", "logs", workspace_id, "teller").stdout
     hearth.ok("workspace", "service", "stop", workspace_id, "teller")
-    hearth.ok("workspace", "exec", workspace_id, "--", "rm told")
+    hearth.ok("workspace", "exec", workspace_id, "--", "rm told said")
     assert logs == ONE
 
 

@@ -10,6 +10,7 @@ import stat
 
 import pytest
 
+from harness.living import open_files
 from harness.waiting import until
 from test_cli import Cli
 
@@ -74,10 +75,9 @@ def test_all_is_sealed_with_the_new_key_and_the_old_one_is_gone(shared, bin_dir)
         assert again["old_key_id"] == told["key_id"] and sealed_with(shared) == {again["key_id"]}
         shared.kill9()
         shared.start()
-        for file in pathlib.Path(shared.state_dir).rglob("*"):
-            if file.is_file() and not file.is_symlink():
-                content = file.read_bytes()
-                assert before.encode() not in content and bytes.fromhex(before) not in content, file
+        for path, file in open_files(shared.state_dir):
+            content = file.read()
+            assert before.encode() not in content and bytes.fromhex(before) not in content, path
     with shared.client() as client:
         assert all(opens(client, path, number) for number, path in enumerate(shared.paths))
 

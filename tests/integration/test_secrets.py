@@ -1,11 +1,11 @@
 """Secrets: in the guest they are files and variables, everywhere else they are not to be found."""
 
 import base64
-import os
-import time
 import urllib.parse
 
 import pytest
+
+from harness.waiting import until
 
 RAW = "C4n/ry+token=\"of\"-tests-7381"
 FILE = "f1le-canary-0192837465"
@@ -128,13 +128,23 @@ def test_a_shell_has_them_and_hides_them(client, workspace):
     client.delete(path)
 
 
+def test_a_shells_plain_output_hides_what_its_sequences_have_cut(client, workspace):
+    shell = client.post(f"{workspace}/shells", {"secret_env": ENV})
+    path = f"{workspace}/shells/{shell['shell_id']}"
+    client.post(f"{path}/input", {"input": 'echo "<$API_TOKEN>" | grep --color=always token; echo "<${API_TOKEN%-*}x" | tr -d "\\n"; '
+                                           'printf "\\b-%s>\\n" "${API_TOKEN##*-}"; echo do""ne'})
+    while "done\n" not in (read := client.get(path, plain="true", wait_for_idle_ms=100)["output"]):
+        pass
+    assert read.count("<[REDACTED]>") == 2, read
+    is_hidden(read)
+    client.delete(path)
+
+
 def test_a_service_has_them_and_hides_them(client, workspace):
-    client.put(f"{workspace}/services/s", {"command": 'echo "<$API_TOKEN>"; sleep 60',
-                                           "secret_env": ENV})
-    deadline = time.monotonic() + 30
-    while "\n" not in (logs := client.get(f"{workspace}/services/s/logs"))["stdout"]:
-        assert time.monotonic() < deadline
-    assert logs["stdout"] == "<[REDACTED]>\n"
+    started = client.put(f"{workspace}/services/s", {"command": 'echo "<$API_TOKEN>"; sleep 60', "secret_env": ENV,
+                                                     "ready_command": 'test -n "$API_TOKEN"', "ready_timeout_seconds": 60})
+    assert started["state"] == "running", "what asks whether it is ready has what it has"
+    assert until(lambda: "\n" in (told := client.get(f"{workspace}/services/s/logs")["stdout"]) and told) == "<[REDACTED]>\n"
     client.post(f"{workspace}/services/s/stop", {})
 
 
