@@ -7,7 +7,9 @@ import subprocess
 
 import pytest
 
+from harness.agent import listens
 from harness.http import Client
+from harness.waiting import until
 
 ACTIVATE = shutil.which("systemd-socket-activate")
 pytestmark = pytest.mark.skipif(not ACTIVATE, reason="systemd-socket-activate is not installed")
@@ -45,10 +47,21 @@ def activated(hearthd_factory):
     notifications.socket.close()
 
 
+def test_it_tells_the_socket_that_systemd_has_made(hearthd_factory):
+    hearthd = hearthd_factory(start=False, listen="")
+    path = hearthd.base / "elsewhere.sock"
+    with open(hearthd.log_path, "ab") as log:
+        hearthd.process = subprocess.Popen(
+            [ACTIVATE, "--listen", str(path), "--fdname", "api", *hearthd.command()], stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=log, cwd="/",
+            env={"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")})
+    until(lambda: listens(path), hearthd.log)
+    assert hearthd.process.stdout.readline().decode() == f"ready unix://{path}\n"
+
+
 def test_the_first_request_starts_it_and_is_answered(activated):
     hearthd, notifications = activated
-    while not hearthd.socket_path.exists():
-        assert hearthd.running, hearthd.log()
+    until(lambda: listens(hearthd.socket_path), hearthd.log)
     with Client(f"unix://{hearthd.socket_path}") as client:
         assert client.get("/v1")["name"] == "hearth", "it waited in the socket until it was ready"
         notifications.until("READY=1")

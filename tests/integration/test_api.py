@@ -3,11 +3,11 @@
 import concurrent.futures
 import json
 import re
-import sqlite3
 
 import pytest
 
 from harness.http import Client
+from harness.waiting import until
 
 ENVIRONMENT = "debian:12"
 ABSENT = "ws_aaaaaaaaaaaaaaaa"
@@ -49,7 +49,7 @@ BAD_CREATES = {
     "number as text": ({"mem_mib": "1024"}, 422, "bad_type", "/mem_mib"),
     "unknown argument": ({"environmnt": "x"}, 422, "unknown_argument", "/environmnt"),
     "unknown isolation": ({"isolation": "none"}, 422, "bad_choice", "/isolation"),
-    "absent upload": ({"seed_upload": "up_aaaaaaaaaaaaaaaa"}, 404, "upload_not_found", None),
+    "absent upload": ({"seed_upload": "up_aaaaaaaaaaaaaaaa"}, 404, "upload_not_found", "/seed_upload"),
 }
 
 
@@ -217,6 +217,58 @@ def test_a_foreign_id_looks_like_an_absent_one(workspace, tenant_client):
     assert workspace.status()["state"] == "started"
 
 
+# What the calls below need besides the workspace.
+ARGUMENTS = {"command": "true", "path": "x", "text": "x", "patch": "x", "pattern": "x", "snapshot_name": "s", "input": "x",
+             "cols": 80, "rows": 24, "name": "x", "from": "x", "to": "y", "source_path": "/x", "destination": "y"}
+
+
+def needed(schema):
+    return {name: ARGUMENTS[name] for name in schema.get("required", ()) if name in ARGUMENTS}
+
+
+def test_no_route_and_no_tool_tells_of_anothers_workspace(client, workspace, tenant_client):
+    """Of its shells, services, ports, snapshots and commands neither, whatever the other tenant's token may do."""
+    ids = {"shell_id": client.post(f"{workspace.path}/shells", {})["shell_id"], "service_name": "web", "port": "8000", "path": "x",
+           "exec_id": workspace.exec("true")["exec_id"], "snapshot_name": "kept", "name": "kept"}
+    client.put(f"{workspace.path}/services/web", {"command": "exec sleep 1000"})
+    client.post(f"{workspace.path}/snapshots", {"snapshot_name": "kept"})
+    described, asked = client.get("/openapi.json")["paths"], 0
+    tools = [tool for tool in client.get("/v1/tools", profile="workspace-full", format="mcp")["tools"]
+             if "workspace_id" in tool["inputSchema"]["properties"]]
+    assert len(tools) > 30
+    for rights in ("operate", "admin"):
+        foreign = tenant_client(f"sweeps-{rights}", rights)
+        calls = []
+        for path, methods in described.items():
+            for method, operation in methods.items():
+                if "{workspace_id}" not in path or not isinstance(operation, dict) or "attach" in path:
+                    continue
+                body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
+                query = {row["name"]: ARGUMENTS.get(row["name"], "x") for row in operation.get("parameters", ())
+                         if row["in"] == "query" and row.get("required")}
+                json_body = needed(body) if method in ("post", "put", "patch") else None
+                calls.append((method.upper(), path, json_body, query))
+        calls += [("POST", f"/v1/tools/{tool['name']}/call",
+                   {**needed(tool["inputSchema"]), **{key: value for key, value in ids.items() if key in tool["inputSchema"]["required"]}}, None)
+                  for tool in tools]
+        for method, path, body, query in calls:
+            told = []
+            for workspace_id in (workspace.id, ABSENT):
+                filled = path.replace("{workspace_id}", workspace_id)
+                for name, value in ids.items():
+                    filled = filled.replace(f"{{{name}}}", value)
+                sent = {**body, "workspace_id": workspace_id} if "/v1/tools/" in path else body
+                reply = foreign.request(method, filled, sent, query=query)
+                assert reply.status == 404, (method, path, reply)
+                told.append(reply.body and without_request_id(reply))
+            assert told[0] == told[1], (method, path)
+            asked += 1
+    assert asked > 140
+    assert client.get(f"{workspace.path}/services/web")["state"] == "running"
+    assert client.get(f"{workspace.path}/shells")["shells"][0]["state"] == "running"
+    assert workspace.status()["state"] == "started"
+
+
 def test_reading_may_not_change_and_operating_may_not_administer(daemon, tenant_client):
     reader, operator = tenant_client("rights", "read-only"), tenant_client("rights", "operate")
     made = operator.post("/v1/workspaces", {"environment": ENVIRONMENT})
@@ -236,27 +288,47 @@ def test_reading_may_not_change_and_operating_may_not_administer(daemon, tenant_
         problem(operator.request(method, target, body), 403, "forbidden")
 
 
+def test_figures_of_all_tenants_are_not_for_one_of_them(daemon, client, tenant_client):
+    problem(tenant_client("figures", "operate").request("GET", "/metrics"), 403, "forbidden")
+    scraper = client.post("/v1/tenants/admin/tokens", {"rights": "read-only"})
+    for one in (tenant_client("figures", "admin"), daemon.client(token=scraper["token"])):
+        assert one.request("GET", "/metrics").status == 200
+
+
 def refused_in_audit(daemon, request_id):
     """Audit rows are committed by their own transaction soon after: asks until it is there."""
-    path = next(daemon.state_dir.glob("*state*.db"), None) or next(daemon.state_dir.glob("*.db"))
-    for _ in range(200):
-        with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as database:
-            columns = [row[1] for row in database.execute("PRAGMA table_info(audit)")]
-            rows = [dict(zip(columns, row)) for row in
-                    database.execute("SELECT * FROM audit WHERE request_id = ?", (request_id,))]
-        if rows:
-            return "forbidden" in rows[0].values()
-    return False
+    rows = until(lambda: daemon.rows("SELECT outcome FROM audit WHERE request_id = ?", request_id))
+    return rows == [("forbidden",)]
+
+
+def test_who_cancelled_a_command_is_in_the_audit(daemon, workspace):
+    made = workspace.client.post(f"{workspace.path}/exec", {"command": "sleep 600", "detach": True})["exec_id"]
+    reply = workspace.client.request("DELETE", f"{workspace.path}/execs/{made}")
+    assert reply.status == 200
+    rows = until(lambda: daemon.rows("SELECT operation, subject_id, outcome FROM audit WHERE request_id = ?",
+                                     reply.headers["X-Request-Id"]))
+    assert rows == [("workspace_exec_cancel", f"{workspace.id}/{made}", "ok")]
 
 
 def test_quotas(tenant_client):
     few = tenant_client("few", "operate", max_workspaces=2, max_mem_mib=1024)
-    few.post("/v1/workspaces", {"environment": ENVIRONMENT, "mem_mib": 512})
+    made = few.post("/v1/workspaces", {"environment": ENVIRONMENT, "mem_mib": 512})["workspace_id"]
+    few.post(f"/v1/workspaces/{made}/stop")
     reply = few.request("POST", "/v1/workspaces", {"environment": ENVIRONMENT, "mem_mib": 1024})
-    assert problem(reply, 429, "quota_memory")["retryable"]
+    told = problem(reply, 429, "quota_memory")
+    assert told["retryable"] and told["hint"].startswith("Delete"), "a stop would not help"
     few.post("/v1/workspaces", {"environment": ENVIRONMENT, "mem_mib": 256})
     reply = few.request("POST", "/v1/workspaces", {"environment": ENVIRONMENT, "mem_mib": 256})
     problem(reply, 429, "quota_workspaces")
+
+
+def test_what_was_deleted_is_in_no_quota(tenant_client):
+    one = tenant_client("one", "operate", max_workspaces=1, max_mem_mib=256)
+    small = {"environment": ENVIRONMENT, "mem_mib": 256}
+    for _ in range(3):
+        made = one.post("/v1/workspaces", small)
+        assert one.delete(f"/v1/workspaces/{made['workspace_id']}")["deleted"]
+        assert one.post("/v1/vm-runs", {**small, "command": "true"})["cleanup"]["deleted"]
 
 
 def test_a_quota_of_uploads(tenant_client):
@@ -320,6 +392,20 @@ def test_pages_neither_repeat_nor_skip_while_rows_are_touched(client, many):
             if cursor is None:
                 break
         assert sorted(seen) == sorted(many), "a row that was there throughout"
+
+
+def test_environments_come_in_pages_too(client):
+    whole = client.get("/v1/environments")
+    assert whole["next_cursor"] is None and whole["count"] == len(whole["environments"]) >= 3
+    names, page = [], {"next_cursor": None}
+    while not names or page["next_cursor"]:
+        page = client.get("/v1/environments", limit=1, **({"cursor": page["next_cursor"]} if names else {}))
+        assert page["count"] == 1
+        names += [environment["name"] for environment in page["environments"]]
+    assert names == [environment["name"] for environment in whole["environments"]]
+    problem(client.request("GET", "/v1/environments", query={"cursor": "nosuch"}), 422, "bad_cursor")
+    called = client.request("POST", "/v1/tools/vm_list_environments/call", {"limit": None, "cursor": None})
+    assert called.json() == whole
 
 
 def test_labels_select(client, many):
@@ -407,9 +493,35 @@ def test_a_tool_that_fails_gives_a_problem(client, workspace):
 
 
 def test_what_only_rest_has_is_unknown_to_a_tool(client, workspace):
-    for name, value in (("stream", "true"), ("stdin_open", "true"), ("encoding", '"base64"')):
-        text = f'{{"workspace_id":"{workspace.id}","command":"true","{name}":{value}}}'
-        problem(call(client, "workspace_exec", text), 422, "unknown_argument", f"/{name}")
+    def exec_with(argument):
+        return call(client, "workspace_exec", f'{{"workspace_id":"{workspace.id}","command":"true",{argument}}}')
+
+    for name in ("stream", "stdin_open"):
+        problem(exec_with(f'"{name}":true'), 422, "unknown_argument", f"/{name}")
+        for nothing in ("false", "null"):
+            assert exec_with(f'"{name}":{nothing}').json()["exit_code"] == 0
+
+
+def test_a_tool_gives_bytes_that_are_no_text(client, workspace):
+    asked = {"command": r"printf '\377'", "encoding": "base64"}
+    for name, where in (("workspace_exec", {"workspace_id": workspace.id}), ("vm_run", {"environment": "debian:12"})):
+        result = call(client, name, json.dumps({**where, **asked})).json()
+        assert (result["stdout"], result["stdout_bytes"]) == ("/w==", 1)
+
+
+def test_what_the_path_names_may_stand_in_the_body_too(client, workspace):
+    path = f"{workspace.path}/exec"
+    assert client.post(path, {"workspace_id": workspace.id, "command": "true"})["exit_code"] == 0
+    problem(client.request("POST", path, {"workspace_id": ABSENT, "command": "touch ran"}), 422,
+            "conflicting_arguments", "/workspace_id")
+    assert workspace.exec("ls ran")["exit_code"] != 0
+
+
+def test_every_state_can_be_listed(client, workspace):
+    for state in ("creating", "deleting", "failed", "stopped", "suspended"):
+        assert workspace.id not in {row["workspace_id"] for row in client.get("/v1/workspaces", state=state)["workspaces"]}
+    assert client.get("/v1/workspaces", state="started", limit=1000)["count"] >= 1
+    problem(client.request("GET", "/v1/workspaces?state=asleep"), 422, "bad_choice", "/state")
 
 
 def test_a_query_is_nothing_to_a_tool(client):

@@ -7,6 +7,7 @@ import os
 
 import pytest
 
+from harness.waiting import until
 from test_api import problem
 
 MIB = 1 << 20
@@ -15,7 +16,9 @@ MIB = 1 << 20
 @pytest.mark.parametrize("command", ["head -c 8000000 /dev/urandom",
                                      "head -c 8000000 /dev/zero",
                                      "head -c 8000000 /dev/zero | tr '\\0' '\\377'",
-                                     "head -c 4000000 /dev/urandom | tee /dev/stderr"])
+                                     "head -c 4000000 /dev/urandom | tee /dev/stderr",
+                                     "#" + "\x01" * 100000 + "\nhead -c 4000000 /dev/urandom | tee /dev/stderr"],
+                         ids=["random", "zeros", "no text", "both", "and a long command"])
 def test_a_flood_keeps_the_reply_under_two_mebibytes(workspace, command):
     reply = workspace.client.request("POST", f"{workspace.path}/exec",
                                      {"command": command, "max_output_bytes": 16 * MIB})
@@ -30,11 +33,40 @@ def test_a_flood_by_a_tool_is_bounded_too(workspace):
     assert len(reply.body) < 2 * MIB and reply.json()["stdout_bytes"] == 8000000
 
 
+@pytest.mark.parametrize("text, said", [("x" * MIB, ""), ("é\n" * 300000, "err\n" * 100000), ('"a"\n' * (MIB // 4), "")],
+                         ids=["plain", "both", "escaped"])
+def test_output_up_to_its_limit_comes_whole(workspace, text, said):
+    workspace.write("out", text)
+    workspace.write("err", said)
+    result = workspace.exec("cat out; cat err >&2")
+    assert (result["stdout"] == text, result["stderr"] == said, result["truncated"]) == (True, True, False)
+    logged = workspace.client.get(f"{workspace.path}/logs")["entries"][0]
+    assert logged["stdout"] == text and not logged["truncated"]
+
+
+def test_a_part_of_a_file_is_text_without_a_hole(workspace):
+    text = "é\n" * (MIB // 3)
+    workspace.write("text", text)
+    read = workspace.read("text", max_bytes=MIB)
+    assert (read["content"] == text, read["truncated"]) == (True, False)
+    workspace.exec("head -c 1048576 /dev/zero >zeros")
+    read = workspace.read("zeros", max_bytes=MIB)
+    assert read["truncated"] and set(read["content"]) == {"\0"}
+
+
 def test_output_that_is_no_text(workspace):
     raw = bytes(range(256))
     command = "printf '%b' '" + "".join(f"\\0{byte:o}" for byte in raw) + "'"
     assert "�" in workspace.exec(command)["stdout"]
     assert base64.b64decode(workspace.exec(command, encoding="base64")["stdout"]) == raw
+    entry = workspace.client.get(f"{workspace.path}/logs", encoding="base64")["entries"][-1]
+    assert (base64.b64decode(entry["stdout"]), entry["stderr"]) == (raw, "")
+    service = f"{workspace.path}/services/raw"
+    workspace.client.put(service, {"command": f"{command}; echo over >&2; sleep 600"})
+    logs = until(lambda: (now := workspace.client.get(f"{service}/logs", all="true", encoding="base64"))["stderr"] and now)
+    assert (base64.b64decode(logs["stdout"]), base64.b64decode(logs["stderr"])) == (raw, b"over\n")
+    assert "\ufffd" in workspace.client.get(f"{service}/logs", all="true")["stdout"]
+    workspace.client.post(f"{service}/stop", {})
 
 
 def content(workspace, path, **headers):
@@ -62,8 +94,28 @@ def test_ranges(digits, asked, status, body, named):
     assert reply.headers["Accept-Ranges"] == "bytes"
 
 
+def test_a_range_of_a_version_is_the_whole_file(digits):
+    """If-Range names a version, which files do not have: none can be the one that is named."""
+    reply = content(digits, "digits", **{"Range": "bytes=2-4", "If-Range": '"1"'})
+    assert (reply.status, reply.body) == (200, b"0123456789")
+
+
 def test_a_range_past_the_end(digits):
-    problem(content(digits, "digits", Range="bytes=10-"), 416, "range_not_satisfiable")
+    reply = content(digits, "digits", Range="bytes=10-")
+    problem(reply, 416, "range_not_satisfiable")
+    assert reply.headers["Content-Range"] == "bytes */10"
+
+
+def test_paths_are_told_as_they_are_in_the_guest(digits):
+    digits.write("below/one", "1")
+    for asked in ("below", "./below/", "/workspace/below"):
+        listed = digits.client.get(f"{digits.path}/files", path=asked)
+        assert (listed["path"], listed["workspace_id"]) == ("/workspace/below", digits.id)
+        assert [entry["path"] for entry in listed["entries"]] == ["/workspace/below/one"]
+    # As Python writes a truth in a query.
+    assert digits.client.get(f"{digits.path}/files", recursive="True")["recursive"] is True
+    gone = digits.client.request("DELETE", f"{digits.path}/files?path=below/one")
+    assert gone.json()["path"] == "/workspace/below/one"
 
 
 def test_offset_and_length_as_text(digits):
@@ -116,6 +168,31 @@ def test_an_empty_file_is_written_raw(workspace):
     assert workspace.read("empty")["content"] == ""
 
 
+def test_text_beside_a_body_is_refused(digits):
+    field = problem(put(digits, "digits", b"body", text="text"), 422, "conflicting_arguments")["field"]
+    assert field == "/text" and digits.read("digits")["content"] == "0123456789"
+
+
+def test_no_permissions_at_all_are_a_mode_too(workspace):
+    for mode in ("0000", "0640", "000"):
+        workspace.write("shut", "x", mode=mode)
+        assert workspace.exec("stat -c %04a shut")["stdout"].strip() == mode.rjust(4, "0")
+    workspace.write("shut", "y")
+    assert workspace.exec("stat -c %04a shut")["stdout"] == "0000\n", "it keeps that of the file it replaces"
+
+
+def test_what_is_no_file_is_not_written(workspace):
+    workspace.exec("mkfifo fifo")
+    problem(put(workspace, "fifo", b"x"), 409, "wrong_file_type")
+    assert workspace.exec("test -p fifo")["exit_code"] == 0
+
+
+def test_times_at_and_before_the_epoch(workspace):
+    workspace.exec("touch -d @0 epoch; touch -d @-1.5 before; touch -d @1.25 after")
+    entries = workspace.client.get(f"{workspace.path}/files")["entries"]
+    assert [entry["mtime"] for entry in entries] == [1.25, -1.5, 0]
+
+
 @pytest.mark.parametrize("path", ["../outside", "/etc/passwd", "a/../../b", "/workspace/../x"])
 def test_a_path_that_leaves_the_workspace_is_refused(workspace, path):
     for reply in (put(workspace, path, b"x"), content(workspace, path),
@@ -135,3 +212,17 @@ def test_a_stream_ends_with_the_result(workspace):
     events = list(workspace.client.stream("POST", f"{workspace.path}/exec", {
         "command": "echo out; echo err >&2; exit 3", "stream": True}))
     assert json.dumps(events[-1]).count('"exit_code": 3') == 1, events
+
+
+def test_a_stream_of_bytes_is_bytes_throughout(workspace):
+    events = list(workspace.client.stream("POST", f"{workspace.path}/exec", {
+        "command": "printf text; printf more >&2", "stream": True, "encoding": "base64"}))
+    told = {event["type"]: (event["encoding"], event["data"]) for event in events if "data" in event}
+    assert told == {"stdout": ("base64", "dGV4dA=="), "stderr": ("base64", "bW9yZQ==")}
+
+
+def test_a_stream_can_be_read_again_from_its_begin(workspace):
+    """What is there already when it begins, follows: the cursor of its first event is before it."""
+    begun = [next(iter(workspace.client.stream("POST", f"{workspace.path}/exec", {
+        "argv": ["echo", "told"], "stream": True, "detach": True}))) for _ in range(100)]
+    assert {(event["type"], event["cursor"]) for event in begun} == {("started", "0.0")}

@@ -2,18 +2,14 @@
 
 import json
 import os
-import pathlib
 import pty
 import re
 import signal
 import subprocess
-import time
 
 import pytest
 
-from harness import leaks
 from harness.images import ENVIRONMENT
-from harness.mcp import Stdio
 
 WORKSPACE_ID = re.compile(r"ws_[a-z2-7]{16}")
 
@@ -266,7 +262,7 @@ def test_exec_takes_directory_variables_and_stdin(hearth, workspace):
 
 
 def test_exec_ends_at_its_timeout_with_124(hearth, workspace):
-    done = hearth("workspace", "exec", workspace.id, "--timeout", "1", "--", "echo first; sleep 60")
+    done = hearth("workspace", "exec", workspace.id, "--timeout-seconds", "1", "--", "echo first; sleep 60")
     assert (done.returncode, done.stdout) == (124, "first\n")
     assert "timed_out=yes" in done.stderr
 
@@ -290,6 +286,32 @@ def test_exec_keeps_bytes_that_are_no_text(hearth, workspace):
     assert done.stdout == b"\xff\x00\xc3"
 
 
+@pytest.mark.parametrize("words", ["workspace exec {id}", "workspace exec {id} --wait-ms 60000", f"run {ENVIRONMENT}"],
+                         ids=["exec", "waited", "run"])
+def test_no_byte_of_the_output_is_lost(hearth, workspace, words):
+    """Neither a NUL, at which a string of C ends, nor what is behind it."""
+    data = b"a\0b\n" + bytes(200000) + bytes(range(256))
+    printed = "".join(f"\\{byte:03o}" for byte in range(256))
+    command = f"printf 'a\\0b\\n'; head -c 200000 /dev/zero; printf '{printed}'"
+    done = subprocess.run([hearth.program, *words.format(id=workspace.id).split(), "--", f"{command}; ({command}) >&2"],
+                          env=hearth.environment, capture_output=True, check=True)
+    assert done.stdout == data
+    assert done.stderr.startswith(data)
+
+
+def test_a_command_that_cannot_start_says_why(hearth, workspace):
+    done = hearth("workspace", "exec", workspace.id, "--cwd", "/nowhere", "--", "ls")
+    assert (done.returncode, done.stdout) == (126, "")
+    assert "cannot change to the directory /nowhere: No such file or directory" in done.stderr
+
+
+def test_that_a_container_is_fine_can_be_said(hearth):
+    workspace_id = hearth.ok("workspace", "create", ENVIRONMENT, "--allow-host-compat", "--id-only").stdout.strip()
+    assert hearth.json("workspace", "status", workspace_id)["allow_host_compat"]
+    hearth.ok("workspace", "delete", workspace_id)
+    assert hearth.ok("run", ENVIRONMENT, "--allow-host-compat", "--", "echo fine").stdout == "fine\n"
+
+
 def test_interrupting_exec_ends_the_command(hearth, workspace):
     process = subprocess.Popen(
         [hearth.program, "workspace", "exec", workspace.id, "--no-stdin", "--timeout", "600", "--",
@@ -301,6 +323,22 @@ def test_interrupting_exec_ends_the_command(hearth, workspace):
     ended = workspace.exec(f"for i in $(seq 200); do [ -e /proc/{pid} ] || exit 0; sleep 0.05; "
                            "done; exit 1")
     assert ended["exit_code"] == 0
+
+
+@pytest.mark.parametrize("words, told", [
+    (["workspace"], None), (["workspace", "file"], None), (["workspace", "shell"], None), (["vm"], None),
+    (["workspace", "nosuch"], "hearth: workspace has no verb 'nosuch'"),
+    (["workspace", "file", "nosuch", "x"], "hearth: workspace file has no verb 'nosuch'"),
+    (["tenant", "nosuch"], "hearth: tenant has no verb 'nosuch'")])
+def test_a_noun_without_a_verb_of_its_lists_those_it_has(bin_dir, words, told):
+    noun = " ".join(words[:-1 if told else None][:2]).removesuffix(" nosuch")
+    done = Cli(bin_dir, HEARTH_URL="unix:///nonexistent")(*words)
+    lines = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (2, "")
+    assert lines[:2 if told else 1] == [*([told] if told else []), f"usage: hearth {noun} VERB [WORDS] [--json] [--help]"]
+    assert all(line.startswith(f"  {noun} ") for line in lines[3 if told else 2:]) and len(lines) > 4
+    helped = Cli(bin_dir, HEARTH_URL="unix:///nonexistent").ok(*noun.split(), "--help")
+    assert helped.stdout.splitlines() == lines[1 if told else 0:]
 
 
 def test_exec_with_json_is_the_whole_result(hearth, workspace):
@@ -493,89 +531,6 @@ def test_doctor_says_what_this_host_can_do(hearth):
     assert re.search(r"driver \w+ .*, found out in \d+ ms", said)
 
 
-# A daemon of one's own
-
-@pytest.fixture
-def private(bin_dir, images, tmp_path_factory):
-    """hearth where no daemon runs, with directories of its own. What it starts is ended after."""
-    base = pathlib.Path(tmp_path_factory.mktemp("p", numbered=True))
-    runtime = pathlib.Path(f"/tmp/hearth-test-{os.getpid()}")
-    runtime.mkdir(mode=0o700)
-    cli = Cli(bin_dir, HOME=str(base), XDG_RUNTIME_DIR=str(runtime), HEARTHD_IMAGE_DIR=str(images),
-              HEARTHD_NODE_TAG="zz")
-    cli.base, cli.runtime = base, runtime
-    yield cli
-    for pid in private_daemons(base):
-        os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + 60
-    while list(private_daemons(base)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    leaks.assert_nothing_left(base, "zz")
-    subprocess.run(["rm", "-rf", runtime])
-
-
-def private_daemons(base):
-    for process in leaks.processes(base):
-        if "hearthd" in process:
-            yield int(re.match(r"process (\d+)", process)[1])
-
-
-def test_run_starts_a_private_daemon_where_none_runs(private):
-    done = private("run", ENVIRONMENT, "--", "echo from inside; exit 4")
-    assert (done.returncode, done.stdout) == (4, "from inside\n")
-    assert len(list(private_daemons(private.base))) == 1
-    socket = private.runtime / "hearth/hearthd.sock"
-    assert socket.is_socket()
-    assert (private.runtime / "hearth").stat().st_mode & 0o777 == 0o700
-    assert (private.base / ".local/state/hearth").stat().st_mode & 0o777 == 0o700
-
-
-def test_mcp_serve_starts_a_private_daemon_where_none_runs(private, tmp_path):
-    (tmp_path / "seeded").write_text("from the client")
-    with Stdio(None, environment={**private.environment, "HEARTH_URL": ""}) as stdio:
-        stdio.initialize()
-        made = stdio.call("workspace_create", {"environment": ENVIRONMENT, "seed_path": str(tmp_path)})
-        workspace_id = made["structuredContent"]["workspace_id"]
-        read = stdio.call("workspace_file_read", {"workspace_id": workspace_id, "path": "seeded"})
-        assert read["structuredContent"]["content"] == "from the client"
-        stdio.call("workspace_delete", {"workspace_id": workspace_id})
-        assert stdio.end()[0] == 0
-    assert len(list(private_daemons(private.base))) == 1
-
-
-def test_many_at_once_start_one(private):
-    started = [subprocess.Popen([private.program, "workspace", "list", "--json"],
-                                env=private.environment, stdout=subprocess.PIPE, text=True)
-               for _ in range(6)]
-    for process in started:
-        out, _ = process.communicate(timeout=120)
-        assert process.returncode == 0
-        assert json.loads(out)["count"] == 0
-    assert len(list(private_daemons(private.base))) == 1
-
-
-def test_a_private_daemon_is_in_a_session_of_its_own(private):
-    private.ok("workspace", "list")
-    (pid,) = private_daemons(private.base)
-    assert os.getsid(pid) == pid
-    assert os.readlink(f"/proc/{pid}/cwd") == "/"
-
-
-def test_a_runtime_directory_that_others_may_enter_is_not_trusted(private):
-    (private.runtime / "hearth").mkdir(mode=0o755)
-    done = private("workspace", "list")
-    assert done.returncode == 1
-    assert "0700" in done.stderr
-
-
-def test_a_daemon_that_cannot_start_is_told_with_its_reason(private):
-    private.environment["HEARTHD_DRIVER"] = "nosuch"
-    done = private("workspace", "list")
-    assert done.returncode == 1
-    assert "hearthd did not start" in done.stderr
-    assert "driver" in done.stderr
-
-
 # A terminal
 
 def test_progress_is_drawn_only_for_a_terminal(hearth, tree):
@@ -651,3 +606,16 @@ def test_a_shell_takes_text_without_enter(hearth, workspace):
     while "\none-line\n" not in printed:
         printed = hearth.ok("workspace", "shell", "read", workspace.id, shell, "--plain",
                             "--wait-for-idle-ms", "200").stdout
+
+
+def test_what_goes_wrong_here_is_told_as_the_daemon_tells_what_goes_wrong_there(hearth, workspace, tmp_path):
+    ours = hearth("workspace", "sync", "push", workspace.id, str(tmp_path / "absent"), "--json")
+    theirs = hearth("workspace", "file", "read", workspace.id, "absent", "--json")
+    assert json.loads(ours.stdout).keys() == json.loads(theirs.stdout).keys()
+    problem = json.loads(ours.stdout)
+    assert problem["code"] == "cannot_read" and problem["hint"] and problem["hint"] in ours.stderr
+
+
+def test_a_word_that_is_missing_is_named(hearth):
+    assert "WORKSPACE_ID is missing" in hearth("workspace", "status").stderr
+    assert "PATH is missing" in hearth("workspace", "file", "read", "x").stderr

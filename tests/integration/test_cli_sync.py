@@ -1,5 +1,6 @@
 """hearth workspace sync push and workspace export: trees from here into a workspace and back."""
 
+import json
 import os
 import subprocess
 import tarfile
@@ -96,7 +97,8 @@ def test_a_file_and_a_link_are_exported_alone(hearth, workspace, tmp_path):
     assert (told["artifact_type"], told["entry_count"], told["bytes_written"]) == ("file", 1, 10)
     assert told["workspace_path"] == "/workspace/dir/run" and told["output_path"] == str(tmp_path / "run")
     assert os.access(tmp_path / "run", os.X_OK)
-    hearth.ok("workspace", "export", workspace.id, "/workspace/dir/link", "--output", tmp_path / "link/")
+    told = hearth.json("workspace", "export", workspace.id, "/workspace/dir/link", "--output", f"{tmp_path}/link/")
+    assert told["output_path"] == str(tmp_path / "link")
     assert os.readlink(tmp_path / "link") == "/etc/passwd"
 
 
@@ -116,3 +118,20 @@ def test_an_export_that_fails_leaves_nothing(hearth, workspace, tmp_path):
         assert hearth("workspace", "export", workspace.id, path, "--output", tmp_path / "o").returncode == 1
     assert hearth("workspace", "export", workspace.id, ".").returncode == 2
     assert os.listdir(tmp_path) == []
+
+
+def test_paths_of_this_side_are_told_absolute(hearth, workspace, tmp_path):
+    """Whoever reads them later has another directory."""
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/f").write_text("x")
+
+    def told(*words):
+        return json.loads(hearth(*words, "--json", cwd=tmp_path).stdout)
+
+    made = told("workspace", "create", "debian:12", "--seed-path", "tree")
+    assert made["workspace_seed"]["seed_path"] == str(tmp_path / "tree")
+    hearth("workspace", "delete", made["workspace_id"])
+    pushed = told("workspace", "sync", "push", workspace.id, "./tree/", "--dest", "in")
+    assert pushed["workspace_sync"]["source_path"] == str(tmp_path / "tree")
+    out = told("workspace", "export", workspace.id, "in", "--output", "out")
+    assert out["output_path"] == str(tmp_path / "out") and (tmp_path / "out/f").read_text() == "x"

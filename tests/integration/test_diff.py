@@ -112,6 +112,26 @@ def test_the_patch_makes_the_tree_again(seeded, tmp_path):
     assert apply(diff(seeded)["patch"].encode(), other).returncode == 0
 
 
+def test_a_patch_with_binary_changes_applies_by_git_and_by_our_tool(client, workspace_factory, tmp_path):
+    seed = trees.upload(client, {"a-mode": b"1\n", "b-bin": bytes(range(256)), "c-text": b"one\n"})
+    workspace = workspace_factory(seed_upload=seed)
+    workspace.exec("chmod +x a-mode; printf x >>b-bin; echo two >>c-text; touch d-empty; head -c 9 /dev/zero >e-new")
+    result = diff(workspace)
+    assert result["summary"]["non_text"] == 2 and result["summary"]["text_patched"] == 3
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "a-mode").write_text("1\n")
+    (tree / "c-text").write_text("one\n")
+    done = apply(result["patch"].encode(), tree)  # a marker after a header alone is not of that file
+    assert done.returncode == 0, done.stderr
+    assert os.access(tree / "a-mode", os.X_OK) and (tree / "d-empty").read_text() == ""
+    client.post(f"{workspace.path}/reset", {})
+    applied = client.post(f"{workspace.path}/patch", {"patch": result["patch"]})
+    assert applied["summary"]["total"] == 3 and applied["binary_skipped"] == 2
+    again = entries(diff(workspace))
+    assert set(again) == {"a-mode", "c-text", "d-empty"}
+
+
 def test_a_part_of_the_tree_and_the_list_alone(seeded):
     change_all(seeded)
     result = diff(seeded, paths=["new", "/workspace/text"])

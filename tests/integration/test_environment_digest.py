@@ -51,5 +51,8 @@ def test_a_version_tells_neither_the_day_nor_what_was_downloaded(hearthd_factory
     assert version(tmp_path) == from_cache
     assert [path.name for path in (tmp_path / "versions").iterdir()] == [from_cache]
 
-    shadow = (tmp_path / "versions" / from_cache / "tree/etc/shadow").read_text()
+    # A login shell starts no process of its own.
+    tree = tmp_path / "versions" / from_cache / "tree"
+    assert "$(" not in (tree / "etc/profile").read_text() and "mesg" not in (tree / "root/.profile").read_text()
+    shadow = (tree / "etc/shadow").read_text()
     assert {line.split(":")[2] for line in shadow.splitlines()} == {EPOCH_DAY}

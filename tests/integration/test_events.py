@@ -1,5 +1,6 @@
 """Events: every change is told once, in order, to those who follow and to those who ask later."""
 
+import contextlib
 import json
 import pathlib
 import re
@@ -81,8 +82,7 @@ def tenant(told, request):
     """A client of a tenant of the test's own."""
     admin = told.unix_client()
     name = request.node.name.replace("_", "-").replace("[", "-").rstrip("]")[-60:].strip("-")
-    admin.post("/v1/tenants", {"name": name})
-    client = told.client(admin.post(f"/v1/tenants/{name}/tokens", {"rights": "operate"})["token"])
+    client = told.client(admin.new_tenant(name))
     yield client
     for row in client.get("/v1/workspaces", limit=1000)["workspaces"]:
         client.delete(f"/v1/workspaces/{row['workspace_id']}")
@@ -114,6 +114,7 @@ def test_a_stream_tells_as_it_happens_and_goes_on_where_it_was(told, tenant):
     create(tenant)
     with Stream(tenant) as stream:
         assert stream.response.headers["Content-Type"] == "text/event-stream"
+        assert stream.response.headers.get_all("Cache-Control") == ["no-store"]
         path = f"/v1/workspaces/{create(tenant)}"
         tenant.post(f"{path}/stop")
         seen = stream.until("workspace.stopped")
@@ -124,6 +125,29 @@ def test_a_stream_tells_as_it_happens_and_goes_on_where_it_was(told, tenant):
     with Stream(tenant, **{"Last-Event-ID": str(last - 1)}) as again:
         assert [kind for _, kind, _ in again.until("workspace.started")] == [
             "workspace.stopped", "workspace.started"]
+
+
+def test_a_stream_tells_nothing_of_what_was_answered_before_it(told, tenant):
+    path = f"/v1/workspaces/{create(tenant)}"
+    with contextlib.closing(sqlite3.connect(told.state_dir / "history.db")) as database:
+        database.execute("BEGIN IMMEDIATE")  # Events are written off the reply's path: now after the stream's begin.
+        tenant.patch(path, {"name": "before"})
+        with Stream(tenant) as stream:
+            database.rollback()
+            tenant.patch(path, {"name": "after"})
+            assert stream.next()[2]["data"]["name"] == "after"
+
+
+def test_a_page_has_all_that_was_answered_before_it(told, tenant):
+    path = f"/v1/workspaces/{create(tenant)}"
+    with contextlib.closing(sqlite3.connect(told.state_dir / "history.db")) as database, \
+            contextlib.closing(tenant.connect()) as connection:
+        database.execute("BEGIN IMMEDIATE")
+        tenant.patch(path, {"name": "answered"})
+        connection.request("GET", "/v1/events?kind=workspace.updated", headers={"Authorization": f"Bearer {tenant.token}"})
+        assert tenant.get(path)["name"] == "answered", "who asks for events holds up nobody else"
+        database.rollback()
+        assert kinds(json.loads(connection.getresponse().read())) == ["workspace.updated"]
 
 
 def test_a_quiet_stream_says_that_it_is_alive(tenant):
@@ -138,6 +162,7 @@ def test_filters(told, tenant):
     one, two = create(tenant), create(tenant)
     tenant.post(f"/v1/workspaces/{one}/exec", {"command": "true"})
     assert events(tenant, after=2, wait_ms=60000)["count"] == 1
+    assert events(tenant, kind="exec")["events"][0]["data"]["timed_out"] is False
     assert kinds(events(tenant, kind="exec")) == kinds(events(tenant, kind="exec.ended")) == ["exec.ended"]
     assert kinds(events(tenant, kind=["exec", "workspace.created"], workspace_id=two)) == ["workspace.created"]
     page = events(tenant, kind="workspace", limit=1)
@@ -201,8 +226,7 @@ def test_what_is_pruned_is_told_as_a_gap(hearthd_factory):
     with Stream(client, "?after=3") as stream:
         assert stream.next() == (64, "gap", {"type": "gap", "first": 4, "last": 64})
         assert stream.next()[0] == 65
-    with sqlite3.connect(f"file:{hearthd.state_dir}/history.db?mode=ro", uri=True) as database:
-        assert database.execute("SELECT count(*) FROM event").fetchone()[0] <= 64
+    assert hearthd.rows("SELECT count(*) FROM event", database="history")[0][0] <= 64
 
 
 def resident_kib(pid):

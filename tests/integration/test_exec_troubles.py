@@ -1,9 +1,11 @@
 """The nine troubles that exec has elsewhere, and our rule for each."""
 
+import base64
 import threading
-import time
 
 import pytest
+
+from harness.waiting import until
 
 
 def events_of(workspace, command, **arguments):
@@ -30,10 +32,31 @@ def test_a_wait_that_passes_ends_the_answer_and_not_the_command(workspace):
     assert (final["exit_code"], final["stdout"]) == (0, "done\n")
 
 
+@pytest.mark.parametrize("bound", [{"wait_ms": 300}, {"detach": True}])
+def test_a_stream_too_ends_where_the_wait_does(workspace, bound):
+    events = list(events_of(workspace, "echo up; while [ ! -e go ]; do sleep 0.05; done; echo done", **bound))
+    assert events[0]["type"] == "started" and events[-1]["type"] == "running"
+    assert all(event["type"] != "exit" for event in events)
+    workspace.write("go", "")
+    final = ended(workspace, events[-1]["exec_id"])
+    assert (final["exit_code"], final["stdout"]) == (0, "up\ndone\n")
+
+
 def test_a_timeout_ends_the_whole_process_group_and_keeps_the_output(workspace):
     result = workspace.exec("echo before; sleep 1357 & sleep 1357", timeout_seconds=1)
     assert (result["exit_code"], result["timed_out"], result["stdout"]) == (124, True, "before\n")
     assert workspace.exec("pgrep -fx 'sleep 1357' | wc -l")["stdout"].strip() == "0"
+
+
+def test_whatever_a_command_has_started_has_the_time_to_end_by_itself(workspace):
+    """The shell itself ends at once."""
+    child = "(trap 'sleep 0.5; echo saved > saved; exit' TERM; echo up; while :; do sleep 0.05; done) & wait"
+    result = workspace.exec(child, timeout_seconds=1)
+    assert (result["exit_code"], result["timed_out"], result["stdout"]) == (124, True, "up\n")
+    assert workspace.read("saved")["content"] == "saved\n"
+    deaf = "(trap '' TERM; exec >/dev/null 2>&1; while :; do sleep 0.05; done) & echo $!; wait"
+    result = workspace.exec(deaf, timeout_seconds=1)
+    assert workspace.exec(f"kill -0 {result['stdout']}")["exit_code"] == 1  # All of it has ended when that is told.
 
 
 def test_a_command_that_ignores_term_is_killed(workspace):
@@ -125,7 +148,9 @@ def test_a_cancel_ends_the_command_and_says_so(workspace):
     final = ended(workspace, state["exec_id"])
     assert final["cancelled"] and not final["timed_out"] and final["exit_code"] != 0
     again = workspace.client.request("DELETE", f"{workspace.path}/execs/{state['exec_id']}")
-    assert again.status in (404, 409)
+    assert (again.status, again.json()["code"], again.json()["field"]) == (409, "exec_ended", "/exec_id")
+    late = workspace.client.request("POST", f"{workspace.path}/execs/{state['exec_id']}/input", {"data": "x"})
+    assert (late.status, late.json()["code"]) == (409, "exec_ended")
 
 
 # 8: an agent that is away is told as such.
@@ -138,16 +163,12 @@ def test_a_guest_that_died_is_a_state_with_a_reason(hearthd_factory):
     held = threading.Thread(target=client.another().request, args=("POST", f"{path}/exec",
                                                                    {"command": "sleep 1000"}))
     held.start()
-    while client.get(path)["command_count"] == 0:
-        time.sleep(0.01)
+    until(lambda: client.get(path)["command_count"])
     # PID 1 of the guest is the agent: without it the guest is gone.
     hearthd.kill_guests()
     held.join(60)
     assert not held.is_alive()
-    deadline = time.monotonic() + 30
-    while (status := client.get(path))["state"] != "failed" and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert status["state"] == "failed"
+    until(lambda: client.get(path)["state"] == "failed", patience_s=30)
     reply = client.request("POST", f"{path}/exec", {"command": "true"})
     assert reply.status == 409 and reply.json()["code"] == "workspace_failed"
     assert reply.json()["hint"]
@@ -226,6 +247,92 @@ def test_bytes_that_are_no_text_are_told_as_such(workspace):
     assert (result["stdout"], result["stdout_bytes"], result["stderr_bytes"]) == ("a\ufffd\ufffdb", 4, 2)
 
 
+@pytest.mark.parametrize("limit", [30_000, 1 << 20])
+def test_a_stream_tells_all_of_a_flood_or_how_much_is_lost(workspace, limit):
+    told = lost = 0
+    for event in events_of(workspace, "yes 123456789 | head -c 8000000", max_output_bytes=limit):
+        told += len(event["data"]) if event["type"] == "stdout" else 0
+        lost += event["lost_bytes"] if event["type"] == "gap" else 0
+    assert (event["type"], event["stdout_bytes"]) == ("exit", 8000000)
+    assert (told + lost, event["truncated"]) == (8000000, lost > 0)
+
+
+def test_a_stream_of_much_text_is_cut_between_characters(workspace):
+    text = "x" + "\N{EURO SIGN}" * 100_000 + "\n\t\"\\\x01 and \N{SLIGHTLY SMILING FACE}" * 10_000
+    workspace.write("text", text)
+    told, wait = "", "while [ ! -e {} ]; do sleep 0.02; done"
+    # What there is when it is first told of, and what has ended, is told at once.
+    for event in events_of(workspace, f"{wait.format('begin')}; cat text; {wait.format('go')}"):
+        if event["type"] == "started":
+            workspace.write("begin", "")
+        if event["type"] == "stdout":
+            assert "encoding" not in event and len(event["data"].encode()) <= 16 << 10
+            told += event["data"]
+            if told == text:
+                workspace.write("go", "")
+    assert told == text
+
+
+BYTE_BY_BYTE = """put() { printf "$1"; printf "$1" >&2; }
+put 'a\\342'; while [ ! -e go1 ]; do sleep 0.02; done
+put '\\202'; while [ ! -e go2 ]; do sleep 0.02; done
+put '\\254b\\360\\237'; while [ ! -e go3 ]; do sleep 0.02; done
+put '\\231'; while [ ! -e go4 ]; do sleep 0.02; done
+put '\\202\\303'"""
+SMILE = "\N{SLIGHTLY SMILING FACE}"
+
+
+def writes_byte_by_byte(workspace, exec_id, look):
+    """Lets the command write on, each time once the guest has taken in what came before."""
+    for turn, length in enumerate([2, 3, 7, 8], 1):
+        def taken(length=length):
+            state = look(exec_id)
+            return state["stdout_bytes"] == state["stderr_bytes"] == length
+        until(taken)
+        workspace.write(f"go{turn}", "")
+
+
+def test_a_stream_waits_for_the_rest_of_a_character(workspace):
+    events = events_of(workspace, BYTE_BY_BYTE)
+    told = [next(events)]
+    writes_byte_by_byte(workspace, told[0]["exec_id"],
+                        lambda exec_id: workspace.client.another().get(f"{workspace.path}/execs/{exec_id}"))
+    told += events
+    for stream in ("stdout", "stderr"):
+        pieces = [event for event in told if event["type"] == stream]
+        assert "".join(event["data"] for event in pieces[:-1]) == f"a\N{EURO SIGN}b{SMILE}"
+        assert all("encoding" not in event for event in pieces[:-1])
+        assert base64.b64decode(pieces[-1]["data"]) == b"\xc3", "what never became a character is told too"
+
+
+def test_who_polls_is_told_of_whole_characters(workspace):
+    told = {"stdout": "", "stderr": "", "cursor": "0.0"}
+
+    def look(exec_id):
+        state = workspace.client.get(f"{workspace.path}/execs/{exec_id}", cursor=told["cursor"])
+        told.update(stdout=told["stdout"] + state["stdout"], stderr=told["stderr"] + state["stderr"],
+                    cursor=state["cursor"])
+        return state
+
+    exec_id = workspace.exec(BYTE_BY_BYTE, detach=True)["exec_id"]
+    writes_byte_by_byte(workspace, exec_id, look)
+    until(lambda: not look(exec_id)["running"])
+    assert told["stdout"] == told["stderr"] == f"a\N{EURO SIGN}b{SMILE}\ufffd"
+
+
+@pytest.mark.parametrize("shift", range(3))
+def test_a_hole_cuts_one_character_and_not_the_text_beside_it(workspace, shift):
+    workspace.write("text", "x" * shift + "\N{EURO SIGN}" * 100_000)
+    told = lost = 0
+    for event in events_of(workspace, "cat text", max_output_bytes=4096):
+        if event["type"] == "stdout":
+            data = base64.b64decode(event["data"]) if "encoding" in event else event["data"].encode()
+            assert len(data) < 3 or "encoding" not in event
+            told += len(data)
+        lost += event["lost_bytes"] if event["type"] == "gap" else 0
+    assert told + lost == event["stdout_bytes"] == shift + 300_000 and lost
+
+
 def test_a_flood_on_both_streams_keeps_both_ends_and_counts_them(workspace):
     result = workspace.exec("for fd in 1 2; do (echo first; head -c 9000000 /dev/zero | tr '\\0' x; echo; echo last) >&$fd; done",
                             timeout_seconds=120, max_output_bytes=4096)
@@ -240,3 +347,18 @@ def test_a_command_that_fills_the_memory_file_system_ends_by_itself(workspace):
     result = workspace.exec("head -c 100000000000 /dev/zero > /dev/shm/full; echo $?; rm -f /dev/shm/full", timeout_seconds=120)
     assert result["stdout"].strip() != "0" or result["exit_code"] != 0
     assert workspace.exec("echo on")["stdout"] == "on\n"
+
+
+def test_what_runs_in_a_container_is_killed_before_its_agent_where_memory_is_short(workspace):
+    """Else a command with many small processes would cost its workspace the agent, the largest of all."""
+    read = "cat /proc/self/oom_score_adj /proc/1/oom_score_adj"
+    in_exec = workspace.exec(read)["stdout"].split()
+    client, path = workspace.client, workspace.path
+    client.put(f"{path}/services/one", {"command": f"{read} >adj; touch ready; exec sleep 1000", "ready_file": "ready"})
+    in_service = workspace.exec("cat adj")["stdout"].split()
+    shell = f"{path}/shells/" + client.post(f"{path}/shells", {})["shell_id"]
+    client.post(f"{shell}/input", {"input": f"{read} >adj; echo writ''ten"})
+    until(lambda: "written" in client.get(shell, cursor=0)["output"], "the shell does nothing")
+    in_shell = workspace.exec("cat adj")["stdout"].split()
+    for own, agent in (in_exec, in_service, in_shell):
+        assert int(own) == 1000 > int(agent)

@@ -1,11 +1,16 @@
 """What a host can do wrong: no runtime, a full disk, a damaged or newer database. Each is said clearly, and nothing is left."""
 
+import concurrent.futures
+import contextlib
+import http.client
 import os
 import sqlite3
 import subprocess
-import time
 
 import pytest
+
+from harness import disks
+from harness.waiting import until
 
 ENVIRONMENT = "debian:12"
 
@@ -14,7 +19,7 @@ def create(client, **arguments):
     return client.request("POST", "/v1/workspaces", {"environment": ENVIRONMENT, **arguments})
 
 
-def test_without_a_runtime_it_serves_and_says_what_to_install(hearthd_factory):
+def test_without_a_runtime_it_serves_and_says_what_to_install(hearthd_factory, bin_dir):
     hearthd = hearthd_factory(runtime="/no/such/runtime", qemu="/no/such/qemu")
     client = hearthd.client()
     ready = client.request("GET", "/readyz", query={"verbose": "true"})
@@ -23,6 +28,10 @@ def test_without_a_runtime_it_serves_and_says_what_to_install(hearthd_factory):
     reply = create(client)
     assert reply.status == 503 and reply.json()["code"] == "no_driver"
     assert "doctor" in reply.json()["hint"]
+    doctor = subprocess.run([bin_dir / "hearth", "doctor"], capture_output=True, text=True,
+                            env={**os.environ, "HEARTH_URL": f"unix://{hearthd.socket_path}"})
+    assert doctor.returncode == 1 and doctor.stderr == ""
+    assert "no    driver oci" in doctor.stdout and "install: apt-get" in doctor.stdout
     assert client.get("/v1/workspaces")["count"] == 0
 
 
@@ -42,9 +51,8 @@ def small_disk(tmp_path):
         pytest.skip("mounting a small disk needs root")
     path = tmp_path / "disk"
     path.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m,mode=0700", "tmpfs", path], check=True)
-    yield path
-    subprocess.run(["umount", "-l", path], check=True)
+    with disks.small(path, "size=16m,mode=0700"):
+        yield path
 
 
 def test_a_full_disk_fails_a_create_and_nothing_else(hearthd_factory, small_disk):
@@ -68,10 +76,7 @@ def test_a_full_disk_fails_a_create_and_nothing_else(hearthd_factory, small_disk
     assert client.get(f"/v1/workspaces/{kept}")["state"] == "started"
     assert client.request("POST", f"/v1/workspaces/{kept}/exec", {"command": "echo on"}).json()["stdout"] == "on\n"
     hog.unlink()
-    deadline = time.monotonic() + 30
-    while (reply := create(client)).status != 201 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert reply.status == 201
+    until(lambda: create(client).status == 201)
     for row in client.get("/v1/workspaces")["workspaces"]:
         client.request("DELETE", f"/v1/workspaces/{row['workspace_id']}")
     hearthd.stop()
@@ -108,3 +113,29 @@ def test_the_token_and_the_databases_are_private(hearthd_factory):
         if path.is_file() and path.name != "admin.token":
             assert secret.encode() not in path.read_bytes()
     assert secret not in hearthd.log()
+
+
+def test_what_is_awaited_past_the_drain_does_not_trouble_the_end(hearthd_factory):
+    """Who works for a request that was cut off says so to nobody, and the daemon ends in order."""
+    hearthd = hearthd_factory(start=False, driver="oci").start_with_environment(MALLOC_PERTURB_="165")
+    path = f"/v1/workspaces/{create(hearthd.client()).json()['workspace_id']}"
+    slow = {"command": "sleep 600", "timeout_seconds": 600}
+    asked = [("PUT", f"{path}/services/late", {"command": "sleep 600", "ready_file": "/none", "ready_timeout_seconds": 600}),
+             ("POST", f"{path}/exec", slow), ("POST", f"{path}/exec", {**slow, "wait_ms": 600000})]
+
+    def ask(request):
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            hearthd.client().request(*request)
+
+    with concurrent.futures.ThreadPoolExecutor(len(asked)) as pool:
+        for request in asked:
+            pool.submit(ask, request)
+        client = hearthd.client()
+        until(lambda: client.get(f"{path}/services")["count"] == 1 and
+              b"hearth_execs_running 2" in client.request("GET", "/metrics").body)
+        assert hearthd.stop() == 0, hearthd.log()
+    hearthd.start()
+    assert hearthd.client().get(path)["state"] == "started"
+    # Nobody has left: the commands go on, as over a kill.
+    client = hearthd.client()
+    until(lambda: b"hearth_execs_running 2" in client.request("GET", "/metrics").body)

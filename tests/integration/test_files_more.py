@@ -98,7 +98,7 @@ def test_what_is_no_plain_file_is_listed_and_not_read(workspace):
 
 
 def test_a_file_that_grows_is_read_in_the_size_it_had(workspace):
-    workspace.exec("while :; do head -c 100000 /dev/zero >> log; [ $(stat -c %s log) -gt 50000000 ] && : > log; done",
+    workspace.exec("while :; do head -c 100000 /dev/zero >> log; [ $(stat -c %s log) -gt 50000000 ] && : > new && mv new log; done",
                    detach=True)
     for _ in range(10):
         reply = workspace.client.request("GET", f"{workspace.path}/files/content", query={"path": "log"},

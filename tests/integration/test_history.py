@@ -1,5 +1,7 @@
 """The history of a workspace's commands, and its files: bounded, paged, and there after a restart."""
 
+from harness.waiting import until
+
 PRUNED_EVERY = 64  # commands: so many more may be there
 
 
@@ -36,6 +38,41 @@ def test_the_newest_commands_are_kept_and_told_in_pages(hearthd_factory, workspa
     workspace.client.post(f"{workspace.path}/reset", {})
     assert workspace.client.get(f"{workspace.path}/logs")["entries"] == []
     assert workspace.exec("echo again")["sequence"] == 1
+
+
+def test_a_command_that_outlived_its_daemon_is_told_like_any_other(hearthd_factory, workspace_factory):
+    hearthd = hearthd_factory()
+    workspace = workspace_factory(on=hearthd.client())
+    command = "while [ ! -e go ]; do sleep 0.1; done; yes 123456789 | head -c 1500000; echo over >&2"
+    begun = [workspace.exec(command, detach=True, max_output_bytes=limit) for limit in (1024, 16 << 20)]
+    hearthd.kill9()
+    hearthd.start()
+    workspace.client = hearthd.client()
+    workspace.write("go", "")
+    for one, limit in zip(begun, (1024, 16 << 20)):
+        path = f"{workspace.path}/execs/{one['exec_id']}"
+        told = until(lambda path=path: (now := workspace.client.get(path, wait_ms=1000))["exit_code"] is not None and now)
+        other = workspace.exec(command, max_output_bytes=limit)
+        differ = {"exec_id", "sequence", "duration_ms"}
+        assert {key for key in told if told[key] != other.get(key)} <= differ and told.keys() == other.keys()
+
+
+def test_a_command_that_runs_keeps_its_number_over_a_restart(hearthd_factory, workspace_factory):
+    """Another that is started before its end has the next one, and neither takes the other's place."""
+    hearthd = hearthd_factory()
+    workspace = workspace_factory(on=hearthd.client())
+    begun = [workspace.exec(f"while [ ! -e go ]; do sleep 0.1; done; echo {i}", detach=True) for i in (1, 2)]
+    hearthd.kill9()
+    hearthd.start()
+    workspace.client = hearthd.client()
+    assert workspace.exec("echo 3")["sequence"] == 3
+    workspace.write("go", "")
+    for one in begun:
+        path = f"{workspace.path}/execs/{one['exec_id']}"
+        until(lambda path=path: workspace.client.get(path, wait_ms=1000)["exit_code"] == 0)
+    told = workspace.client.get(f"{workspace.path}/logs")["entries"]
+    assert [(row["sequence"], row["stdout"]) for row in told] == [(1, "1\n"), (2, "2\n"), (3, "3\n")]
+    assert workspace.status()["command_count"] == 3
 
 
 def test_files_are_told_in_pages_without_gaps_while_others_come_and_go(workspace):

@@ -1,6 +1,5 @@
 """`hearth mcp serve`: the protocol's rules over standard input and output, byte by byte."""
 
-import functools
 import json
 import pathlib
 import re
@@ -53,7 +52,7 @@ def running(daemon, workspace_id, word, asking=None):
     return [line for line in found["stdout"].splitlines() if line.startswith(word)]
 
 
-wait_for = functools.partial(until, patience_s=20)
+wait_for = until
 
 
 # The handshake
@@ -185,18 +184,18 @@ def test_a_ping_is_answered_while_commands_run(stdio, shared):
 
 
 def test_progress_is_told_where_a_token_was_given_and_rises(stdio, shared):
-    call = {"name": "workspace_exec", "arguments": {"workspace_id": shared, "command": "until [ -e told ]; do sleep 0.1; done; sleep 0.5"}}
+    call = {"name": "workspace_exec", "arguments": {"workspace_id": shared, "command": "until [ -e told ]; do sleep 0.1; done"}}
     silent = stdio.ask("tools/call", call)
     told = stdio.ask("tools/call", {**call, "_meta": {"progressToken": "mine"}})
-    first = stdio.notification("notifications/progress")
+    early = [stdio.notification("notifications/progress") for _ in range(2)]
     stdio.call("workspace_file_write", {"workspace_id": shared, "path": "told", "text": ""})
     result_of(stdio.answer(told))
     result_of(stdio.answer(silent))
     stdio.request("ping")
-    progress = [first] + [each["params"] for each in stdio.kept
-                          if each.get("method") == "notifications/progress"]
+    progress = early + [each["params"] for each in stdio.kept
+                        if each.get("method") == "notifications/progress"]
     values = [each["progress"] for each in progress]
-    assert len(values) >= 2 and values == sorted(set(values))
+    assert values == sorted(set(values))
     assert {each["progressToken"] for each in progress} == {"mine"}
 
 
@@ -332,7 +331,7 @@ def test_a_client_that_never_reads_stops_nobody_else(url, daemon, stdio, shared)
     assert stdio.call("workspace_status", {"workspace_id": shared})["isError"] is False
     assert greedy.poll() is None and resident() - before < 64 << 10
     greedy.stdin.close()
-    assert greedy.wait(30) == 0
+    assert greedy.wait(60) == 0
     greedy.stdout.close()
 
 
@@ -366,7 +365,7 @@ def test_over_tcp_with_a_token(daemon, shared, tmp_path):
         assert read["structuredContent"]["content"] == "tcp"
         assert stdio.end() == (0, [])
     with Stdio(daemon.url, environment={"HEARTH_TOKEN": "nonsense"}) as stdio:
-        assert stdio.process.wait(20) == 1
+        assert stdio.process.wait(60) == 1
         assert b"token" in stdio.process.stderr.read()
 
 

@@ -188,6 +188,8 @@ REFUSED = {
     "own link": ("diff --git a/l b/l\nnew file mode 120000\n--- /dev/null\n+++ b/l\n@@ -0,0 +1 @@\n+dir\n\\ No newline\n"
                  "diff --git a/l/x b/l/x\nnew file mode 100644\n--- /dev/null\n+++ b/l/x\n@@ -0,0 +1 @@\n+x\n",
                  "path_outside_workspace", "l/x"),
+    "submodule": ("diff --git a/sub b/sub\nnew file mode 160000\nindex 0000000..1234567\n--- /dev/null\n+++ b/sub\n@@ -0,0 +1 @@\n"
+                  "+Subproject commit 1234567\n", "patch_malformed", "160000"),
     "file as directory": ("--- /dev/null\n+++ b/file/x\n@@ -0,0 +1 @@\n+x\n", "path_outside_workspace", "file/x"),
 }
 

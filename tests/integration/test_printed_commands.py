@@ -3,13 +3,13 @@
 import os
 import re
 import shlex
-import socket
 import subprocess
 import sys
 
 import pytest
 
 from conftest import Workspace
+from harness import ports
 from harness.daemon import BIN, ROOT
 from test_transcripts import PAGES
 
@@ -83,8 +83,7 @@ class Place:
 # Blocks that are run, by how they begin.
 
 def tour(place, text):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = ports.free()
     token = 'curl -H "Authorization: Bearer $(cat /tmp/hearth-tour/state/admin.token)" ' \
             "http://127.0.0.1:8420/v1/workspaces"
     assert token in (ROOT / "README.md").read_text()

@@ -59,6 +59,7 @@ REFUSED = {
     "name given and cleared": ("PATCH", "", {"name": "x", "clear_name": True}, 422, "conflicting_arguments", "/clear_name"),
     "bad name": ("PATCH", "", {"name": "a\nb"}, 422, "bad_name", "/name"),
     "bad label": ("PATCH", "", {"labels": {"a b": "c"}}, 422, "bad_label", "/labels/a b"),
+    "bad label with a slash": ("PATCH", "", {"labels": {"/a~b": "c"}}, 422, "bad_label", "/labels/~1a~0b"),
     # files
     "read outside": ("GET", "files/content?path=../etc/passwd", None, 422, "path_outside_workspace", "/path"),
     "read an absolute path outside": ("GET", "files/content?path=/etc/passwd", None, 422, "path_outside_workspace", "/path"),
@@ -113,7 +114,7 @@ REFUSED = {
     "push what is no zstd": ("POST", "sync", (b"no zstd at all", ZSTD), 422, "archive_refused", None),
     "push nowhere": ("POST", "sync", {}, 422, "missing_argument", "/upload_id"),
     "push from the host": ("POST", "sync", {"source_path": "/etc"}, 422, "host_path_forbidden", "/source_path"),
-    "push an absent upload": ("POST", "sync", {"upload_id": ABSENT}, 404, "upload_not_found", None),
+    "push an absent upload": ("POST", "sync", {"upload_id": ABSENT}, 404, "upload_not_found", "/upload_id"),
     "push to outside": ("POST", "sync?dest=../x", (tar_of(("x", "x")), TAR), 422, "path_outside_workspace", "/dest"),
     "push through a symlink": ("POST", "sync?dest=out", (tar_of(("x", "x")), TAR), 422, "archive_refused", None),
     # diff, patch
@@ -135,7 +136,7 @@ REFUSED = {
     "snapshot named baseline": ("POST", "snapshots", {"snapshot_name": "baseline"}, 422, "snapshot_name_reserved", "/snapshot_name"),
     "snapshot with a path": ("POST", "snapshots", {"snapshot_name": "../x"}, 422, "bad_snapshot_name", "/snapshot_name"),
     "delete the baseline": ("DELETE", "snapshots/baseline", None, 409, "snapshot_protected", "/snapshot_name"),
-    "delete an absent snapshot": ("DELETE", "snapshots/none", None, 404, "snapshot_not_found", None),
+    "delete an absent snapshot": ("DELETE", "snapshots/none", None, 404, "snapshot_not_found", "/snapshot_name"),
     "reset to an absent snapshot": ("POST", "reset", {"snapshot": "none"}, 404, "snapshot_not_found", "/snapshot"),
     # its disk, while it runs
     "disk while it runs": ("GET", "disk", None, 409, "workspace_not_stopped", None),

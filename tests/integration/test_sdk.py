@@ -57,7 +57,7 @@ def test_ids_are_positional_and_the_rest_has_names(name):
                   if parameter.kind is not inspect.Parameter.KEYWORD_ONLY]
     assert positional == positional[:2] and all(
         parameter.default is inspect.Parameter.empty for parameter in parameters[:len(positional)]
-    ) or name == "create_server"
+    ) or name in ("create_server", "push_workspace_sync")
     if name.endswith("_workspace") and name not in ("create_workspace",):
         assert positional[0] == "workspace_id"
 
@@ -338,10 +338,46 @@ def test_what_a_guest_has_comes_out_whole(sdk, shared, tmp_path):
 def test_a_push_adds_to_what_is_there(sdk, shared, tmp_path):
     (tmp_path / "new.txt").write_text("pushed\n")
     pushed = sdk.push_workspace_sync(shared.id, tmp_path, dest="/workspace/pushed")["workspace_sync"]
-    assert pushed["source_path"] == str(tmp_path) and pushed["destination"] == "/workspace/pushed"
+    assert (pushed["mode"], pushed["source_path"], pushed["destination"]) == (
+        "directory", str(tmp_path), "/workspace/pushed")
     assert shared.read("pushed/new.txt") == b"pushed\n"
     changed = {entry["path"] for entry in sdk.diff_workspace(shared.id)["entries"]}
     assert "pushed/new.txt" in changed
+
+
+@pytest.mark.parametrize("name", ["seed.tar", "seed.tar.gz", "seed.tgz"])
+def test_what_is_made_of_an_archive_is_told_as_such(sdk, shared, tmp_path, name):
+    with tarfile.open(tmp_path / name, "w" if name.endswith("tar") else "w:gz") as archive:
+        archive.addfile(tarfile.TarInfo("empty"))
+    pushed = sdk.push_workspace_sync(shared.id, tmp_path / name, dest="archive")["workspace_sync"]
+    assert (pushed["mode"], pushed["source_path"]) == ("tar_archive", str(tmp_path / name))
+    with sdk.workspace("debian:12", seed_path=tmp_path / name) as made:
+        seed = sdk.status_workspace(made.id)["workspace_seed"]
+        assert (seed["mode"], seed["seed_path"], seed["entry_count"]) == ("tar_archive", str(tmp_path / name), 1)
+
+
+def test_an_upload_is_pushed_and_a_service_is_ready_by_the_operation_s_own_names(sdk, shared, tmp_path):
+    (tmp_path / "again.txt").write_text("twice\n")
+    upload = sdk.upload_directory(tmp_path)["upload_id"]
+    for dest in ("one", "two"):
+        pushed = sdk.push_workspace_sync(shared.id, upload_id=upload, dest=dest)["workspace_sync"]
+        assert pushed["entry_count"] == 1 and shared.read(f"{dest}/again.txt") == b"twice\n"
+    with pytest.raises(ValueError):
+        sdk.push_workspace_sync(shared.id)
+    started = sdk.start_service(shared.id, "named", command="touch up; sleep 600", ready_file="up")
+    assert (started["state"], started["readiness"]["type"]) == ("running", "file")
+    assert sdk.stop_service(shared.id, "named")["state"] == "stopped"
+
+
+def test_workspaces_are_found_by_what_is_asked_for(sdk):
+    with sdk.workspace("debian:12", labels={"found": "yes"}) as one, \
+            sdk.workspace("debian:12", labels={"found": "no"}) as two:
+        def found(**arguments):
+            return {row["workspace_id"] for row in sdk.list_workspaces(**arguments)["workspaces"]}
+
+        assert found(labels={"found": "yes"}) == found(label="found=yes") == found(label=["found", "found=yes"]) \
+            == found(labels=["found=yes"]) == {one.id}
+        assert found(label="found") == {one.id, two.id}
 
 
 def test_nothing_is_overwritten(tmp_path):

@@ -15,7 +15,7 @@ METHODS = {
     "workspace_create": "create_workspace", "workspace_list": "list_workspaces",
     "workspace_update": "update_workspace", "workspace_status": "status_workspace",
     "workspace_delete": "delete_workspace", "workspace_stop": "stop_workspace",
-    "workspace_start": "start_workspace", "workspace_reset": "reset_workspace",
+    "workspace_suspend": "suspend_workspace", "workspace_start": "start_workspace", "workspace_reset": "reset_workspace",
     "workspace_exec": "exec_workspace", "workspace_logs": "logs_workspace",
     "workspace_file_list": "list_workspace_files", "workspace_file_read": "read_workspace_file",
     "workspace_file_write": "write_workspace_file", "workspace_patch_apply": "apply_workspace_patch",
@@ -29,9 +29,7 @@ METHODS = {
 
 # What a method says in another way.
 SAID_OTHERWISE = {
-    "workspace_list": {"label"},  # labels
     "workspace_exec": {"stream", "stdin_open"},  # stream_exec_workspace
-    "service_start": {"ready_file", "ready_tcp", "ready_http", "ready_command"},  # readiness
 }
 
 

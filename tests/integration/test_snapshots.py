@@ -3,6 +3,7 @@
 import pytest
 
 from harness import guest_trees as trees
+from harness.waiting import until
 
 SEED = {
     "README": b"hello\n", "bin/run": (0o755, b"#!/bin/sh\n"), "empty": None,
@@ -21,7 +22,11 @@ def store(images):
 
 @pytest.fixture
 def client(store):
-    with store.client() as made:
+    """Of a tenant of the test's own: what an earlier one has deleted may yet be given back."""
+    with store.client() as admin:
+        name = f"of-a-test-{len(admin.get('/v1/tenants')['tenants'])}"
+        token = admin.new_tenant(name)
+    with store.client(token) as made:
         yield made
 
 
@@ -32,7 +37,10 @@ def verify(client):
 
 
 def snapshot(workspace, name):
-    return workspace.client.post(f"{workspace.path}/snapshots", {"snapshot_name": name})["snapshot"]
+    made = workspace.client.post(f"{workspace.path}/snapshots", {"snapshot_name": name})
+    alone = made.pop("snapshot")
+    assert made == alone
+    return made
 
 
 def names(workspace):
@@ -104,8 +112,7 @@ def test_a_deleted_workspace_gives_back_all_of_its_snapshots(client, workspace_f
     workspace.exec("head -c 400000 /dev/urandom > f")
     snapshot(workspace, "s")
     workspace.delete()
-    while verify(client)["blob_count"] > before["blob_count"]:
-        pass
+    until(lambda: verify(client)["blob_count"] == before["blob_count"])
 
 
 def test_names_are_checked_and_the_baseline_stays(client, workspace_factory):
@@ -118,7 +125,7 @@ def test_names_are_checked_and_the_baseline_stays(client, workspace_factory):
         422, "snapshot_name_reserved", "/snapshot_name")
     assert refusal(client.request("DELETE", f"{path}/baseline")) == (
         409, "snapshot_protected", "/snapshot_name")
-    assert refusal(client.request("DELETE", f"{path}/none")) == (404, "snapshot_not_found", None)
+    assert refusal(client.request("DELETE", f"{path}/none")) == (404, "snapshot_not_found", "/snapshot_name")
     snapshot(workspace, "A.b_c-9")
     assert refusal(client.request("POST", path, {"snapshot_name": "A.b_c-9"})) == (
         409, "snapshot_exists", "/snapshot_name")
@@ -150,10 +157,9 @@ def test_a_stopped_workspace_keeps_its_snapshots_and_makes_none(client, workspac
     assert names(workspace) == ["baseline", "kept"]
 
 
-def test_another_tenant_sees_and_shares_nothing(client, store, workspace_factory):
-    client.post("/v1/tenants", {"name": "other"})
-    issued = client.post("/v1/tenants/other/tokens", {"rights": "operate"})
-    with store.client(issued["token"]) as other:
+def test_another_tenant_sees_and_shares_nothing(store, workspace_factory):
+    admin = store.unix_client()
+    with store.client(admin.new_tenant("other")) as other:
         workspace = workspace_factory()
         workspace.write("f", "the same content for both")
         snapshot(workspace, "mine")
@@ -164,7 +170,7 @@ def test_another_tenant_sees_and_shares_nothing(client, store, workspace_factory
         theirs.write("f", "the same content for both")
         snapshot(theirs, "theirs")
         assert other.post("/v1/store/verify")["blob_count"] == 3  # content, page, root
-        assert client.post("/v1/store/verify", {"tenant": "other"})["blob_count"] == 3
+        assert admin.post("/v1/store/verify", {"tenant": "other"})["blob_count"] == 3
         theirs.delete()
 
 
@@ -223,3 +229,37 @@ def test_what_is_known_of_a_tree_survives_a_restart(hearthd_factory, workspace_f
     client = workspace.client = hearthd.client()
     snapshot(workspace, "after")
     assert verify(client)["stored_bytes"] == size
+
+
+def test_pages_of_snapshots_and_of_services(client, workspace):
+    path = f"{workspace.path}/snapshots"
+    for name in ("a", "b", "c", "d"):
+        client.post(path, {"snapshot_name": name})
+
+    def pages(where, member, key, between):
+        names, cursor = [], None
+        while True:
+            page = client.get(where, limit=2, **({"cursor": cursor} if cursor else {}))
+            assert page["count"] == len(page[member]) <= 2
+            names += [row[key] for row in page[member]]
+            cursor = page["next_cursor"]
+            if not cursor:
+                return names
+            between()
+
+    def change():
+        """A row that comes, and one that goes, the cursor's own, between two pages."""
+        client.request("DELETE", f"{path}/d")
+        client.request("POST", path, {"snapshot_name": "late"})
+
+    assert pages(path, "snapshots", "snapshot_name", lambda: None) == ["baseline", "d", "c", "b", "a"]
+    assert pages(path, "snapshots", "snapshot_name", change) == ["baseline", "d", "c", "b", "a"]
+    assert client.get(path)["count"] == 5 and client.get(path)["next_cursor"] is None
+    for wrong in ("zz", "5", "5.", ".a"):
+        reply = client.request("GET", path, query={"cursor": wrong})
+        assert (reply.status, reply.json()["code"], reply.json()["field"]) == (422, "bad_cursor", "/cursor")
+    services = f"{workspace.path}/services"
+    for name in ("x", "y", "z"):
+        client.put(f"{services}/{name}", {"command": "sleep 1000"})
+    assert client.get(services, limit=1)["running_count"] == 3
+    assert pages(services, "services", "service_name", lambda: None) == ["x", "y", "z"]

@@ -4,8 +4,11 @@ import json
 import os
 import subprocess
 
+from conftest import Workspace
 from harness import guest_trees as trees
+from harness import waiting
 from harness.daemon import BIN
+from harness.waiting import until
 
 
 def summary(workspace, **query):
@@ -65,8 +68,7 @@ def test_a_stopped_one_tells_all_but_its_changes(client, workspace_factory):
     assert (told["state"], told["commands"]["ended"]) == ("stopped", 1)
     assert (told["changes"], told["changes_unknown"]) == (None, "workspace_not_started")
     assert client.request("GET", f"{workspace.path}/disk").status == 200
-    while not (exports := summary(workspace)["exports"]):
-        pass  # Its last byte may arrive before the note of it is written.
+    exports = until(lambda: summary(workspace)["exports"])  # Its last byte may arrive before the note of it is written.
     assert [(row["kind"], row["path"]) for row in exports] == [("disk", "")]
 
 
@@ -92,6 +94,22 @@ def test_it_is_told_over_a_restart_and_gone_with_the_workspace(hearthd_factory):
     assert (told["commands"]["ended"], len(told["exports"])) == (1, 1)
     client.delete(path)
     assert client.request("GET", f"{path}/summary").json()["code"] == "workspace_not_found"
+
+
+def test_a_microvms(machine_client):
+    workspace = Workspace(machine_client, mem_mib=256)
+    workspace.exec("echo new > c", timeout_seconds=120)
+    workspace.exec("exit 3", timeout_seconds=120)
+    machine_client.post(f"{workspace.path}/snapshots", {"snapshot_name": "s"})
+    machine_client.put(f"{workspace.path}/services/web", {"command": "exit 4"})
+    assert machine_client.request("GET", f"{workspace.path}/export?path=c").status == 200
+    told = waiting.until(lambda: (seen := summary(workspace))["services"][0]["state"] == "exited" and seen["exports"] and seen)
+    assert (told["commands"]["succeeded"], told["commands"]["failed"]) == (1, 1)
+    assert [(row["path"], row["status"]) for row in told["changes"]["entries"]] == [("c", "added")]
+    assert [(row["service_name"], row["exit_code"]) for row in told["services"]] == [("web", 4)]
+    assert [row["snapshot_name"] for row in told["snapshots"]] == ["baseline", "s"]
+    assert [(row["kind"], row["path"]) for row in told["exports"]] == [("files", "c")]
+    workspace.delete()
 
 
 def test_bad_input(client, workspace):

@@ -2,14 +2,16 @@
 
 The rounds are seeded: HEARTH_STRESS_SEED and HEARTH_STRESS_ROUNDS choose them (`make stress` runs many)."""
 
+import functools
 import os
 import random
-import sqlite3
 import threading
-import time
 import zlib
 
 import pytest
+
+from harness.kills import CUT_OFF, kill_under
+from harness.waiting import until
 
 ROUNDS = int(os.environ.get("HEARTH_STRESS_ROUNDS", "50"))
 SEED = int(os.environ.get("HEARTH_STRESS_SEED", "20"))
@@ -31,7 +33,7 @@ class Ledger:
         return self.created - self.deleted - self.unsure
 
 
-def load(hearthd, ledger, stop, seed, index):
+def load(hearthd, ledger, seed, index, stop):
     """One client that creates, writes, renames, runs and deletes until the daemon goes away. It writes and renames only
     workspaces of its own share: of two clients' changes to one, nobody could say which the daemon made last."""
     pick = random.Random(seed)
@@ -71,7 +73,7 @@ def load(hearthd, ledger, stop, seed, index):
                     with ledger.lock:
                         ledger.deleted.add(workspace_id)
                         ledger.unsure.discard(workspace_id)
-    except (OSError, AssertionError):
+    except (*CUT_OFF, AssertionError):
         pass  # The daemon was killed: what was not answered was not promised.
     finally:
         client.close()
@@ -98,7 +100,7 @@ def check(client, ledger, long_exec):
     return listed
 
 
-@pytest.mark.stress
+@pytest.mark.rounds
 @pytest.mark.timeout(3600)
 def test_fifty_kills_under_load(hearthd_factory):
     pick = random.Random(SEED)
@@ -113,17 +115,8 @@ def test_fifty_kills_under_load(hearthd_factory):
                             "detach": True, "timeout_seconds": 3600})["exec_id"]
     pids = None
     for turn in range(ROUNDS):
-        stop = threading.Event()
-        clients = [threading.Thread(target=load, args=(hearthd, ledger, stop, SEED * 1000 + turn * 10 + index, index))
-                   for index in range(CLIENTS)]
-        for thread in clients:
-            thread.start()
-        time.sleep(pick.uniform(0.0, 0.4))  # Not a wait for anything: where the kill falls.
-        hearthd.kill9()
-        stop.set()
-        for thread in clients:
-            thread.join()
-        hearthd.start()
+        loads = [functools.partial(load, hearthd, ledger, SEED * 1000 + turn * 10 + index, index) for index in range(CLIENTS)]
+        kill_under(hearthd, loads, pick.uniform(0.0, 0.4))
         client = hearthd.client()
         ledger.unsure.discard(keeper)
         listed = check(client, ledger, (keeper, counting))
@@ -144,15 +137,9 @@ def test_fifty_kills_under_load(hearthd_factory):
 
 
 def outcome(hearthd, request_id):
-    """What the audit says of how a request ended, as soon as it does; None where it never does."""
-    for _ in range(400):
-        with sqlite3.connect(f"file:{hearthd.state_dir}/state.db?mode=ro", uri=True) as database:
-            rows = database.execute("SELECT outcome FROM audit WHERE request_id = ? AND outcome <> 'begun'",
-                                    (request_id,)).fetchall()
-        if rows:
-            return rows[0][0]
-        time.sleep(0.01)
-    return None
+    """What the audit says of how a request ended, as soon as it does."""
+    return until(lambda: hearthd.rows("SELECT outcome FROM audit WHERE request_id = ? AND outcome <> 'begun'", request_id),
+                 "the audit does not say how it ended")[0][0]
 
 
 @pytest.mark.parametrize("point", CRASH_POINTS)
@@ -226,7 +213,6 @@ def test_a_guest_that_died_meanwhile_is_failed_and_can_be_started(hearthd_factor
     hearthd.kill_guests()
     hearthd.start()
     client = hearthd.client()
-    status = client.get(path)
-    assert status["state"] == "failed"
+    until(lambda: client.get(path)["state"] == "failed")
     client.post(f"{path}/start")
     assert client.get(f"{path}/files/content", path="kept")["content"] == "here"

@@ -1,8 +1,10 @@
 """Sync push and export: trees go in and out as they are, and nothing of what is refused goes in."""
 
+import contextlib
 import gzip
 import http.client
 import io
+import json
 import os
 import subprocess
 import tarfile
@@ -12,6 +14,7 @@ import time
 import pytest
 
 from harness.http import Problem
+from harness.living import open_files
 from harness.trees import describe, make_odd_tree
 
 TAR = {"Content-Type": "application/x-tar"}
@@ -136,7 +139,7 @@ def test_what_is_refused_changes_nothing(workspace, name):
 @pytest.mark.parametrize("arguments, code, field", [
     ({}, "missing_argument", "/upload_id"),
     ({"source_path": "/etc"}, "host_path_forbidden", "/source_path"),
-    ({"upload_id": "up_aaaaaaaaaaaaaaaa"}, "upload_not_found", None),
+    ({"upload_id": "up_aaaaaaaaaaaaaaaa"}, "upload_not_found", "/upload_id"),
     ({"upload_id": "up_aaaaaaaaaaaaaaaa", "dest": "../x"}, "path_outside_workspace", "/dest"),
     ({"upload_id": "up_aaaaaaaaaaaaaaaa", "dest": "/etc"}, "path_outside_workspace", "/dest"),
     ({"upload_id": "x", "mode": 1}, "unknown_argument", "/mode"),
@@ -148,6 +151,9 @@ def test_wrong_arguments_are_refused(workspace, arguments, code, field):
 
 def test_a_body_of_another_type_or_destination_is_refused(workspace):
     assert push(workspace, b"x", {"Content-Type": "image/png"}).status == 415
+    # An upload has no arguments that JSON could bring.
+    upload = workspace.client.request("POST", "/v1/uploads", body=tar_of(("a", "x")), headers={"Content-Type": "application/json"})
+    assert (upload.status, upload.json()["code"]) == (415, "unsupported_media_type")
     assert push(workspace, tar_of(("a", "x")), dest="/tmp").json()["code"] == "path_outside_workspace"
     workspace.exec("ln -s /tmp out; touch file")
     assert push(workspace, tar_of(("a", "x")), dest="out").status == 422
@@ -188,7 +194,7 @@ def test_a_large_push_streams(workspace, daemon):
             return int(next(line for line in file if line.startswith("VmHWM")).split()[1]) << 10
 
     def disk():
-        return sum(path.stat().st_size for path in (daemon.state_dir / "uploads").rglob("*") if path.is_file())
+        return sum(os.fstat(file.fileno()).st_size for _, file in open_files(daemon.state_dir / "uploads"))
 
     with open(f"/proc/{daemon.pid}/clear_refs", "w") as file:
         file.write("5")
@@ -301,3 +307,34 @@ def test_a_guest_that_ends_in_the_middle_cuts_the_stream(workspace_factory):
         while time.monotonic() < deadline and response.read(1 << 20):
             pass
     connection.close()
+
+
+@pytest.mark.parametrize("method, target, media_type", [
+    ("POST", "sync", "application/x-tar"), ("PUT", "files/content?path=f", "application/octet-stream")])
+@pytest.mark.parametrize("end, status, codes", [
+    ("stop", 409, {"workspace_stopped", "workspace_busy", "workspace_not_started"}),
+    ("delete", 404, {"workspace_not_found"})])
+def test_who_sends_while_the_workspace_ends_is_told_that_end(client, method, target, media_type, end, status, codes):
+    """Nobody has cancelled it, and what was stopped is there yet."""
+    from conftest import Workspace
+    workspace = Workspace(client)
+    with contextlib.closing(client.connect()) as connection:
+        connection.putrequest(method, f"{workspace.path}/{target}")
+        for name, value in (("Authorization", f"Bearer {client.token}"), ("Content-Type", media_type),
+                            ("Transfer-Encoding", "chunked")):
+            connection.putheader(name, value)
+        connection.endheaders()
+        piece = tar_of(("a", "a" * 4000))[:2048]
+        connection.send(b"%x\r\n%s\r\n" % (len(piece), piece))
+        if end == "stop":
+            client.post(f"{workspace.path}/stop")
+        else:
+            workspace.delete()
+        with contextlib.suppress(OSError):
+            connection.send(b"0\r\n\r\n")
+        reply = connection.getresponse()
+        problem = json.loads(reply.read())
+    assert reply.status == status and problem["code"] in codes, problem
+    if end == "stop":
+        assert workspace.status()["state"] == "stopped"
+        workspace.delete()

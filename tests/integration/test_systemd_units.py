@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from harness.daemon import BIN, ROOT
+from harness import systemd
 
 pytestmark = pytest.mark.skipif(not shutil.which("systemd-analyze"),
                                 reason="systemd-analyze is not installed")
@@ -23,12 +23,7 @@ def manager(request):
 
 @pytest.fixture
 def units(manager, tmp_path):
-    """The units as they are installed, but with the hearthd that was built here."""
-    inner = "user" if manager == "user" else "."
-    for text in (BIN.parent / "systemd" / inner / "hearthd.service",
-                 ROOT / "systemd" / inner / "hearthd.socket"):
-        (tmp_path / text.name).write_text(
-            re.sub(r"ExecStart=\S+/hearthd", f"ExecStart={BIN}/hearthd", text.read_text()))
+    systemd.install(tmp_path, manager)
     return tmp_path
 
 
