@@ -1,6 +1,7 @@
 /* How long requests take on HTTP connections that are kept alive.
  *
- *   http_times [--together] SOCKET ROUNDS THREADS METHOD PATH BODY [METHOD PATH BODY]…
+ *   http_times [--together] [--token TOKEN] SOCKET ROUNDS THREADS METHOD PATH BODY [METHOD PATH
+ * BODY]…
  *
  * A round is every request once, one after the other, on the thread's own connection to the Unix
  * socket; each must be answered with a 2xx. BODY is JSON, or empty. "{id}" in a path becomes the
@@ -27,8 +28,8 @@ struct connection {
 };
 
 static struct rounds rounds;
-static const char *socket_path;
-static char **words; /* three for each step */
+static const char *socket_path, *token = ""; /* "": whom the socket trusts */
+static char **words;                         /* three for each step */
 
 static void *begin(unsigned thread)
 {
@@ -50,8 +51,9 @@ static size_t print_request(struct connection *connection, char *const word[3])
     int before = id ? (int)(id - word[1]) : (int)strlen(word[1]);
     int length = snprintf(connection->request, REQUEST_SIZE,
                           "%s %.*s%s%s HTTP/1.1\r\nHost: localhost\r\n"
-                          "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s",
+                          "%s%s%sContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s",
                           word[0], before, word[1], id ? connection->id : "", id ? id + 4 : "",
+                          *token ? "Authorization: Bearer " : "", token, *token ? "\r\n" : "",
                           strlen(word[2]), word[2]);
     if (length < 0 || length >= REQUEST_SIZE)
         rounds_die("a request is too long");
@@ -116,8 +118,13 @@ int main(int argc, char **argv)
         rounds.together = true;
         at++;
     }
+    if (at + 1 < argc && strcmp(argv[at], "--token") == 0) {
+        token = argv[at + 1];
+        at += 2;
+    }
     if (argc - at < 6 || (argc - at) % 3)
-        rounds_die("usage: http_times [--together] SOCKET ROUNDS THREADS METHOD PATH BODY …");
+        rounds_die("usage: http_times [--together] [--token TOKEN] SOCKET ROUNDS THREADS METHOD "
+                   "PATH BODY …");
     socket_path = argv[at];
     rounds.count = (unsigned)strtoul(argv[at + 1], NULL, 10);
     rounds.threads = (unsigned)strtoul(argv[at + 2], NULL, 10);

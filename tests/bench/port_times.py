@@ -5,6 +5,7 @@ import contextlib
 import os
 import pathlib
 import pty
+import re
 import shutil
 import socket
 import statistics
@@ -13,6 +14,8 @@ import sys
 import tempfile
 import threading
 import time
+
+from tree_times import seconds
 
 PORT = 8123
 LARGE = 256 << 20
@@ -25,12 +28,7 @@ def milliseconds(value):
 
 
 def median_of(function, rounds):
-    times = []
-    for _ in range(rounds):
-        begun = time.monotonic()
-        function()
-        times.append(time.monotonic() - begun)
-    return statistics.median(times)
+    return statistics.median(seconds(function) for _ in range(rounds))
 
 
 def ask(port, word):
@@ -67,9 +65,33 @@ class Rounds:
         return median_of(self.once, ROUNDS)
 
 
+def server_in_guest():
+    """Its first thread, from which those of later connections come."""
+    for process in pathlib.Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if process.joinpath("cmdline").read_bytes().endswith(f"server.py\0{PORT}\0web\0".encode()):
+                return int(process.name)
+    raise LookupError("no server in the container")
+
+
+@contextlib.contextmanager
+def on_cores(client, others, pids):
+    """This thread on one core and the first threads of others, and what they start, on another: what wakes whom where is
+    half of a small request's time, and the scheduler's choice of it lasts as long as a connection."""
+    free = os.sched_getaffinity(0)
+    try:
+        for pid in pids:
+            os.sched_setaffinity(pid, {others})
+        os.sched_setaffinity(0, {client})
+        yield
+    finally:
+        for pid in (0, *pids):
+            os.sched_setaffinity(pid, free)
+
+
 @contextlib.contextmanager
 def plain_server(directory):
-    """The same server on this host, direct and behind two socats."""
+    """The same server on this host, direct and behind two socats, and its process."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         direct = probe.getsockname()[1]
     with socket.create_server(("127.0.0.1", 0)) as probe:
@@ -86,26 +108,36 @@ def plain_server(directory):
                 with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
                     break
                 time.sleep(0.01)
-        yield direct, relayed if len(started) > 1 else None
+        yield direct, relayed if len(started) > 1 else None, started[0].pid
     finally:
         for process in started:
             process.terminate()
             process.wait()
 
 
-def ports(bench, client, workspace):
+def small_requests(bench, published, direct, pids):
+    cores = sorted(os.sched_getaffinity(0))
+    for what, core in (("all on one core", cores[0]), ("the client on another core", cores[-1])):
+        with on_cores(cores[0], core, pids):
+            ours, peer = bench.pairs(lambda: Rounds(published).seconds(), lambda: Rounds(direct).seconds())
+        bench.row(f"1 KiB there and back by a published port, {what}; direct", milliseconds(ours), milliseconds(peer),
+                  ours / peer, "3", ours / peer <= 3)
+    ours, peer = bench.pairs(lambda: Rounds(published).seconds(), lambda: Rounds(direct).seconds())
+    bench.row("… wherever the scheduler has them", milliseconds(ours), milliseconds(peer), ours / peer, "", None)
+
+
+def ports(bench, daemon, client, workspace):
     client.put(f"{workspace}/files/content", {"path": "server.py", "text": SERVER.read_text()})
     published = client.put(f"{workspace}/services/web", {
         "command": f"exec python3 server.py {PORT} web", "ready_tcp": str(PORT),
         "published_ports": [{"guest_port": PORT}]})["published_ports"][0]["host_port"]
-    with tempfile.TemporaryDirectory(prefix="hearth-bench-") as directory, plain_server(directory) as (direct, relayed):
+    with tempfile.TemporaryDirectory(prefix="hearth-bench-") as directory, plain_server(directory) as (
+            direct, relayed, plain):
         ours, peer = bench.pairs(lambda: download(published), (lambda: download(relayed)) if relayed else None, 3)
         bench.row("256 MiB from a published port; two socats over a Unix socket", f"{ours / 1e6:.0f} MB/s",
                   f"{peer / 1e6:.0f} MB/s" if peer else "", ours / peer if peer else None, "at least 0.5",
                   ours / peer >= 0.5 if peer else None)
-        ours, peer = bench.pairs(Rounds(published).seconds, Rounds(direct).seconds)
-        bench.row("1 KiB there and back by a published port; direct", milliseconds(ours), milliseconds(peer),
-                  ours / peer, "3", ours / peer <= 3)
+        small_requests(bench, published, direct, (daemon.pid, server_in_guest(), plain))
     client.post(f"{workspace}/services/web/stop")
 
 
@@ -161,27 +193,39 @@ class PlainShell:
 
 
 class OurShell:
-    def __init__(self, client, workspace):
-        self.client = client
+    """Its client does as little for each request as that of the plain one does: bytes on a Unix socket, and a search in
+    what comes back. Python's own HTTP client takes longer for a request than hearthd does."""
+
+    def __init__(self, daemon, client, workspace):
         self.path = f"{workspace}/shells/{client.post(f'{workspace}/shells', {})['shell_id']}"
         self.number, self.cursor = 0, 0
+        self.connection = socket.socket(socket.AF_UNIX)
+        self.connection.connect(str(daemon.socket_path))
         client.get(self.path, wait_for_idle_ms=300)
+
+    def ask(self, method, path, body=b""):
+        self.connection.sendall(b"%s %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d"
+                                b"\r\n\r\n%s" % (method, path.encode(), len(body), body))
+        reply = b""
+        while b"\r\n\r\n" not in reply or not reply.endswith(b"}"):
+            reply += self.connection.recv(65536)
+        assert reply.startswith(b"HTTP/1.1 200"), reply
+        return reply
 
     def once(self):
         self.number += 1
-        wanted, seen = f"mark{self.number}.", ""
-        self.client.post(f"{self.path}/input", {"input": wanted, "append_newline": False})
+        wanted, seen = b"mark%d." % self.number, b""
+        self.ask(b"POST", f"{self.path}/input", b'{"input":"%s","append_newline":false}' % wanted)
         while wanted not in seen:
-            read = self.client.get(self.path, cursor=self.cursor)
-            seen += read["output"]
-            self.cursor = read["next_cursor"]
+            seen = self.ask(b"GET", f"{self.path}?cursor={self.cursor}")
+        self.cursor = int(re.search(rb'"next_cursor":(\d+)', seen)[1])
 
     def status(self):
-        self.client.get(self.path, cursor=self.cursor)
+        self.ask(b"GET", f"{self.path}?cursor={self.cursor}")
 
 
-def shells(bench, client, workspace):
-    ours, plain = OurShell(client, workspace), PlainShell()
+def shells(bench, daemon, client, workspace):
+    ours, plain = OurShell(daemon, client, workspace), PlainShell()
     plain.near.recv(65536)
     mine, theirs = bench.pairs(lambda: median_of(ours.once, 50), lambda: median_of(plain.once, 50))
     round_trip = median_of(ours.status, 50)
@@ -191,36 +235,27 @@ def shells(bench, client, workspace):
               mine <= 2 * theirs + round_trip)
 
 
-def others(bench, client, workspace):
-    """A status of somebody else's, p99, while eight downloads go on."""
-    status = client.another()
-
-    def p99():
-        times = []
-        for _ in range(300):
-            begun = time.monotonic()
-            status.get("/v1/workspaces", limit=1)
-            times.append(time.monotonic() - begun)
-        return sorted(times)[296]
-    published = client.put(f"{workspace}/services/load", {
-        "command": "exec python3 server.py 8124 load", "ready_tcp": "8124",
-        "published_ports": [{"guest_port": 8124}]})["published_ports"][0]["host_port"]
-    quiet = p99()
-    script = ("import socket,sys\nfor _ in range(3):\n s=socket.create_connection(('127.0.0.1',%d))\n"
-              " s.sendall(b'send 300000000\\n')\n while s.recv(1<<20): pass\n" % published)
-    loads = [subprocess.Popen([sys.executable, "-c", script]) for _ in range(4)]
-    loaded = p99()
-    for load in loads:
-        load.kill()
-        load.wait()
-    client.post(f"{workspace}/services/load/stop")
-    bench.row("a list, p99, beside four downloads by ports; beside none", milliseconds(loaded), milliseconds(quiet),
-              loaded / quiet, "2", loaded / quiet <= 2)
+IDLE_MS = 100
 
 
-def measure(bench, client):
+def idleness(bench, daemon, client, workspace):
+    """How much later than the last output and the time that was asked for: typing included, which can only add."""
+    shell = OurShell(daemon, client, workspace)
+    late = []
+    for _ in range(30):
+        begun = time.monotonic()
+        client.post(f"{shell.path}/input", {"input": "x", "append_newline": False})
+        assert client.get(shell.path, wait_for_idle_ms=IDLE_MS)["idle"]
+        late.append(time.monotonic() - begun - IDLE_MS / 1000)
+    late, round_trip = sorted(late)[len(late) // 2], median_of(shell.status, 50)
+    bench.row("told that a shell is idle, later than it was", milliseconds(late), "", None,
+              f"20 ms + a round trip of {milliseconds(round_trip)}", late <= 0.02 + round_trip)
+
+
+def measure(bench, daemon, client):
     created = client.post("/v1/workspaces", {"environment": "debian:12", "network_policy": "published-ports"})
     workspace = f"/v1/workspaces/{created['workspace_id']}"
-    for figure in (ports, readiness, shells, others):
-        bench.attempt(figure, bench, client, workspace)
+    bench.attempt(readiness, bench, client, workspace)
+    for figure in (ports, shells, idleness):
+        bench.attempt(figure, bench, daemon, client, workspace)
     client.delete(workspace)

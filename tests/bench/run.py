@@ -28,8 +28,10 @@ sys.path.insert(0, str(ROOT / "clients/python"))
 if "--bin" in sys.argv[:-1]:
     os.environ["HEARTH_BIN"] = sys.argv[sys.argv.index("--bin") + 1]
 
+import link_times  # noqa: E402
 import machine_times  # noqa: E402
 import mcp_times  # noqa: E402
+import neighbour_times  # noqa: E402
 import peers  # noqa: E402
 import port_times  # noqa: E402
 import sdk_times  # noqa: E402
@@ -51,9 +53,9 @@ VERDICTS = {None: "no peer", True: "met", False: "MISSED"}
 
 
 class Bench:
-    def __init__(self, build, quick):
+    def __init__(self, build, quick, only=""):
         self.build, self.repeats = build, 3 if quick else 7
-        self.quick = quick
+        self.quick, self.only = quick, only
         self.rows, self.notes = [], []
 
     def row(self, figure, ours, peer, ratio, target, met):
@@ -67,12 +69,21 @@ class Bench:
 
     def attempt(self, figure, *arguments):
         """A figure that cannot be taken, for a peer that is broken say, costs no other."""
+        if not self.is_wanted(figure):
+            return
         try:
             figure(*arguments)
         except (OSError, AssertionError, LookupError, ValueError,
                 subprocess.SubprocessError) as problem:
             name = figure.__name__.replace("_", " ")
             self.note(f"{name} could not be measured: {type(problem).__name__}: {problem}")
+
+    def is_wanted(self, figure):
+        """By the name of the figure or its file; a file's `measure` by those of all its figures."""
+        if self.only in f"{figure.__module__}.{figure.__qualname__}":
+            return True
+        return figure.__name__ == "measure" and any(
+            self.only in name for name in vars(sys.modules[figure.__module__]))
 
     def pairs(self, ours, peer, repeats=None):
         """Medians of both, taken in turn. A peer that is None is left out."""
@@ -399,7 +410,8 @@ def measure(bench, stack):
     bench.attempt(sdk_times.measure, bench, daemon)
     bench.attempt(tree_times.measure, bench, daemon)
     with daemon.client() as client:
-        bench.attempt(port_times.measure, bench, client)
+        bench.attempt(port_times.measure, bench, daemon, client)
+    bench.attempt(neighbour_times.measure, bench, daemon)
     bench.attempt(service_times.measure, bench, daemon)
     daemon.restart(pool=4)
     bench.attempt(figures.pooled, runtime)
@@ -407,6 +419,7 @@ def measure(bench, stack):
     daemon.stop()
     bench.attempt(figures.many)
     bench.attempt(machine_times.measure, bench, image_dir)
+    bench.attempt(link_times.measure, bench, image_dir)
 
 
 def print_table(bench):
@@ -424,12 +437,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bin", required=True, type=pathlib.Path, help="where hearthd is")
     parser.add_argument("--quick", action="store_true", help="fewer runs, rougher figures")
+    parser.add_argument("--only", default="", metavar="WORD",
+                        help="the figures alone whose name, or whose file's, has this in it")
     arguments = parser.parse_args()
     build = arguments.bin.resolve().parent
     subprocess.run(["ninja", "-C", build, *(f"tests/bench/{program}" for program in
-                                            ("spawn_times", "http_times", "bare_mhd"))],
+                                            ("spawn_times", "http_times", "bare_mhd",
+                                             "bare_agent"))],
                    check=True, stdout=subprocess.DEVNULL)
-    bench = Bench(build, arguments.quick)
+    bench = Bench(build, arguments.quick, arguments.only)
     with contextlib.ExitStack() as stack:
         measure(bench, stack)
     print_table(bench)

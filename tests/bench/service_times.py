@@ -3,7 +3,7 @@
 import concurrent.futures
 import time
 
-from machine_times import cpu_seconds
+from machine_times import core_share
 
 WORKSPACES, SERVICES = 50, 20
 SETTLE_S, WATCH_S = 5, 20
@@ -22,9 +22,7 @@ def idle(bench, daemon, client):
         paths = list(pool.map(make, range(WORKSPACES)))
     try:
         time.sleep(SETTLE_S)
-        before, begun = cpu_seconds([daemon.pid]), time.monotonic()
-        time.sleep(WATCH_S)
-        part = (cpu_seconds([daemon.pid]) - before) / (time.monotonic() - begun)
+        part = core_share([daemon.pid], WATCH_S)
         running = sum(client.get(path)["running_service_count"] for path in paths)
         assert running == WORKSPACES * SERVICES, running
         bench.row(f"hearthd's CPU with {running} idle services in {WORKSPACES} workspaces", f"{part * 100:.2f} %", "",

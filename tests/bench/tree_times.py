@@ -48,10 +48,15 @@ def archive_of(files):
     return out.getvalue()
 
 
-def seconds(function):
+def timed(function):
+    """Seconds, and what it gave."""
     begun = time.monotonic()
-    function()
-    return time.monotonic() - begun
+    result = function()
+    return time.monotonic() - begun, result
+
+
+def seconds(function):
+    return timed(function)[0]
 
 
 def milliseconds(value):
