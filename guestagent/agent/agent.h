@@ -7,6 +7,7 @@
 #include "base/id.h"
 #include "base/list.h"
 #include "base/map.h"
+#include "guestagent/agent/spawn_command.h"
 #include "guestagent/link.h"
 
 #include <stdbool.h>
@@ -63,7 +64,7 @@ struct agent {
     bool power_off;
     struct serial *serial; /* NULL: none */
     unsigned execs_max;    /* that run at one time */
-    unsigned child_files;  /* the soft limit of descriptors that commands get; 0: the agent's */
+    struct child_limits child_limits;
     struct list links;
     struct list awaited; // awaited::link
     struct {
@@ -141,9 +142,6 @@ void exec_call_gone(struct agent *agent, struct link_call *call);
 void exec_reap(struct agent *agent);
 /* Forgets all of them; what runs goes on. */
 void exec_free_all(struct agent *agent);
-/* Gives a child that was just started what commands have and the agent has not: a limit of
- * descriptors, and the first place where memory is short. */
-void exec_settle_child(const struct agent *agent, pid_t pid);
 /* To the process group of each that runs. */
 void exec_signal_all(struct agent *agent, int signal);
 

@@ -368,35 +368,6 @@ static struct exec *exec_new(struct agent *agent,
     return exec;
 }
 
-/* A command gets the limit of descriptors that the agent was started with: many programs walk all
- * they may have. It is running already, but has not got as far as its main. */
-static void limit_files(const struct agent *agent, pid_t pid)
-{
-    struct rlimit limit;
-    if (!agent->child_files || getrlimit(RLIMIT_NOFILE, &limit) < 0)
-        return;
-    limit.rlim_cur = agent->child_files;
-    prlimit(pid, RLIMIT_NOFILE, &limit, NULL);
-}
-
-/* Where memory is short it is killed before the agent, without which nothing in the guest could be
- * asked any more. The first process of a machine is spared by its kernel. */
-static void go_first(pid_t pid)
-{
-    char path[48];
-    snprintf(path, sizeof path, "/proc/%d/oom_score_adj", (int)pid);
-    auto_close int fd = open(path, O_WRONLY | O_CLOEXEC);
-    if (fd >= 0)
-        (void)!write(fd, "1000", 4);
-}
-
-void exec_settle_child(const struct agent *agent, pid_t pid)
-{
-    limit_files(agent, pid);
-    if (!agent->options.machine)
-        go_first(pid);
-}
-
 static void launch(struct exec *exec, const Hearth__Agent__V1__ExecStartRequest *request)
 {
     struct command_pipes pipes;
@@ -407,7 +378,8 @@ static void launch(struct exec *exec, const Hearth__Agent__V1__ExecStartRequest 
                               .variable_count = request->n_environment,
                               .secrets = exec->agent->secrets,
                               .secret_variables = request->secret_environment,
-                              .secret_variable_count = request->n_secret_environment};
+                              .secret_variable_count = request->n_secret_environment,
+                              .limits = &exec->agent->child_limits};
     int error = spawn_command(&command, &exec->pid, &pipes, exec->problem, sizeof exec->problem,
                               &exec->exit_code);
     if (error) {
@@ -418,7 +390,6 @@ static void launch(struct exec *exec, const Hearth__Agent__V1__ExecStartRequest 
         return;
     }
     exec->started = true;
-    exec_settle_child(exec->agent, exec->pid);
     bool whole = exec_input_watch(exec, pipes.input) == 0 &&
                  exec_input_queue(exec, request->stdin.data, request->stdin.len) == 0;
     whole = watch_output(exec, &exec->out, pipes.output) && whole;

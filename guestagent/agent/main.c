@@ -113,11 +113,12 @@ static void raise_files(struct agent *agent)
 {
     struct rlimit limit;
     agent->execs_max = AGENT_EXECS_MAX;
+    agent->child_limits.goes_first = !agent->options.machine;
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
         return;
     struct rlimit raised = {limit.rlim_max, limit.rlim_max};
     if (limit.rlim_cur < limit.rlim_max && setrlimit(RLIMIT_NOFILE, &raised) == 0) {
-        agent->child_files = (unsigned)limit.rlim_cur;
+        agent->child_limits.files = limit.rlim_cur;
         limit = raised;
     }
     uint64_t most =

@@ -384,8 +384,8 @@ static void launch(struct service *service)
                                     .variable_count = service->request->n_environment + 1,
                                     .secrets = service->agent->secrets,
                                     .secret_variables = service->request->secret_environment,
-                                    .secret_variable_count =
-                                        service->request->n_secret_environment};
+                                    .secret_variable_count = service->request->n_secret_environment,
+                                    .limits = &service->agent->child_limits};
     struct command_pipes pipes;
     char problem[160];
     service->started_us = clock_monotonic_us();
@@ -405,7 +405,6 @@ static void launch(struct service *service)
         return;
     }
     service->group = service->pid;
-    exec_settle_child(service->agent, service->pid);
     close(pipes.input);
     service->has_exit = false;
     service->phase = SERVICE_RUNNING;

@@ -224,13 +224,13 @@ static void run_command(struct service *service)
         .secrets = service->agent->secrets,
         .secret_variables = service->request->secret_environment,
         .secret_variable_count = service->request->n_secret_environment,
+        .limits = &service->agent->child_limits,
     };
     if (spawn_command(&command, &probe->pid, &pipes, problem, sizeof problem, &exit_code)) {
         probe->pid = 0;
         look_in(service, probe->interval_ms);
         return;
     }
-    exec_settle_child(service->agent, probe->pid);
     close(pipes.input);
     close(pipes.output);
     close(pipes.errors);

@@ -464,7 +464,8 @@ static int spawn(struct shell *shell, const Hearth__Agent__V1__ShellOpenRequest 
                               .variable_count = request->n_environment,
                               .secrets = shell->agent->secrets,
                               .secret_variables = request->secret_environment,
-                              .secret_variable_count = request->n_secret_environment};
+                              .secret_variable_count = request->n_secret_environment,
+                              .limits = &shell->agent->child_limits};
     if (!request->n_argv) {
         command.arguments = with_bash;
         command.argument_count = sizeof with_bash / sizeof *with_bash;
@@ -478,8 +479,6 @@ static int spawn(struct shell *shell, const Hearth__Agent__V1__ShellOpenRequest 
             spawn_on_terminal(&command, terminal, &shell->pid, problem, problem_size, &exit_code);
     }
     shell->session = error ? 0 : shell->pid;
-    if (!error)
-        exec_settle_child(shell->agent, shell->pid);
     return error;
 }
 

@@ -143,7 +143,26 @@ struct image {
     char *const *arguments, *const *environment;
     const struct ends *ends;
     const sigset_t *changed;
+    const struct child_limits *limits;
 };
+
+/* In the child, before it is another program: what that starts inherits them. What fails is left:
+ * the guest's root may have put something else in the place of /proc. */
+static void take_limits(const struct child_limits *limits)
+{
+    struct rlimit files;
+    if (limits->files && getrlimit(RLIMIT_NOFILE, &files) == 0) {
+        files.rlim_cur = limits->files;
+        setrlimit(RLIMIT_NOFILE, &files);
+    }
+    if (limits->goes_first) {
+        int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+        if (fd >= 0) {
+            (void)!write(fd, "1000", 4);
+            close(fd);
+        }
+    }
+}
 
 /* The child's part, all signals blocked. It is on the memory and the stack of the agent, which
  * waits for it: system calls alone. Returns an errno where it did not become another program. */
@@ -155,6 +174,7 @@ static int become(const struct image *image)
     for (int number = 1; number < NSIG; number++)
         if (sigismember(image->changed, number) == 1)
             sigaction(number, &normal, NULL);
+    take_limits(image->limits);
     if (setsid() >= 0 && take_ends(image->ends) == 0 && chdir(image->cwd) == 0 &&
         sigprocmask(SIG_SETMASK, &none, NULL) == 0)
         execve(image->program, image->arguments, image->environment);
@@ -189,7 +209,13 @@ static int start(const struct command *command, const char *program, const char 
     if (!arguments)
         return -ENOMEM;
     memcpy(arguments, command->arguments, command->argument_count * sizeof *arguments);
-    const struct image image = {program, cwd, arguments, environment, ends, changed_signals()};
+    const struct image image = {.program = program,
+                                .cwd = cwd,
+                                .arguments = arguments,
+                                .environment = environment,
+                                .ends = ends,
+                                .changed = changed_signals(),
+                                .limits = command->limits};
     int error = launch(&image, ret_pid);
     free(arguments);
     return error;

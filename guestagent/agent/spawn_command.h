@@ -3,7 +3,9 @@
 
 #include "agent.pb-c.h"
 
+#include <stdbool.h>
 #include <stddef.h>
+#include <sys/resource.h>
 #include <sys/types.h>
 
 struct secrets;
@@ -11,6 +13,15 @@ struct secrets;
 /* The agent's ends, non-blocking, close-on-exec. */
 struct command_pipes {
     int input, output, errors;
+};
+
+/* What commands have and the agent has not, from their first moment on. */
+struct child_limits {
+    rlim_t files;    /* the soft limit of descriptors: many programs walk all they may have; 0: the
+                        agent's */
+    bool goes_first; /* Where memory is short it is killed before the agent, without which nothing
+                        in the guest could be asked any more. The first process of a machine is
+                        spared by its kernel. */
 };
 
 /* What to start; all borrowed. */
@@ -23,6 +34,7 @@ struct command {
     const struct secrets *secrets; /* NULL: none */
     Hearth__Agent__V1__SecretVariable *const *secret_variables;
     size_t secret_variable_count;
+    const struct child_limits *limits;
 };
 
 /* Starts command in a session and process group of its own, default signals, nothing open but its
