@@ -58,7 +58,7 @@ def nested(hearthd_factory, images, tmp_path):
     (tree / "rootfs.tar").write_bytes(guest_trees.tar(guest_trees.least_root("sh", "cat", "sleep", "sort", "head")))
 
     def hearth(url, *words):
-        done = subprocess.run([BIN / "hearth", *map(str, words)], capture_output=True, text=True, timeout=170,
+        done = subprocess.run([BIN / "hearth", *map(str, words)], capture_output=True, text=True, timeout=600,
                               env={"HEARTH_URL": url, "PATH": "/usr/bin:/bin"})
         assert done.returncode == 0, f"{words}: {done.stdout}\n{done.stderr}"
         return done.stdout
@@ -68,13 +68,14 @@ def nested(hearthd_factory, images, tmp_path):
                      "--id-only").strip()
 
     def inside(script):
-        return hearth(url, "workspace", "exec", machine, "--timeout", 150, "--", "sh", "-c",
+        return hearth(url, "workspace", "exec", machine, "--timeout", 500, "--", "sh", "-c",
                       f"export PATH=/workspace/bin:$PATH HEARTH_URL=unix:///run/h/hearthd.sock; {script}")
 
     inside(SET_UP)
     return inside
 
 
+@pytest.mark.timeout(1200)
 def test_limits_hold_by_the_second_version_of_control_groups(nested):
     assert "cgroup v2, root" in nested("hearth doctor")
     nested("hearth env import least /workspace/rootfs.tar")
