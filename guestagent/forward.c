@@ -221,6 +221,11 @@ static bool take_data(struct forward *forward, const uint8_t *data, size_t lengt
     }
     if (done == length)
         return give_credit(forward);
+    /* A slow reader may never have all of it: what it took does not stay. */
+    if (forward->sent > forward->queue.length / 2) {
+        buf_consume(&forward->queue, forward->sent);
+        forward->sent = 0;
+    }
     if (buf_append(&forward->queue, data + done, length - done)) {
         finish(forward, LINK_STATUS_RESOURCE_EXHAUSTED, "no memory for what came");
         return false;
