@@ -3,6 +3,7 @@
 #include "agent.pb-c.h"
 #include "base/buf.h"
 #include "base/socket.h"
+#include "guestagent/unpack.h"
 
 #include <errno.h>
 #include <event2/event.h>
@@ -260,7 +261,7 @@ static void on_message(struct link_call *call, void *arg, const uint8_t *data, s
     if (forward->fd < 0)
         return;
     Hearth__Agent__V1__PortDialItem *item =
-        hearth__agent__v1__port_dial_item__unpack(NULL, length, data);
+        unpack_bounded(&hearth__agent__v1__port_dial_item__descriptor, length, data);
     if (!item) {
         finish(forward, LINK_STATUS_INVALID_ARGUMENT, "the item cannot be read");
         return;

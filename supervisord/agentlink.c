@@ -2,6 +2,7 @@
 
 #include "agent.pb-c.h"
 #include "base/log.h"
+#include "guestagent/unpack.h"
 #include "supervisord/supervisor_internal.h"
 
 #include <stdio.h>
@@ -272,7 +273,7 @@ static void call_message(struct link_call *stream, void *arg, const uint8_t *dat
     struct agent_call *call = arg;
     if (!call->replied)
         return;
-    ProtobufCMessage *reply = protobuf_c_message_unpack(call->reply_type, NULL, length, data);
+    ProtobufCMessage *reply = unpack_bounded(call->reply_type, length, data);
     if (!reply) {
         call->status = LINK_STATUS_INTERNAL;
         hearth_fail(&call->failure, HEARTH_EUNAVAILABLE, "agent_broken",

@@ -2,6 +2,7 @@
 
 #include "agent.pb-c.h"
 #include "base/tar_header.h"
+#include "guestagent/unpack.h"
 #include "supervisord/supervisor_internal.h"
 
 #include <stdlib.h>
@@ -218,7 +219,8 @@ static void on_message(struct link_call *call, void *arg, const uint8_t *data, s
     (void)call;
     if (export->aborted || export->failure.error)
         return;
-    Hearth__Agent__V1__TreeItem *item = hearth__agent__v1__tree_item__unpack(NULL, length, data);
+    Hearth__Agent__V1__TreeItem *item =
+        unpack_bounded(&hearth__agent__v1__tree_item__descriptor, length, data);
     if (!item) {
         broken(export, "the agent's answer cannot be read");
         return;

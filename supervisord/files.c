@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "guestagent/data_field.h"
+#include "guestagent/unpack.h"
 #include "supervisord/supervisor_internal.h"
 
 #include <stdio.h>
@@ -334,7 +335,7 @@ static void read_message(struct link_call *call, void *arg, const uint8_t *data,
         return;
     }
     Hearth__Agent__V1__FileReadReply *reply =
-        hearth__agent__v1__file_read_reply__unpack(NULL, length, data);
+        unpack_bounded(&hearth__agent__v1__file_read_reply__descriptor, length, data);
     if (!reply) {
         hearth_fail(&transfer->failure, HEARTH_EUNAVAILABLE, "agent_broken",
                     "the agent's answer cannot be read");
@@ -384,7 +385,7 @@ static void write_message(struct link_call *call, void *arg, const uint8_t *data
     (void)call;
     struct file_transfer *transfer = arg;
     Hearth__Agent__V1__FileWriteReply *reply =
-        hearth__agent__v1__file_write_reply__unpack(NULL, length, data);
+        unpack_bounded(&hearth__agent__v1__file_write_reply__descriptor, length, data);
     if (!reply)
         return;
     transfer->written = (struct file_written){

@@ -2,6 +2,7 @@
 
 #include "agent.pb-c.h"
 #include "base/text.h"
+#include "guestagent/unpack.h"
 #include "supervisord/patch/tree.h"
 #include "supervisord/supervisor_internal.h"
 #include "supervisord/worker.h"
@@ -320,7 +321,8 @@ static void read_message(struct link_call *call, void *arg, const uint8_t *data,
 {
     struct patching *patching = arg;
     (void)call;
-    Hearth__Agent__V1__TreeItem *item = hearth__agent__v1__tree_item__unpack(NULL, length, data);
+    Hearth__Agent__V1__TreeItem *item =
+        unpack_bounded(&hearth__agent__v1__tree_item__descriptor, length, data);
     int error = item ? 0 : HEARTH_EUNAVAILABLE;
     if (!error && item->entry)
         error = take_entry(patching, item);

@@ -1,5 +1,6 @@
 #include "agent.pb-c.h"
 #include "base/buf.h"
+#include "guestagent/unpack.h"
 #include "supervisord/archive_child.h"
 #include "supervisord/supervisor_internal.h"
 #include "supervisord/tree/ingest.h"
@@ -177,7 +178,7 @@ static void on_message(struct link_call *call, void *arg, const uint8_t *data, s
     (void)call;
     struct seeding *seeding = arg;
     Hearth__Agent__V1__TreeApplyReply *reply =
-        hearth__agent__v1__tree_apply_reply__unpack(NULL, length, data);
+        unpack_bounded(&hearth__agent__v1__tree_apply_reply__descriptor, length, data);
     if (!reply)
         return;
     seeding->replied = true;

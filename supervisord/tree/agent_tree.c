@@ -1,5 +1,6 @@
 #include "supervisord/tree/agent_tree.h"
 
+#include "guestagent/unpack.h"
 #include "supervisord/supervisor_internal.h"
 
 #include <stdlib.h>
@@ -163,7 +164,7 @@ static void run_items(void *arg)
     int error = 0;
     while (!error && agent_message_next(&reading->working, &at, &data, &length)) {
         Hearth__Agent__V1__TreeReadReply *reply =
-            hearth__agent__v1__tree_read_reply__unpack(NULL, length, data);
+            unpack_bounded(&hearth__agent__v1__tree_read_reply__descriptor, length, data);
         error = reply ? take_items(reading, reply)
                       : hearth_fail(&reading->worker_failure, HEARTH_EUNAVAILABLE, "agent_broken",
                                     "the agent's answer cannot be read");

@@ -1,6 +1,7 @@
 #include "supervisord/tree/ingest.h"
 
 #include "agent.pb-c.h"
+#include "guestagent/unpack.h"
 #include "supervisord/tree/agent_tree.h"
 #include "supervisord/tree/content.h"
 #include "supervisord/tree/manifest.h"
@@ -142,7 +143,7 @@ static void run(void *arg)
     size_t at = 0, length;
     while (!ingest->failure.error && agent_message_next(&ingest->working, &at, &data, &length)) {
         Hearth__Agent__V1__TreeItem *item =
-            hearth__agent__v1__tree_item__unpack(NULL, length, data);
+            unpack_bounded(&hearth__agent__v1__tree_item__descriptor, length, data);
         if (item)
             take_item(ingest, item);
         else

@@ -1,6 +1,7 @@
 #include "supervisord/tree/scan_parse.h"
 
 #include "agent.pb-c.h"
+#include "guestagent/unpack.h"
 #include "supervisord/tree/agent_tree.h"
 
 #include <stdlib.h>
@@ -125,7 +126,7 @@ static int read_messages(struct parse *parse, const struct buf *messages,
     int error = 0;
     while (!error && agent_message_next(messages, &at, &data, &length)) {
         Hearth__Agent__V1__TreeScanReply *reply =
-            hearth__agent__v1__tree_scan_reply__unpack(NULL, length, data);
+            unpack_bounded(&hearth__agent__v1__tree_scan_reply__descriptor, length, data);
         error = reply ? take_reply(parse, reply, failure) : broken(failure);
         if (reply)
             hearth__agent__v1__tree_scan_reply__free_unpacked(reply, NULL);
