@@ -118,7 +118,10 @@ class Unpacker:
             path = self._place(member.name)
         self.entry_count += 1
         if member.isdir():
-            path.mkdir(mode=0o700, exist_ok=True)
+            if not os.path.lexists(path):
+                path.mkdir(mode=0o700)
+            elif not stat.S_ISDIR(path.lstat().st_mode):  # Its mode and time would be set on what a link leads to.
+                raise HearthError(f"the export holds a directory in the place of something else: {member.name!r}")
             directories.append((path, member))
         elif member.issym():
             os.symlink(member.linkname, path)
