@@ -30,7 +30,7 @@ def _awaited(method: Callable[Concatenate[Hearth, Parameters], Answer]
 class AsyncHearth:
     """May be used by any number of tasks of one event loop."""
 
-    def __init__(self, url: str | None = None, token: str | None = None, timeout: float = 600,
+    def __init__(self, url: str | None = None, token: str | None = None, timeout: float | None = None,
                  calls: int = 64) -> None:
         """calls: how many may be under way at one time."""
         self.hearth = Hearth(url, token, timeout)

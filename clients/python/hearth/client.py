@@ -28,7 +28,8 @@ class Hearth:
     the user's own or the system's on this machine. May be shared between threads. Host paths are read
     and written here, as the user who runs this."""
 
-    def __init__(self, url: str | None = None, token: str | None = None, timeout: float = 600) -> None:
+    def __init__(self, url: str | None = None, token: str | None = None, timeout: float | None = None) -> None:
+        """timeout: seconds that the daemon may be silent. None: ten minutes, and as long as a command may take."""
         self.connection = Connection(url, token, timeout)
 
     def close(self) -> None:
@@ -47,9 +48,9 @@ class Hearth:
         """Any route of the API (docs/api.md): the JSON of a success, else a Problem is raised."""
         return self.connection.request(method, path, arguments, **options)
 
-    def _tool(self, tool: str, arguments: dict[str, Any], retry: bool = True) -> Result:
+    def _tool(self, tool: str, arguments: dict[str, Any], **options: Any) -> Result:
         given = {name: value for name, value in arguments.items() if value is not None}
-        return self.request("POST", f"/v1/tools/{tool}/call", given, retry=retry)
+        return self.request("POST", f"/v1/tools/{tool}/call", given, **options)
 
     # Tools for models
 
@@ -89,7 +90,7 @@ class Hearth:
                   timeout_seconds: int = 30, ttl_seconds: int = 600, network: bool = False,
                   isolation: str | None = None, allow_host_compat: bool = False,
                   encoding: str = "utf-8") -> Result:
-        return self.request("POST", "/v1/vm-runs", _given(locals()), retry=False)
+        return self.request("POST", "/v1/vm-runs", _given(locals()), retry=False, takes=timeout_seconds)
 
     def create_vm(self, *, environment: str, vcpu_count: int = 1, mem_mib: int = 1024,
                   ttl_seconds: int = 600, network: bool = False, isolation: str | None = None,
@@ -104,7 +105,7 @@ class Hearth:
         """Runs one command; the machine is deleted after it."""
         return self._tool("vm_exec", {"vm_id": vm_id, "command": command,
                                       "timeout_seconds": timeout_seconds, "encoding": encoding},
-                          retry=False)
+                          retry=False, takes=timeout_seconds)
 
     def stop_vm(self, vm_id: str) -> Result:
         return self._tool("vm_stop", {"vm_id": vm_id})
@@ -213,7 +214,7 @@ class Hearth:
         """Runs a shell command (or argv, without a shell). A non-zero exit_code is a result, not an
         error. It is never sent twice."""
         return self.request("POST", _path(workspace_id, "exec"), _given(locals(), leave=["workspace_id"]),
-                            retry=False)
+                            retry=False, takes=timeout_seconds)
 
     def stream_exec_workspace(self, workspace_id: str, **arguments: Any) -> Events:
         """The command's events as they come: {"type": "stdout"|"stderr", …}, the last one "exit"
@@ -222,7 +223,9 @@ class Hearth:
         return Events(self.connection.stream("POST", _path(workspace_id, "exec"),
                                              body=json.dumps(body).encode(),
                                              content_type="application/json",
-                                             accept="application/x-ndjson"))
+                                             accept="application/x-ndjson",
+                                             takes=arguments.get("timeout_seconds")),
+                      ends=("exit", "running", "error"))
 
     def read_exec(self, workspace_id: str, exec_id: str, *, cursor: str | None = None,
                   wait_ms: int = 0, encoding: str = "utf-8") -> Result:
@@ -275,7 +278,7 @@ class Hearth:
         yet. Nothing is written outside of it, whatever the guest made."""
         unpacker = Unpacker(output_path)
         with self.connection.stream("GET", _path(workspace_id, "export"), query={"path": path},
-                                    accept="application/x-tar") as stream:
+                                    accept="application/x-tar") as stream, stream.reading():
             kind = unpacker.unpack(stream.response)
         whole = path if path.startswith("/") else posixpath.normpath(f"/workspace/{path}")
         return {"workspace_id": workspace_id, "workspace_path": whole,

@@ -76,4 +76,6 @@ def usable(connection: http.client.HTTPConnection) -> bool:
     other side; asking first means that no request is ever sent twice."""
     if connection.sock is None:
         return True
-    return not select.select([connection.sock], [], [], 0)[0]
+    readable = select.poll()  # select.select() knows no descriptor from 1024 on.
+    readable.register(connection.sock, select.POLLIN)
+    return not readable.poll(0)
