@@ -7,6 +7,7 @@
 #include "cli/secret.h"
 #include "cli/upload.h"
 
+#include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -123,6 +124,14 @@ static void write_out(struct job *job, const char *tool, const cJSON *arguments)
     cJSON_Delete(told);
 }
 
+/* The path that an argument names. What can be none (empty, or too long to be opened) is the
+ * daemon's to refuse, as it does for everybody. */
+static const char *named_path(const cJSON *arguments, const char *name)
+{
+    const char *path = json_text(arguments, name, "");
+    return *path && strlen(path) < PATH_MAX ? path : NULL;
+}
+
 static int upload(struct job *job, cJSON *arguments, const char *path_name, const char *upload_name,
                   struct hearth_failure *failure)
 {
@@ -161,7 +170,7 @@ static void *work(void *arg)
         return NULL;
     }
     for (size_t i = 0; i < sizeof uploads / sizeof *uploads && !blamed; i++)
-        if (strcmp(uploads[i].tool, tool) == 0 && json_text(arguments, uploads[i].path, NULL) &&
+        if (strcmp(uploads[i].tool, tool) == 0 && named_path(arguments, uploads[i].path) &&
             upload(job, arguments, uploads[i].path, uploads[i].upload, &failure))
             blamed = uploads[i].path;
     cJSON_ArrayForEach(secret, json_member(arguments, "secrets"))
@@ -169,7 +178,7 @@ static void *work(void *arg)
         if (blamed)
             break;
         snprintf(of_secret, sizeof of_secret, "secrets/%u/file_path", number++);
-        if (secret_read(secret, &failure))
+        if (named_path(secret, "file_path") && secret_read(secret, &failure))
             blamed = of_secret;
     }
     if (blamed)
@@ -192,24 +201,40 @@ static bool concerns_us(const cJSON *message, const char *profile)
         !cJSON_HasObjectItem(message, "id"))
         return false;
     if (mcp_output_concerns_us(tool, arguments, profile))
-        return true;
+        return named_path(arguments, "output_path");
     for (size_t i = 0; i < sizeof uploads / sizeof *uploads; i++)
-        if (strcmp(uploads[i].tool, tool) == 0 && json_text(arguments, uploads[i].path, NULL) &&
+        if (strcmp(uploads[i].tool, tool) == 0 && named_path(arguments, uploads[i].path) &&
             !json_text(arguments, uploads[i].upload, NULL))
             return true;
     if (strcmp(tool, "workspace_create") == 0)
         cJSON_ArrayForEach(secret, json_member(arguments, "secrets"))
         {
-            if (json_text(secret, "file_path", NULL))
+            if (named_path(secret, "file_path"))
                 return true;
         }
+    return false;
+}
+
+/* Is there an escaped NUL? cJSON's texts end there: a path would be another than the one named. */
+static bool holds_nul(const char *line, size_t length)
+{
+    const char *end = line + length, *at = line;
+    while ((at = memmem(at, (size_t)(end - at), "\\u0000", 6))) {
+        const char *first = at;
+        while (first > line && first[-1] == '\\')
+            first--;
+        if ((at - first) % 2 == 0)
+            return true;
+        at++;
+    }
     return false;
 }
 
 /* Most lines name no path: they are not parsed. */
 static bool may_concern_us(const char *line, size_t length)
 {
-    return memmem(line, length, "_path\"", 6) && memmem(line, length, "tools/call", 10);
+    return memmem(line, length, "_path\"", 6) && memmem(line, length, "tools/call", 10) &&
+           !holds_nul(line, length);
 }
 
 bool mcp_files_take(struct mcp_files *files, const char *line, size_t length)

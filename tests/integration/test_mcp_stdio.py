@@ -554,6 +554,29 @@ def test_a_seed_path_that_is_not_there_is_a_problem_of_the_call(stdio):
     assert "structuredContent" not in result
 
 
+@pytest.mark.parametrize("path, code", [("", "blank_argument"), ("x" * 4096, "bad_length")])
+def test_a_text_that_can_be_no_path_is_refused_as_by_everybody(stdio, shared, path, code):
+    for tool, arguments, field in (
+            ("workspace_create", {"environment": "debian:12", "seed_path": path}, "/seed_path"),
+            ("workspace_sync_push", {"workspace_id": shared, "source_path": path}, "/source_path"),
+            ("workspace_export", {"workspace_id": shared, "path": ".", "output_path": path}, "/output_path")):
+        problem = json.loads(stdio.call(tool, arguments)["content"][0]["text"])
+        assert (problem["status"], problem["code"], problem["field"]) == (422, code, field)
+
+
+def test_a_path_with_a_nul_is_not_the_path_before_it(stdio, shared, tmp_path):
+    (tmp_path / "tree").mkdir()
+    for tool, arguments in (
+            ("workspace_sync_push", {"workspace_id": shared, "source_path": f"{tmp_path}/tree\0x"}),
+            ("workspace_export", {"workspace_id": shared, "path": ".", "output_path": f"{tmp_path}/out\0x"})):
+        assert stdio.error("tools/call", {"name": tool, "arguments": arguments})["code"] == -32602
+    assert [entry.name for entry in tmp_path.iterdir()] == ["tree"]
+    (tmp_path / "tree/file").write_text("here")
+    pushed = stdio.call("workspace_sync_push", {
+        "workspace_id": shared, "source_path": str(tmp_path / "tree"), "dest": "back\\u0000slash"})
+    assert pushed["structuredContent"]["workspace_sync"]["destination"] == "/workspace/back\\u0000slash"
+
+
 def test_a_source_path_is_pushed_and_an_output_path_written_here(stdio, shared, tmp_path):
     (tmp_path / "source").mkdir()
     (tmp_path / "source/pushed").write_text("from here")
