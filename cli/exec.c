@@ -215,12 +215,14 @@ static int workspace_logs(struct cli *cli, int argc, char **argv)
         output_json(body.data);
         return 0;
     }
+    const char *next = json_text(result, "next_cursor", NULL);
     const cJSON *entry;
     cJSON_ArrayForEach(entry, json_member(result, "entries"))
     {
         print_entry(entry);
     }
-    fprintf(stderr, "[workspace-logs] count=%.0f\n", json_number(result, "count", 0));
+    fprintf(stderr, "[workspace-logs] count=%.0f%s%s%s\n", json_number(result, "count", 0),
+            next ? " (there are more: --cursor " : "", next ? next : "", next ? ")" : "");
     return 0;
 }
 

@@ -397,6 +397,16 @@ def test_logs_show_what_ran(hearth, workspace):
     assert "first-command" in hearth.ok("workspace", "logs", workspace.id).stdout
 
 
+def test_logs_say_how_to_go_on_where_there_are_more(hearth, workspace):
+    for name in ("first", "second"):
+        hearth.ok("workspace", "exec", workspace.id, "--", f"echo {name}-command")
+    page = hearth.ok("workspace", "logs", workspace.id, "--limit", "1")
+    cursor = re.search(r"\(there are more: --cursor (\S+)\)", page.stderr)[1]
+    rest = hearth.ok("workspace", "logs", workspace.id, "--cursor", cursor)
+    assert "second-command" in rest.stdout and "first-command" not in rest.stdout
+    assert "there are more" not in rest.stderr
+
+
 def test_run_runs_one_command_and_leaves_nothing(hearth, client):
     before = client.get("/v1/workspaces")["count"]
     done = hearth("run", ENVIRONMENT, "--", "uname -s; exit 5")
