@@ -140,7 +140,10 @@ static int decode_string(struct call *call, const struct field *field, const cJS
     const char *text = item->valuestring;
     if (!*text && !(field->flags & FIELD_BLANK_OK))
         return invalid(failure, pointer, "blank_argument", "it must not be empty");
-    int error = check_length(field, strlen(text), STRING_MAX_DEFAULT, "bytes", pointer, failure);
+    bool characters = field->flags & FIELD_CHARACTERS;
+    int error =
+        check_length(field, characters ? utf8_length(text) : strlen(text), STRING_MAX_DEFAULT,
+                     characters ? "characters" : "bytes", pointer, failure);
     if (error)
         return error;
     bool known = !field->choices;

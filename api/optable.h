@@ -37,6 +37,7 @@ enum field_flags {
     FIELD_SOMETIMES = 32,     /* outputs: may be missing */
     FIELD_FULL_ONLY = 64,     /* in tool definitions of workspace-full only */
     FIELD_BLANK_OK = 128,     /* FIELD_STRING: "" is a value */
+    FIELD_CHARACTERS = 256,   /* FIELD_STRING: its length is of characters, else of UTF-8's bytes */
 };
 
 struct optional_integer {

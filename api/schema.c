@@ -121,7 +121,7 @@ static void write_bounds(struct json_writer *json, const struct field *field,
         if (field->maximum)
             json_integer(json, "maxLength", field->maximum);
     }
-    if (field->type == FIELD_STRING_LIST && field->maximum)
+    if ((field->type == FIELD_STRING_LIST || field->type == FIELD_OBJECT_LIST) && field->maximum)
         json_integer(json, "maxItems", field->maximum);
 }
 
@@ -165,6 +165,8 @@ static void write_object_list(struct json_writer *json, const char *key, const s
     json_object_begin(json, key);
     write_type(json, "array", nullable);
     write_description(json, field);
+    if (!output)
+        write_bounds(json, field, flavour);
     write_fields(json, "items", field->fields, flavour, PROFILE_NONE, true, output, NULL);
     json_object_end(json);
 }

@@ -73,6 +73,14 @@ int utf8_repair(struct buf *out, const char *data, size_t length)
     return buf_append(out, data + start, length - start);
 }
 
+size_t utf8_length(const char *text)
+{
+    size_t characters = 0;
+    for (; *text; text++)
+        characters += ((unsigned char)*text & 0xc0) != 0x80;
+    return characters;
+}
+
 size_t utf8_skip(const char *data, size_t length, size_t at, uint64_t characters)
 {
     while (at < length && characters--)

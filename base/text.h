@@ -18,6 +18,9 @@ size_t utf8_begun(const char *data, size_t length);
 /* Appends data to out with every ill-formed byte replaced by U+FFFD. 0 or as buf_append. */
 int utf8_repair(struct buf *out, const char *data, size_t length);
 
+/* Characters in well-formed UTF-8. */
+size_t utf8_length(const char *text);
+
 /* Where the character begins that is so many on from the one at `at`, in well-formed UTF-8; length
  * where there are fewer. */
 size_t utf8_skip(const char *data, size_t length, size_t at, uint64_t characters);

@@ -52,13 +52,13 @@ static bool printable(const char *text)
 int workspace_name_check(const char *name, struct hearth_failure *failure)
 {
     size_t length = strlen(name);
-    if (length >= 1 && length <= WORKSPACE_NAME_MAX && printable(name) && name[0] != ' ' &&
-        name[length - 1] != ' ')
+    if (length >= 1 && printable(name) && utf8_length(name) <= WORKSPACE_NAME_MAX &&
+        name[0] != ' ' && name[length - 1] != ' ')
         return 0;
-    int error =
-        hearth_fail(failure, HEARTH_EINVALID, "bad_name",
-                    "a name is 1 to %d bytes of text without control characters or outer blanks",
-                    WORKSPACE_NAME_MAX);
+    int error = hearth_fail(
+        failure, HEARTH_EINVALID, "bad_name",
+        "a name is 1 to %d characters, none of them a control one, without outer blanks",
+        WORKSPACE_NAME_MAX);
     hearth_failure_field(failure, "/name");
     return error;
 }
@@ -85,8 +85,9 @@ int workspace_labels_check(const struct row_label *labels, size_t count,
         if (!label_key_good(labels[i].key))
             detail = "a label's name is 1 to 64 of A-Z, a-z, 0-9 and ._/-, beginning with a letter "
                      "or digit";
-        else if (strlen(labels[i].value) > WORKSPACE_LABEL_VALUE_MAX || !printable(labels[i].value))
-            detail = "a label's value is at most 256 bytes of text without control characters";
+        else if (!printable(labels[i].value) ||
+                 utf8_length(labels[i].value) > WORKSPACE_LABEL_VALUE_MAX)
+            detail = "a label's value is at most 256 characters, none of them a control one";
         wrong = labels[i].key;
     }
     if (!detail)

@@ -2,6 +2,7 @@
 #include "api/operations/families.h"
 #include "api/operations/stream_object.h"
 #include "api/operations/views.h"
+#include "supervisord/secret.h"
 
 #include <limits.h>
 #include <stdlib.h>
@@ -118,6 +119,7 @@ static const struct field exec_input_fields[] = {
      .offset = offsetof(struct exec_input, cwd)},
     {.name = "env",
      .type = FIELD_MAP,
+     .maximum = 1024,
      .fields = variable_parts,
      .description = "Environment variables to add.",
      .offset = offsetof(struct exec_input, env)},
@@ -129,6 +131,7 @@ static const struct field exec_input_fields[] = {
     {.name = "secret_env",
      .type = FIELD_MAP,
      .flags = FIELD_FULL_ONLY,
+     .maximum = SECRETS_MAX,
      .description = "Secrets to give as variables: secret name to variable name.",
      .offset = offsetof(struct exec_input, secret_env)},
     {.name = "max_output_bytes",

@@ -3,6 +3,7 @@
 #include "api/operations/service.h"
 #include "api/operations/views.h"
 #include "supervisord/port.h"
+#include "supervisord/secret.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -281,6 +282,7 @@ static const struct field start_input[] = {
      .offset = offsetof(struct start_input, restart)},
     {.name = "secret_env",
      .type = FIELD_MAP,
+     .maximum = SECRETS_MAX,
      .fields = secret_parts,
      .description = "Secrets to give as variables: secret name to variable name.",
      .offset = offsetof(struct start_input, secret_env)},

@@ -1,6 +1,7 @@
 #include "api/operations/shell.h"
 #include "api/operations/families.h"
 #include "api/operations/views.h"
+#include "supervisord/secret.h"
 
 #include <signal.h>
 #include <string.h>
@@ -194,6 +195,7 @@ static const struct field open_input[] = {
      .offset = offsetof(struct open_input, term)},
     {.name = "secret_env",
      .type = FIELD_MAP,
+     .maximum = SECRETS_MAX,
      .fields = secret_parts,
      .description = "Secrets to give as variables: secret name to variable name.",
      .offset = offsetof(struct open_input, secret_env)},

@@ -367,6 +367,36 @@ def test_labels_come_as_an_object_or_as_a_list(workspace_factory):
         assert first.exec('echo "$V"', env=given)["stdout"] == "1\n"
 
 
+def test_names_and_labels_values_are_as_long_as_their_schema_says_in_characters(workspace_factory, client):
+    made = workspace_factory(name="é" * 120, labels={"k": "日" * 256})
+    assert made.created["name"] == "é" * 120 and made.created["labels"] == {"k": "日" * 256}
+    assert client.get("/v1/workspaces", name="é" * 120)["count"] == 1
+    for wrong, code, field in (({"name": "é" * 121}, "bad_length", "/name"),
+                               ({"labels": {"k": "日" * 257}}, "bad_label", "/labels/k")):
+        problem(client.request("POST", "/v1/workspaces", {"environment": ENVIRONMENT, **wrong}), 422, code, field)
+
+
+def lists_and_maps(schema, name):
+    for branch in schema.get("anyOf", [schema]):
+        kind = branch.get("type")
+        if "array" in kind:
+            yield name, branch.get("maxItems")
+        elif "object" in kind:
+            yield name, branch.get("maxProperties")
+
+
+def test_every_list_and_map_says_how_many_it_may_hold(client):
+    limits = [found for tool in client.get("/v1/tools", profile="workspace-full", format="json-schema")["tools"]
+              for name, schema in tool["input_schema"]["properties"].items()
+              for found in lists_and_maps(schema, f"{tool['name']}.{name}")]
+    assert limits and not [name for name, limit in limits if not limit]
+
+
+def test_a_command_may_have_a_thousand_variables(workspace):
+    env = {f"V_{number}": "x" for number in range(1000)}
+    assert workspace.exec("env | grep -c ^V_", env=env)["stdout"] == "1000\n"
+
+
 @pytest.fixture(scope="module")
 def many(daemon):
     """Twelve workspaces under one label."""
