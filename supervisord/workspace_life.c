@@ -354,10 +354,11 @@ static void run_boot(struct steps *steps, void *subject)
     steps_fail(steps, &failure);
 }
 
+/* A daemon that was killed has noted no process, and yet a guest may run: its disk is for one. */
 static void undo_boot(struct steps *steps, void *subject)
 {
     struct life *life = subject;
-    if (life->workspace->sandbox && life->workspace->sandbox->guest.process.pid)
+    if (life->workspace->sandbox)
         sandbox_stop(life->workspace->sandbox, stopped, life);
     else
         steps_next(steps);

@@ -72,3 +72,8 @@ test_it_stays_with = test_activity.test_it_stays_with
 def test_a_crash_between_two_steps_leaves_nothing_half_done(hearthd_factory, point):
     test_survival.test_a_crash_between_two_steps_leaves_nothing_half_done(
         lambda: hearthd_factory(driver="qemu", template="off"), None, point)
+
+
+def test_a_guest_whose_start_was_cut_short_does_not_run_on(hearthd_factory):
+    test_survival.test_a_guest_whose_start_was_cut_short_does_not_run_on(
+        lambda: hearthd_factory(driver="qemu", template="off"), "guest-started")

@@ -178,6 +178,28 @@ def test_a_crash_between_two_steps_leaves_nothing_half_done(hearthd_factory, mon
     assert not (answered and kind in ("create", "guest-started"))
 
 
+@pytest.mark.parametrize("point", ["guest-started", "start:end"])
+def test_a_guest_whose_start_was_cut_short_does_not_run_on(hearthd_factory, point):
+    """Nobody has noted its process: it would go on beside the next one, on the same disk."""
+    hearthd = hearthd_factory()
+    client = hearthd.client(timeout=60)
+    path = f"/v1/workspaces/{client.post('/v1/workspaces', {'environment': ENVIRONMENT})['workspace_id']}"
+    client.put(f"{path}/files/content", {"path": "kept", "text": "here"})
+    client.post(f"{path}/stop")
+    hearthd.stop()
+    hearthd.start_with_environment(HEARTHD_CRASH_AT=point)
+    with pytest.raises(OSError):
+        hearthd.client(timeout=60).request("POST", f"{path}/start", {})
+    assert hearthd.wait() == 137 and hearthd.guest_pids()
+    hearthd.start()
+    client = hearthd.client(timeout=60)
+    until(lambda: not hearthd.guest_pids(), "the guest of the start that was cut short runs on")
+    assert client.get(path)["state"] == "failed"
+    assert client.post(f"{path}/start")["state"] == "started"
+    assert len(hearthd.guest_pids()) == 1
+    assert client.get(f"{path}/files/content", path="kept")["content"] == "here"
+
+
 def test_two_daemons_on_one_state_directory_are_refused(hearthd_factory):
     hearthd = hearthd_factory()
     second = hearthd_factory(start=False)

@@ -202,12 +202,21 @@ static void kill_process(struct oci_guest *guest)
     cgroup_kill(&guest->driver->cgroups, guest->guest_id);
 }
 
+/* Blocking. Those that no process of ours holds, too: of a start that was cut short. */
+static int end_processes(struct oci_guest *guest, struct hearth_failure *failure)
+{
+    if (guest->driver->cgroups.kind == CGROUP_NONE && !remains_kill(guest->guest_id))
+        return hearth_fail(failure, HEARTH_EIO, "guest_unkillable",
+                           "a process of the guest does not end after SIGKILL");
+    return cgroup_destroy(&guest->driver->cgroups, guest->guest_id, failure);
+}
+
 /* What a guest has while it runs: its groups and its runtime directory. */
 static void clear_runtime_work(void *arg)
 {
     struct oci_guest *guest = arg;
     struct hearth_failure failure;
-    int error = cgroup_destroy(&guest->driver->cgroups, guest->guest_id, &failure);
+    int error = end_processes(guest, &failure);
     if (!error)
         error = guest_files_stop(guest, &failure);
     if (error && !guest->error) {
@@ -404,11 +413,7 @@ static void on_groups_gone(void *arg)
 static void destroy_groups_work(void *arg)
 {
     struct oci_guest *guest = arg;
-    if (guest->driver->cgroups.kind == CGROUP_NONE && !remains_kill(guest->guest_id))
-        guest->error = hearth_fail(&guest->failure, HEARTH_EIO, "guest_unkillable",
-                                   "a process of the guest does not end after SIGKILL");
-    else
-        guest->error = cgroup_destroy(&guest->driver->cgroups, guest->guest_id, &guest->failure);
+    guest->error = end_processes(guest, &guest->failure);
 }
 
 static void on_destroyed_process_end(void *arg)
