@@ -118,6 +118,7 @@ static void begun(void *arg, int error, const struct hearth_failure *failure)
         end(steps);
         return;
     }
+    steps->begun = true;
     advance(steps);
 }
 
@@ -160,6 +161,7 @@ struct steps *steps_resume(struct supervisor *supervisor, const struct steps_kin
     snprintf(steps->operation_id, sizeof steps->operation_id, "%s", row->operation_id);
     steps->at = row->step < kind->count ? row->step : kind->count - 1;
     steps->undoing = !kind->forward_only;
+    steps->begun = true;
     /* Nobody noted how far it came: undo from the last step. */
     if (steps->undoing) {
         steps->at = kind->count - 1;

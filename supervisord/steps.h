@@ -45,6 +45,7 @@ struct steps {
     char tenant_id[64], subject_id[ID_SIZE];
     size_t at;
     bool undoing;
+    bool begun; /* its intent is written */
     struct hearth_failure failure;
 };
 

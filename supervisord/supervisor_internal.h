@@ -337,6 +337,8 @@ void workspace_touch(struct workspace *workspace);
 void workspace_flush_dirty(struct supervisor *supervisor);
 /* Moves by the table in workspace_state.h; false where the cell is no move. */
 bool workspace_move(struct workspace *workspace, enum workspace_event event);
+/* What it was moved to is taken back: it could not be made durable. */
+void workspace_move_back(struct workspace *workspace, enum workspace_state state);
 void workspace_fail(struct workspace *workspace, const char *code, const char *detail);
 void workspace_load_history(struct workspace *workspace);
 /* Its agent can be asked now, or the failure says why not (state, what is under way, link). */
@@ -388,6 +390,8 @@ extern const struct steps_kind create_kind;
 void workspace_discard(struct workspace *workspace);
 /* Found at start-up: it was started, but its guest does not run any more. */
 void workspace_guest_gone(struct workspace *workspace, bool host_rebooted);
+/* After something was under way with it: nobody minded if its guest died meanwhile. */
+void workspace_guest_missed(struct workspace *workspace);
 
 /* expiry.c */
 #define EXPIRY_TOKEN "expiry" /* stands for who asks, in the audit */

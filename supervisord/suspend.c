@@ -157,6 +157,7 @@ static void settled(void *arg, int error, const struct hearth_failure *failure)
     }
     if (workspace->steps) /* a resume already, which tells them */
         return;
+    workspace_guest_missed(workspace);
     if (workspace->state == WORKSPACE_SUSPENDED && wanted)
         resume(workspace);
     else

@@ -436,6 +436,14 @@ bool workspace_move(struct workspace *workspace, enum workspace_event event)
     return true;
 }
 
+void workspace_move_back(struct workspace *workspace, enum workspace_state state)
+{
+    workspace->state = state;
+    if (!workspace->one_shot && list_empty(&workspace->link))
+        place(workspace);
+    expiry_update(workspace);
+}
+
 void workspace_fail(struct workspace *workspace, const char *code, const char *detail)
 {
     free(workspace->failure_code);

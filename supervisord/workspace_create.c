@@ -67,8 +67,10 @@ static void published(void *arg, int error, const struct hearth_failure *failure
         return;
     }
     crash_point("create:published");
-    workspace_event(creation->workspace, "created", NULL);
+    struct workspace *workspace = creation->workspace;
+    workspace_event(workspace, "created", NULL);
     report(creation, 0, NULL);
+    workspace_guest_missed(workspace);
 }
 
 static void publish(struct creation *creation)

@@ -68,3 +68,14 @@ void workspace_guest_gone(struct workspace *workspace, bool host_rebooted)
         workspace_fail(workspace, "guest_gone", "the guest ended while the daemon was away");
     record_state(workspace, host_rebooted ? "stopped" : "failed");
 }
+
+void workspace_guest_missed(struct workspace *workspace)
+{
+    const struct sandbox *sandbox = workspace->sandbox;
+    if (workspace->state != WORKSPACE_STARTED || workspace->steps || !sandbox || sandbox->running ||
+        !workspace->supervisor->recovered || !workspace_move(workspace, WORKSPACE_EVENT_GUEST_DIED))
+        return;
+    const char *detail = sandbox->link.last_failure.detail;
+    workspace_fail(workspace, "guest_died", *detail ? detail : "the guest ended by itself");
+    record_state(workspace, "failed");
+}

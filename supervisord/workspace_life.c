@@ -18,11 +18,12 @@ struct life {
     struct principal principal;
     char request_id[68], asker[STEPS_ASKER_SIZE];
     const char *operation;
-    const char *reason;   /* told by the event; a literal */
-    bool expired;         /* nobody asked: it was idle for too long */
-    bool revoked;         /* … but was used again before anything was done; or nothing could be */
-    bool resumes;         /* its guest was suspended, and is wanted: no activity by itself */
-    const char *happened; /* what the event says at the end */
+    const char *reason; /* told by the event; a literal */
+    bool expired;       /* nobody asked: it was idle for too long */
+    bool revoked;       /* … but was used again before anything was done; or nothing could be */
+    bool resumes;       /* its guest was suspended, and is wanted: no activity by itself */
+    enum workspace_state before; /* of a delete */
+    const char *happened;        /* what the event says at the end */
     struct hearth_failure failure;
     workspace_done done; /* NULL once told, or when nobody waits */
     void *arg;
@@ -81,14 +82,18 @@ static void settled(void *arg, int error, const struct hearth_failure *failure)
         error = (int)life->failure.error;
         failure = &life->failure;
     }
+    struct workspace *workspace = life->workspace;
     tell(life, error, failure);
     free(life);
+    workspace_guest_missed(workspace);
 }
 
-static void told_and_freed(void *arg, int error, const struct hearth_failure *failure)
+/* The intent could not be written: nothing was done, and all is as it was. */
+static void not_begun(struct life *life, const struct hearth_failure *failure)
 {
-    struct life *life = arg;
-    tell(life, error, failure);
+    life->workspace->steps = NULL;
+    workspace_guest_missed(life->workspace);
+    tell(life, (int)failure->error, failure);
     free(life);
 }
 
@@ -132,9 +137,22 @@ static void begin(struct life *life, const struct steps_kind *kind)
 /* Delete: told as soon as the intent is durable, forward only. Who is told may use its place at
  * once. */
 
+/* What is under way in it ends. */
+static void cut_off(struct workspace *workspace)
+{
+    static const char deleted[] = "the workspace was deleted";
+    exec_abandon_all(workspace, HEARTH_ENOTFOUND, "workspace_not_found", deleted);
+    if (workspace->sandbox)
+        agentlink_cuts_off(&workspace->sandbox->link, HEARTH_ENOTFOUND, "workspace_not_found",
+                           deleted);
+    services_guest_ended(workspace, NULL, NULL);
+    files_abort_all(workspace, HEARTH_ENOTFOUND, "workspace_not_found", deleted);
+}
+
 static void run_tell(struct steps *steps, void *subject)
 {
     struct life *life = subject;
+    cut_off(life->workspace);
     workspace_uncount(life->workspace);
     workspace_event(life->workspace, "deleted", life->reason);
     tell(life, 0, NULL);
@@ -153,6 +171,7 @@ static void removed(void *arg, int error, const struct hearth_failure *failure)
 static void run_remove(struct steps *steps, void *subject)
 {
     struct life *life = subject;
+    cut_off(life->workspace); /* after a restart there are commands again */
     if (life->workspace->sandbox)
         sandbox_destroy(life->workspace->sandbox, removed, life);
     else
@@ -164,11 +183,9 @@ static void delete_done(struct steps *steps, void *subject, int error,
 {
     struct life *life = subject;
     struct workspace *workspace = life->workspace;
-    if (error) { /* the intent could not be written: it is deleted neither here nor there */
-        workspace->steps = NULL;
-        workspace->state = WORKSPACE_FAILED;
-        workspace_fail(workspace, failure->code, failure->detail);
-        told_and_freed(life, error, failure);
+    if (error) {
+        workspace_move_back(workspace, life->before);
+        not_begun(life, failure);
         return;
     }
     log_info("workspace_deleted", "workspace=%s tenant=%s", workspace->workspace_id,
@@ -200,14 +217,8 @@ void workspace_delete(struct workspace *workspace, const struct principal *princ
     if (busy(workspace, done, arg))
         return;
     struct life *life = life_new(workspace, principal, request_id, "workspace_delete", done, arg);
+    life->before = workspace->state;
     workspace_move(workspace, WORKSPACE_EVENT_DELETE);
-    static const char deleted[] = "the workspace was deleted";
-    exec_abandon_all(workspace, HEARTH_ENOTFOUND, "workspace_not_found", deleted);
-    if (workspace->sandbox)
-        agentlink_cuts_off(&workspace->sandbox->link, HEARTH_ENOTFOUND, "workspace_not_found",
-                           deleted);
-    services_guest_ended(workspace, NULL, NULL);
-    files_abort_all(workspace, HEARTH_ENOTFOUND, "workspace_not_found", deleted);
     begin(life, &delete_kind);
 }
 
@@ -304,9 +315,11 @@ static void stop_done(struct steps *steps, void *subject, int error,
                       const struct hearth_failure *failure)
 {
     struct life *life = subject;
-    if (error)
-        life->failure = *failure;
-    settle(life, steps, WORKSPACE_EVENT_STOPPED, "stopped");
+    (void)error; /* once it has begun it comes to its end */
+    if (steps->begun)
+        settle(life, steps, WORKSPACE_EVENT_STOPPED, "stopped");
+    else
+        not_begun(life, failure);
 }
 
 static const struct step stop_steps[] = {{.name = "shutdown", .run = run_shutdown}};
@@ -368,6 +381,10 @@ static void start_done(struct steps *steps, void *subject, int error,
                        const struct hearth_failure *failure)
 {
     struct life *life = subject;
+    if (!steps->begun) {
+        not_begun(life, failure);
+        return;
+    }
     if (error)
         life->failure = *failure;
     settle(life, steps, error ? WORKSPACE_EVENT_BOOT_FAILED : WORKSPACE_EVENT_BOOTED,
@@ -448,8 +465,11 @@ static void resume_done(struct steps *steps, void *subject, int error,
                         const struct hearth_failure *failure)
 {
     struct life *life = subject;
-    if (error)
-        life->failure = *failure;
+    (void)error; /* life->failure says it */
+    if (!steps->begun) {
+        not_begun(life, failure);
+        return;
+    }
     const struct sandbox *sandbox = life->workspace->sandbox;
     bool failed = life->failure.error != 0;
     /* It waits for its key as it is, and says so. */

@@ -185,6 +185,7 @@ static void history_cleared(void *arg, int error, const struct hearth_failure *f
     workspace_event(workspace, "reset", NULL);
     log_info("workspace_reset", "workspace=%s snapshot=%s", workspace->workspace_id, reset->name);
     report(reset, 0, NULL);
+    workspace_guest_missed(workspace);
     pool_refill(supervisor);
 }
 
@@ -197,6 +198,7 @@ static void swapped(void *arg, int error, const struct hearth_failure *failure)
         swap_back(reset);
         end_put(reset, false);
         report(reset, error, failure);
+        workspace_guest_missed(workspace);
         return;
     }
     crash_point("reset:swapped");
@@ -267,11 +269,7 @@ static void given_up(void *arg, int error, const struct hearth_failure *failure)
     (void)error;
     (void)failure;
     struct hearth_failure why = reset->failure;
-    struct workspace *workspace = reset->workspace;
-    /* It may have died meanwhile: nobody minded that while the reset was under way. */
-    if (workspace->state == WORKSPACE_STARTED && workspace->sandbox &&
-        !workspace->sandbox->running && workspace->supervisor->recovered)
-        workspace_guest_gone(workspace, false);
+    workspace_guest_missed(reset->workspace);
     report(reset, (int)why.error, &why);
 }
 

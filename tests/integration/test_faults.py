@@ -84,6 +84,70 @@ def test_a_full_disk_fails_a_create_and_nothing_else(hearthd_factory, small_disk
     assert not left
 
 
+@contextlib.contextmanager
+def unwritable(hearthd):
+    """Nothing can be written to the daemon's state meanwhile; reading goes on."""
+    with contextlib.closing(sqlite3.connect(hearthd.state_dir / "state.db", isolation_level=None)) as database:
+        until(lambda: begun(database))
+        yield
+        database.execute("ROLLBACK")
+
+
+def begun(database):
+    with contextlib.suppress(sqlite3.OperationalError):
+        return bool(database.execute("BEGIN IMMEDIATE"))
+
+
+@pytest.mark.parametrize("act", ["stop", "delete", "start", "resume"])
+def test_what_cannot_be_written_is_not_done(hearthd_factory, act):
+    """The guest runs on, with what runs in it; one that was stopped or saved is so still."""
+    hearthd = hearthd_factory(driver="qemu" if act == "resume" else "oci")
+    client = hearthd.client(timeout=120)
+    path = f"/v1/workspaces/{create(client).json()['workspace_id']}"
+    command = client.post(f"{path}/exec", {"command": "echo a; while [ ! -e go ]; do sleep 0.05; done; echo b",
+                                           "detach": True}) if act in ("stop", "delete") else None
+    if act == "start":
+        client.post(f"{path}/stop")
+    elif act == "resume":
+        client.post(f"{path}/exec", {"command": "echo in memory >/dev/shm/kept"})
+        client.post(f"{path}/suspend")
+    state, pids = client.get(path)["state"], hearthd.guest_pids()
+    with unwritable(hearthd):
+        reply = (client.request("DELETE", path) if act == "delete" else
+                 client.request("POST", f"{path}/exec", {"command": "true"}) if act == "resume" else
+                 client.request("POST", f"{path}/{act}", {}))
+        assert reply.status in (409, 503), reply.json()
+    assert client.get(path)["state"] == state and hearthd.guest_pids() == pids
+    assert [row["state"] for row in client.get("/v1/workspaces")["workspaces"]] == [state]
+    if command:
+        client.put(f"{path}/files/content", {"path": "go", "text": ""})
+        final = client.get(f"{path}/execs/{command['exec_id']}", wait_ms=60000)
+        assert (final["exit_code"], final["stdout"]) == (0, "a\nb\n")
+    elif act == "resume":
+        assert client.post(f"{path}/exec", {"command": "cat /dev/shm/kept"})["stdout"] == "in memory\n"
+    else:
+        assert client.post(f"{path}/start")["state"] == "started"
+        assert len(hearthd.guest_pids()) == 1
+
+
+def test_a_delete_that_goes_on_after_a_kill_ends_the_commands(hearthd_factory):
+    hearthd = hearthd_factory(driver="oci", max_running_execs=1)
+    client = hearthd.client()
+    path = f"/v1/workspaces/{create(client).json()['workspace_id']}"
+    client.post(f"{path}/exec", {"command": "sleep 600", "timeout_seconds": 600, "detach": True})
+    hearthd.kill9()
+    hearthd.start_with_environment(HEARTHD_CRASH_AT="delete:remove")
+    with contextlib.suppress(OSError):
+        hearthd.client().request("DELETE", path)
+    assert hearthd.wait() == 137
+    hearthd.start()
+    client = hearthd.client()
+    until(lambda: not hearthd.guest_pids())
+    until(lambda: b"hearth_execs_running 0" in client.request("GET", "/metrics").body)
+    other = create(client).json()["workspace_id"]
+    assert client.post(f"/v1/workspaces/{other}/exec", {"command": "echo on"})["stdout"] == "on\n"
+
+
 @pytest.mark.parametrize("damage, says", [
     (lambda path: sqlite3.connect(path).executescript("PRAGMA user_version=9999"), "database_newer"),
     (lambda path: path.write_bytes(b"no database at all" * 1000), "database_corrupt"),
