@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from harness import leaks
+from harness import leaks, node_tags
 from harness.images import ENVIRONMENT
 from harness.mcp import Stdio
 from test_cli import Cli
@@ -20,10 +20,11 @@ from test_cli import Cli
 def private(bin_dir, images, tmp_path_factory):
     """hearth where no daemon runs, with directories of its own. What it starts is ended after."""
     base = pathlib.Path(tmp_path_factory.mktemp("p", numbered=True))
+    node_tag, holder = node_tags.claim()
     runtime = pathlib.Path(f"/tmp/hearth-test-{os.getpid()}")
     runtime.mkdir(mode=0o700)
     cli = Cli(bin_dir, HOME=str(base), XDG_RUNTIME_DIR=str(runtime), HEARTHD_IMAGE_DIR=str(images),
-              HEARTHD_NODE_TAG="zz")
+              HEARTHD_NODE_TAG=node_tag)
     cli.base, cli.runtime = base, runtime
     yield cli
     for pid in private_daemons(base):
@@ -31,7 +32,8 @@ def private(bin_dir, images, tmp_path_factory):
     deadline = time.monotonic() + 60
     while list(private_daemons(base)) and time.monotonic() < deadline:
         time.sleep(0.05)
-    leaks.assert_nothing_left(base, "zz")
+    leaks.assert_nothing_left(base, node_tag)
+    holder.close()
     subprocess.run(["rm", "-rf", runtime])
 
 

@@ -57,8 +57,9 @@ def test_other_replies_fail_the_test_that_gets_them(path, wrong):
 
 
 def test_a_left_over_directory_socket_or_process_is_found(tmp_path):
-    assert not leaks.left_over(tmp_path, "zz")
-    (tmp_path / "state/guests/gu_zzaaaa").mkdir(parents=True)
+    tag, holder = node_tags.claim()
+    assert not leaks.left_over(tmp_path, tag)
+    (tmp_path / f"state/guests/gu_{tag}aaaa").mkdir(parents=True)
     (tmp_path / "run").mkdir()
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(tmp_path / "run/s"))
@@ -67,9 +68,10 @@ def test_a_left_over_directory_socket_or_process_is_found(tmp_path):
             # Popen returns once the child is past its exec, which may be before it has its words.
             while not pathlib.Path(f"/proc/{process.pid}/cmdline").read_bytes():
                 pass
-            kinds = sorted(line.split()[0] for line in leaks.left_over(tmp_path, "zz"))
+            kinds = sorted(line.split()[0] for line in leaks.left_over(tmp_path, tag))
         finally:
             process.kill()
+            holder.close()
     assert kinds == ["directory:", "process", "socket:"]
 
 
