@@ -195,7 +195,8 @@ class Hearthd:
 
     def kill_guests(self):
         for pid in self.guest_pids():
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # A child of the agent ends with it.
+                os.kill(pid, signal.SIGKILL)
 
     # The end
 

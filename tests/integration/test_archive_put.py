@@ -5,11 +5,11 @@ import pathlib
 import stat
 import subprocess
 import tarfile
-import time
 
 import pytest
 
 from harness.daemon import BIN
+from harness.waiting import until
 from test_sync import LINK, tar_of
 
 PROGRAM = BIN / "hearth-archive"
@@ -79,12 +79,12 @@ def test_it_is_confined_before_it_reads_anything(root):
     if os.geteuid() == 0:
         os.chown(root / "in", 12345, 12346)
     with subprocess.Popen([PROGRAM, "put", "--", root, "in/new"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        deadline = time.monotonic() + 30
-        while True:
-            fields = dict(line.split(":\t", 1) for line in pathlib.Path(f"/proc/{process.pid}/status").read_text().splitlines()
-                          if ":\t" in line)
-            if fields["Seccomp"] == "2" or time.monotonic() > deadline:
-                break
+        def told():
+            status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
+            return dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+
+        until(lambda: told()["Seccomp"] == "2", told)
+        fields = told()  # Once more: what stands above that line was looked at before it.
         assert (fields["Seccomp"], fields["NoNewPrivs"], int(fields["CapEff"], 16)) == ("2", "1", 0)
         if os.geteuid() == 0:
             assert (fields["Uid"].split()[0], fields["Gid"].split()[0], fields["Groups"].strip()) == ("12345", "12346", "")

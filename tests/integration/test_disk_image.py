@@ -11,6 +11,7 @@ import subprocess
 import pytest
 
 from harness.daemon import BIN
+from harness.waiting import until
 
 PROGRAM = BIN / "hearth-disk"
 SEED = "0123456789abcdef" * 4
@@ -203,14 +204,22 @@ def test_what_cannot_be_made_is_told_and_leaves_nothing(tmp_path):
 @as_root
 def test_one_that_is_killed_is_not_taken_for_whole(tmp_path):
     """What it leaves lies where it was told to write, never under another name."""
-    tree = tmp_path / "tree"
+    tree, image = tmp_path / "tree", tmp_path / "image"
     tree.mkdir()
     with open(tree / "big", "wb") as file:
         file.write(os.urandom(64 << 20))
-    with subprocess.Popen([PROGRAM, "image", "--seed", SEED, tree, tmp_path / "image"],
-                          stdout=subprocess.PIPE, start_new_session=True) as making:
-        while not (tmp_path / "image").exists():
-            assert making.poll() is None
-        os.killpg(making.pid, 9)
-        assert making.stdout.read() == b""
+
+    def killed_while_it_writes():
+        """Not so where it has made the whole of it before the kill came."""
+        image.unlink(missing_ok=True)
+        with subprocess.Popen([PROGRAM, "image", "--seed", SEED, tree, image], stdout=subprocess.PIPE,
+                              start_new_session=True) as making:
+            while not image.exists():
+                assert making.poll() is None
+            os.killpg(making.pid, 9)
+            said = making.stdout.read()
+        assert (said == b"") == (making.returncode != 0)
+        return making.returncode != 0
+
+    until(killed_while_it_writes)
     assert {path.name for path in pathlib.Path(tmp_path).iterdir()} <= {"tree", "image"}

@@ -183,7 +183,7 @@ def test_a_page_is_waited_for(told, tenant):
             tenant.post(f"{path}/stop")
             tenant.post(f"{path}/start")
         waiting.join()
-    assert kinds(replies[0]) == ["workspace.stopped"]
+    assert set(kinds(replies[0])) == {"workspace.stopped"}  # Of several at once, where they were written at once.
     assert events(tenant, kind="nothing", wait_ms=1)["events"] == []
 
 

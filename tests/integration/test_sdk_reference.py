@@ -10,6 +10,7 @@ import pytest
 
 from harness.daemon import BIN, operations
 from harness.mcp import hello, message
+from harness.waiting import until
 from hearth import AsyncHearth
 from hearth import Hearth as Pyro  # the change of the import
 from test_sdk import METHODS
@@ -107,14 +108,14 @@ def test_a_workspace_from_its_seed_to_its_disk(pyro, tmp_path):
     shell_id = pyro.open_shell(workspace_id, cwd="/workspace", cols=120, rows=30,
                                secret_env={"TOKEN": "TOKEN"})["shell_id"]
     pyro.write_shell(workspace_id, shell_id, input="echo typed", append_newline=True)
-    assert "typed" in pyro.read_shell(workspace_id, shell_id, cursor=0, plain=True,
-                                      wait_for_idle_ms=300)["output"]
+    until(lambda: "typed" in pyro.read_shell(workspace_id, shell_id, cursor=0, plain=True,
+                                             wait_for_idle_ms=300)["output"], "nothing is typed")
     pyro.signal_shell(workspace_id, shell_id, signal_name="INT")
     assert pyro.close_shell(workspace_id, shell_id)["closed"] is True
 
     started = pyro.start_service(
         workspace_id, "web", command="exec python3 -m http.server 8123", cwd="/workspace",
-        readiness={"type": "tcp", "address": "127.0.0.1:8123"}, ready_timeout_seconds=30,
+        readiness={"type": "tcp", "address": "127.0.0.1:8123"}, ready_timeout_seconds=150,
         ready_interval_ms=100, published_ports=[{"guest_port": 8123}])
     assert started["state"] == "running" and started["published_ports"][0]["host_port"]
     assert pyro.list_services(workspace_id)["services"][0]["service_name"] == "web"

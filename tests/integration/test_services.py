@@ -2,6 +2,7 @@
 daemon and stops of the workspace."""
 
 import concurrent.futures
+import contextlib
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ import time
 import pytest
 
 from harness.daemon import BIN
+from harness.http import Reply
 from harness.waiting import until
 
 SERVER = "exec python3 -u -m http.server --bind 127.0.0.1 "
@@ -171,8 +173,7 @@ def test_a_stop_takes_along_what_has_left_its_group(shared):
         shared.start(name, f"{FORKS_TWICE} {manner} {name}; while [ ! -s {name} ]; do sleep 0.02; done; touch {name}-up; {ends}",
                      **({"ready_file": f"{name}-up"} if "sleep" in ends else {}))
         shared.until(name, state="running" if "sleep" in ends else "exited")
-        before = shared.run(f"grep -z ^HEARTH_SERVICE= /proc/$(cat {name})/environ")
-        assert before["exit_code"] == 0 and "HEARTH_SERVICE=" in before["stdout"], before
+        until(lambda name=name: "HEARTH_SERVICE=" in shared.run(f"grep -z ^HEARTH_SERVICE= /proc/$(cat {name})/environ")["stdout"])
         shared.start("bystander", "exec sleep 1000")
         stopped = shared.stop(name)
         assert (stopped["state"], stopped["pid"]) == ("stopped" if "sleep" in ends else "exited", None)
@@ -237,7 +238,8 @@ def test_one_that_forks_away_is_told_as_ended(shared):
     for turn in ("first", "second"):
         shared.start("daemon", f"setsid sh -c 'echo $$ >{turn}; exec sleep 1000' & while [ ! -s {turn} ]; do sleep 0.02; done; exit 0")
         shared.until("daemon", state="exited")
-    assert shared.run("kill -0 $(cat first)")["exit_code"] == 1 and shared.run("kill -0 $(cat second)")["exit_code"] == 0
+    until(lambda: shared.run("kill -0 $(cat first)")["exit_code"] == 1)
+    assert shared.run("kill -0 $(cat second)")["exit_code"] == 0
     shared.stop("daemon")
     never = shared.start("forks", "setsid sleep 1000 & exit 0", ready_file="/nowhere")
     assert (never["state"], never["stop_reason"], never["exit_code"]) == ("failed", "exited_before_ready", 0)
@@ -333,7 +335,8 @@ def test_they_outlive_the_daemon_and_not_the_workspaces_stop(hearthd_factory):
     with hearthd.unix_client() as client:
         services.client = client
         assert services.status("stays") == stays
-        again = services.status("done")  # The agent tells its end again, by the clock of now, where no row was written.
+        # The agent tells its end again, by the clock of now, where no row was written.
+        again = services.until("done", state="exited")
         assert done.pop("ended_at") - 1 < again.pop("ended_at") < time.time() + 1 and again == done
         services.run("touch go")
         assert services.until("ends", state="exited")["exit_code"] == 4
@@ -441,31 +444,38 @@ def test_what_waits_is_told_that_its_guest_was_ended(either_daemon):
     with either_daemon.client(timeout=300) as client:
         services = Services(client)
 
-        def ask(*words, **options):
-            with either_daemon.client(timeout=300) as own:
-                reply = own.request(*words, **options)
+        def ask(method, path, body=None):
+            """It is on its way when this is over. Gives what reads the answer."""
+            connection = client.connect()
+            connection.request(method, path, json.dumps(body) if body else None, {
+                "Authorization": f"Bearer {client.token}", "Content-Type": "application/json"})
+
+            def answer():
+                with contextlib.closing(connection):
+                    response = connection.getresponse()
+                    reply = Reply(response.status, response.headers, response.read())
+                client.observe(method, path, reply)
                 return reply.status, reply.json()
+            return answer
 
         for act in ("reset", "delete"):
             services.start("chatty", "exec sleep 1000")
             shell = client.post(f"{services.workspace_path}/shells", {"cwd": "/"})["shell_id"]
             client.post(f"{services.workspace_path}/shells/{shell}/input", {"input": "while sleep 0.05; do echo on; done"})
-            logs = {"cursor": services.logs("chatty")["cursor"], "wait_ms": 60000}
-            with concurrent.futures.ThreadPoolExecutor(3) as pool:
-                shown = pool.submit(ask, "GET", f"{services.workspace_path}/shells/{shell}", query={"wait_for_idle_ms": 9000})
-                log = pool.submit(ask, "GET", f"{services.path}/chatty/logs", query=logs)
-                start = pool.submit(ask, "PUT", f"{services.path}/late", {
-                    "command": "touch begun; exec sleep 1000", "ready_file": "/nowhere", "ready_timeout_seconds": 600})
-                until(lambda: services.run("[ -e begun ]")["exit_code"] == 0)
-                if act == "reset":
-                    client.post(f"{services.workspace_path}/reset")
-                    assert (start.result()[0], start.result()[1]["code"]) == (409, "workspace_reset")
-                else:
-                    client.delete(services.workspace_path)
-                    assert (start.result()[0], start.result()[1]["code"]) == (404, "workspace_not_found")
-                for status, body in (shown.result(), log.result()):
-                    assert (status, body["code"]) == ((409, "workspace_reset") if act == "reset" else (404, "workspace_not_found"))
-                    assert body["hint"]
+            cursor = services.logs("chatty")["cursor"]
+            asked = [ask("GET", f"{services.workspace_path}/shells/{shell}?wait_for_idle_ms=9000"),
+                     ask("GET", f"{services.path}/chatty/logs?cursor={cursor}&wait_ms=60000"),
+                     ask("PUT", f"{services.path}/late", {
+                         "command": "touch begun; exec sleep 1000", "ready_file": "/nowhere", "ready_timeout_seconds": 600})]
+            until(lambda: services.run("[ -e begun ]")["exit_code"] == 0)
+            if act == "reset":
+                client.post(f"{services.workspace_path}/reset")
+            else:
+                client.delete(services.workspace_path)
+            for answer in asked:
+                status, body = answer()
+                assert (status, body["code"]) == ((409, "workspace_reset") if act == "reset" else (404, "workspace_not_found"))
+                assert body["hint"]
 
 
 def test_a_kill_while_one_is_ended_ends_it_all_the_same(hearthd_factory):

@@ -147,9 +147,9 @@ def test_a_pager_is_seen_as_its_screen_by_pieces_too(shell):
         return seen.splitlines()
 
     shell.type("seq -f 'line %03.0f' 1 200 | less")
-    until("line 029")
+    until("line 029\n:")
     shell.type("j", append_newline=False)
-    assert until("line 030") == [f"line {i:03}" for i in range(2, 31)] + [":"]
+    assert until("line 030\n:") == [f"line {i:03}" for i in range(2, 31)] + [":"]
     shell.type("q", append_newline=False)
     assert until("hearth$ ") == ["hearth$ "]
     assert shell.read(plain="true", cursor=cursor)["output"] == ""
