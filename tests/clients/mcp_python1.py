@@ -33,8 +33,15 @@ async def scenario(session, workspace_id, tag, notices):
     async def on_progress(value, total, text):
         progress.append(value)
 
-    slow, fast, _ = await asyncio.gather(run("sleep 1", progress_callback=on_progress),
-                                         run("echo out; exit 4"), session.send_ping())
+    async def run_fast():
+        ended = await run("echo out; exit 4")
+        while not progress:  # The slow one runs until it has been told of.
+            await asyncio.sleep(0.05)
+        await run(f"touch {tag}.told")
+        return ended
+
+    slow, fast, _ = await asyncio.gather(run(f"until [ -e {tag}.told ]; do sleep 0.1; done", progress_callback=on_progress),
+                                         run_fast(), session.send_ping())
     seen["progress"] = progress
     seen["result"] = [fast.structuredContent["stdout"], fast.structuredContent["exit_code"]]
     failed = await run(5)
@@ -48,7 +55,7 @@ async def scenario(session, workspace_id, tag, notices):
     seen["resource"] = (await session.read_resource(uri)).contents[0].text
     await session.subscribe_resource(uri)
     await run(f"echo -n two >>{tag}")
-    await asyncio.wait_for(notices.get(), 20)
+    await asyncio.wait_for(notices.get(), 60)
     seen["updated"] = True
     seen["prompts"] = len((await session.list_prompts()).prompts)
     prompt = await session.get_prompt("repro-fix-loop", {"command": "make check"})

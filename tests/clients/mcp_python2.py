@@ -34,8 +34,15 @@ async def scenario(client, workspace_id, tag):
     async def on_progress(value, total, text):
         progress.append(value)
 
-    slow, fast = await asyncio.gather(run("sleep 1", progress_callback=on_progress),
-                                      run("echo out; exit 4"))
+    async def run_fast():
+        ended = await run("echo out; exit 4")
+        while not progress:  # The slow one runs until it has been told of.
+            await asyncio.sleep(0.05)
+        await run(f"touch {tag}.told")
+        return ended
+
+    slow, fast = await asyncio.gather(run(f"until [ -e {tag}.told ]; do sleep 0.1; done", progress_callback=on_progress),
+                                      run_fast())
     seen["progress"] = progress
     seen["result"] = [fast.structured_content["stdout"], fast.structured_content["exit_code"]]
     failed = await run(5)
@@ -58,10 +65,11 @@ async def scenario(client, workspace_id, tag):
     seen["prompt"] = "make check" in prompt.messages[0].content.text
     # Giving up ends the command in the guest.
     call = asyncio.create_task(run(f"echo $$ >{tag}.pid; exec sleep 60"))
-    await asyncio.sleep(0.5)
+    while (await run(f"[ -s {tag}.pid ]")).structured_content["exit_code"]:
+        pass
     call.cancel()
     await asyncio.gather(call, return_exceptions=True)
-    left = await run(f"pid=$(cat {tag}.pid) || echo never ran; for i in $(seq 50); do "
+    left = await run(f"pid=$(cat {tag}.pid) || echo never ran; for i in $(seq 250); do "
                      "kill -0 $pid || break; sleep 0.1; done; kill -0 $pid && echo runs still")
     seen["left"] = left.structured_content["stdout"]
     return seen

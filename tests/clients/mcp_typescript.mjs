@@ -35,9 +35,17 @@ const run = (command, options) =>
 const seen = { version: client.getNegotiatedProtocolVersion?.() ?? null };
 seen.tools = (await client.listTools()).tools.map((tool) => tool.name);
 seen.progress = [];
+const soon = () => new Promise((resolve) => { setTimeout(resolve, 50); });
+const runFast = async () => {
+  const ended = await run("echo out; exit 4");
+  while (!seen.progress.length) await soon(); // The slow one runs until it has been told of.
+  await run(`touch ${target.tag}.told`);
+  return ended;
+};
 const [, fast] = await Promise.all([
-  run("sleep 1", { onprogress: ({ progress }) => seen.progress.push(progress) }),
-  run("echo out; exit 4"),
+  run(`until [ -e ${target.tag}.told ]; do sleep 0.1; done`,
+    { onprogress: ({ progress }) => seen.progress.push(progress) }),
+  runFast(),
 ]);
 seen.result = [fast.structuredContent.stdout, fast.structuredContent.exit_code];
 const failed = await run(5);
@@ -51,10 +59,12 @@ const prompt = await client.getPrompt({ name: "repro-fix-loop", arguments: { com
 seen.prompt = prompt.messages[0].content.text.includes("make check");
 // Giving up ends the command in the guest.
 const giveUp = new AbortController();
-setTimeout(() => giveUp.abort(), 500);
-await run(`echo $$ >${target.tag}.pid; exec sleep 60`, { signal: giveUp.signal }).catch(() => {});
+const givenUp = run(`echo $$ >${target.tag}.pid; exec sleep 60`, { signal: giveUp.signal }).catch(() => {});
+while ((await run(`[ -s ${target.tag}.pid ]`)).structuredContent.exit_code) await soon();
+giveUp.abort();
+await givenUp;
 const left = await run(
-  `pid=$(cat ${target.tag}.pid) || echo never ran; for i in $(seq 50); do ` +
+  `pid=$(cat ${target.tag}.pid) || echo never ran; for i in $(seq 250); do ` +
   `kill -0 $pid || break; sleep 0.1; done; kill -0 $pid && echo runs still`);
 seen.left = left.structuredContent.stdout;
 console.log(JSON.stringify(seen));

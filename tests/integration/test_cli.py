@@ -262,7 +262,7 @@ def test_exec_takes_directory_variables_and_stdin(hearth, workspace):
 
 
 def test_exec_ends_at_its_timeout_with_124(hearth, workspace):
-    done = hearth("workspace", "exec", workspace.id, "--timeout-seconds", "1", "--", "echo first; sleep 60")
+    done = hearth("workspace", "exec", workspace.id, "--timeout-seconds", "3", "--", "echo first; sleep 60")
     assert (done.returncode, done.stdout) == (124, "first\n")
     assert "timed_out=yes" in done.stderr
 
@@ -320,8 +320,8 @@ def test_interrupting_exec_ends_the_command(hearth, workspace):
     pid = process.stdout.readline().strip()
     process.send_signal(signal.SIGINT)
     process.wait(timeout=60)
-    ended = workspace.exec(f"for i in $(seq 200); do [ -e /proc/{pid} ] || exit 0; sleep 0.05; "
-                           "done; exit 1")
+    ended = workspace.exec(f"for i in $(seq 1200); do [ -e /proc/{pid} ] || exit 0; sleep 0.05; "
+                           "done; exit 1", timeout_seconds=120)
     assert ended["exit_code"] == 0
 
 

@@ -8,6 +8,9 @@ import pytest
 from harness.waiting import until
 
 
+TIMEOUT_S = 3  # in which a command has said what it says first, on a busy host too
+
+
 def events_of(workspace, command, **arguments):
     return workspace.client.stream("POST", f"{workspace.path}/exec",
                                    {"command": command, "stream": True, **arguments})
@@ -43,19 +46,19 @@ def test_a_stream_too_ends_where_the_wait_does(workspace, bound):
 
 
 def test_a_timeout_ends_the_whole_process_group_and_keeps_the_output(workspace):
-    result = workspace.exec("echo before; sleep 1357 & sleep 1357", timeout_seconds=1)
+    result = workspace.exec("echo before; sleep 1357 & sleep 1357", timeout_seconds=TIMEOUT_S)
     assert (result["exit_code"], result["timed_out"], result["stdout"]) == (124, True, "before\n")
     assert workspace.exec("pgrep -fx 'sleep 1357' | wc -l")["stdout"].strip() == "0"
 
 
 def test_whatever_a_command_has_started_has_the_time_to_end_by_itself(workspace):
     """The shell itself ends at once."""
-    child = "(trap 'sleep 0.5; echo saved > saved; exit' TERM; echo up; while :; do sleep 0.05; done) & wait"
-    result = workspace.exec(child, timeout_seconds=1)
+    child = "(trap 'sleep 0.2; echo saved > saved; exit' TERM; echo up; while :; do sleep 0.05; done) & wait"
+    result = workspace.exec(child, timeout_seconds=TIMEOUT_S)
     assert (result["exit_code"], result["timed_out"], result["stdout"]) == (124, True, "up\n")
     assert workspace.read("saved")["content"] == "saved\n"
     deaf = "(trap '' TERM; exec >/dev/null 2>&1; while :; do sleep 0.05; done) & echo $!; wait"
-    result = workspace.exec(deaf, timeout_seconds=1)
+    result = workspace.exec(deaf, timeout_seconds=TIMEOUT_S)
     assert workspace.exec(f"kill -0 {result['stdout']}")["exit_code"] == 1  # All of it has ended when that is told.
 
 
@@ -69,8 +72,8 @@ def test_a_client_that_goes_away_cancels_its_command(workspace):
     started = next(event for event in events if event.get("type") == "stdout")
     assert started
     events.close()
-    gone = workspace.exec("for i in $(seq 600); do kill -0 $(cat pid) 2>/dev/null || exit 0; "
-                          "sleep 0.05; done; exit 1", timeout_seconds=60)
+    gone = workspace.exec("for i in $(seq 1200); do kill -0 $(cat pid) 2>/dev/null || exit 0; "
+                          "sleep 0.05; done; exit 1", timeout_seconds=120)
     assert gone["exit_code"] == 0
 
 
@@ -168,7 +171,7 @@ def test_a_guest_that_died_is_a_state_with_a_reason(hearthd_factory):
     hearthd.kill_guests()
     held.join(60)
     assert not held.is_alive()
-    until(lambda: client.get(path)["state"] == "failed", patience_s=30)
+    until(lambda: client.get(path)["state"] == "failed")
     reply = client.request("POST", f"{path}/exec", {"command": "true"})
     assert reply.status == 409 and reply.json()["code"] == "workspace_failed"
     assert reply.json()["hint"]

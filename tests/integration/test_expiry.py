@@ -39,6 +39,15 @@ def event(client, kind, path):
         after = page["next_after"]
 
 
+def content(client, path, name):
+    """The reply to who reads a file of it once it is started: between the two its time may be over again."""
+    def read():
+        client.request("POST", f"{path}/start", {})
+        reply = client.request("GET", f"{path}/files/content", query={"path": name})
+        return reply if reply.status in (200, 404) else None
+    return until(read)
+
+
 def audited(hearthd, path, operation):
     """Who is said to have asked for it, and how it ended."""
     return hearthd.rows("SELECT token_id, outcome FROM audit WHERE operation = ? AND subject_id = ? AND outcome <> 'begun'",
@@ -75,17 +84,16 @@ def test_a_stop_by_expiry_is_no_activity_and_loses_nothing(hearthd):
         "stopped", before["last_activity_at"], before["expires_at"])
     refused = client.request("POST", f"{path}/exec", {"command": "true"})
     assert (refused.status, refused.json()["code"]) == (409, "workspace_not_started")
-    client.post(f"{path}/start")
-    assert client.get(f"{path}/files/content", path="kept")["content"] == "here"
+    assert content(client, path, "kept").json()["content"] == "here"
 
 
 def test_activity_and_running_commands_keep_it(hearthd):
     client = hearthd.client()
-    path = create(client, ttl_seconds=2)
+    path = create(client, ttl_seconds=3)
     running = client.post(f"{path}/exec", {"command": "until [ -e go ]; do sleep 0.05; done; echo end",
                                            "detach": True, "timeout_seconds": 60})
     event(client, "workspace.stopped", create(client, ttl_seconds=1))
-    time.sleep(1)  # Past its ttl: nothing may happen, and there is nothing to wait for.
+    time.sleep(2)  # Past its ttl: nothing may happen, and there is nothing to wait for.
     assert client.get(path)["state"] == "started"
     client.put(f"{path}/files/content", {"path": "go", "text": ""})
     ended = client.get(f"{path}/execs/{running['exec_id']}", wait_ms=60000)
@@ -95,8 +103,8 @@ def test_activity_and_running_commands_keep_it(hearthd):
 
 def test_the_ttl_begins_again_at_a_commands_end_over_a_restart_too(hearthd):
     client = hearthd.client()
-    path = create(client, ttl_seconds=3)
-    client.post(f"{path}/exec", {"command": "sleep 4"})
+    path = create(client, ttl_seconds=5)
+    client.post(f"{path}/exec", {"command": "sleep 6"})
     ended = client.get(path)
     assert ended["state"] == "started" and ended["expires_at"] > time.time()
     hearthd.restart()
@@ -108,18 +116,19 @@ def test_the_ttl_begins_again_at_a_commands_end_over_a_restart_too(hearthd):
 def test_a_call_that_is_under_way_keeps_it(hearthd):
     """A service that is waited for, and a file that comes slowly: the ttl begins again at their end."""
     client = hearthd.client()
-    waited_for, written = create(client, ttl_seconds=1), create(client, ttl_seconds=1)
+    written = create(client, ttl_seconds=2)
 
     def in_time():
         """The body's pieces, the last one long after the ttl."""
         yield b"begin"
-        event(client.another(), "workspace.stopped", create(client.another(), ttl_seconds=2))
+        event(client.another(), "workspace.stopped", create(client.another(), ttl_seconds=3))
         yield b"end"
 
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         writes = pool.submit(client.another().request, "PUT", f"{written}/files/content?path=slow", body=in_time(),
                              headers={"Content-Type": "application/octet-stream"})
-        service = client.put(f"{waited_for}/services/slow", {"command": "sleep 3; touch up; exec sleep 1000",
+        waited_for = create(client, ttl_seconds=2)
+        service = client.put(f"{waited_for}/services/slow", {"command": "sleep 4; touch up; exec sleep 1000",
                                                              "ready_file": "up", "ready_timeout_seconds": 60})
         assert service["state"] == "running", "it was stopped meanwhile"
         assert (writes.result().status, writes.result().json()["size_bytes"]) == (200, 8)
@@ -130,7 +139,7 @@ def test_a_call_that_is_under_way_keeps_it(hearthd):
 def test_a_one_shot_command_is_ended_by_its_machines_ttl(hearthd):
     client = hearthd.client()
     ran = client.post("/v1/vm-runs", {"environment": ENVIRONMENT, "command": "echo so far; sleep 600",
-                                      "timeout_seconds": 600, "ttl_seconds": 1})
+                                      "timeout_seconds": 600, "ttl_seconds": 3})
     assert (ran["exit_code"], ran["timed_out"], ran["stdout"]) == (124, True, "so far\n")
     assert ran["cleanup"] == {"vm_id": ran["vm_id"], "deleted": True, "reason": "post_exec_cleanup"}
 
@@ -159,7 +168,7 @@ def test_what_came_due_while_the_daemon_was_away_is_done_at_its_start(hearthd):
 
 def test_many_that_come_due_at_once_are_all_stopped(hearthd):
     client = hearthd.client()
-    paths = [create(client, ttl_seconds=1, mem_mib=256) for _ in range(12)]
+    paths = [create(client, ttl_seconds=3600, mem_mib=256) for _ in range(12)]
     hearthd.kill9()
     with sqlite3.connect(hearthd.state_dir / "state.db") as database:
         database.execute("UPDATE workspace SET last_activity_at = last_activity_at - ?", (DAY_US,))
@@ -230,6 +239,4 @@ def test_activity_that_races_with_expiry_is_kept_or_refused(hearthd):
     assert set(statuses) <= {200, 409}
     for path, status in zip(paths, statuses):
         event(client, "workspace.stopped", path)
-        client.post(f"{path}/start")
-        reply = client.request("GET", f"{path}/files/content?path=late")
-        assert reply.status == (200 if status == 200 else 404), "what was taken is there, what was refused is not"
+        assert content(client, path, "late").status == (200 if status == 200 else 404), "what was taken is there, what was refused is not"

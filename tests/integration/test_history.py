@@ -44,7 +44,7 @@ def test_a_command_that_outlived_its_daemon_is_told_like_any_other(hearthd_facto
     hearthd = hearthd_factory()
     workspace = workspace_factory(on=hearthd.client())
     command = "while [ ! -e go ]; do sleep 0.1; done; yes 123456789 | head -c 1500000; echo over >&2"
-    begun = [workspace.exec(command, detach=True, max_output_bytes=limit) for limit in (1024, 16 << 20)]
+    begun = [workspace.exec(command, detach=True, max_output_bytes=limit, timeout_seconds=600) for limit in (1024, 16 << 20)]
     hearthd.kill9()
     hearthd.start()
     workspace.client = hearthd.client()
@@ -61,7 +61,8 @@ def test_a_command_that_runs_keeps_its_number_over_a_restart(hearthd_factory, wo
     """Another that is started before its end has the next one, and neither takes the other's place."""
     hearthd = hearthd_factory()
     workspace = workspace_factory(on=hearthd.client())
-    begun = [workspace.exec(f"while [ ! -e go ]; do sleep 0.1; done; echo {i}", detach=True) for i in (1, 2)]
+    begun = [workspace.exec(f"while [ ! -e go ]; do sleep 0.1; done; echo {i}", detach=True, timeout_seconds=600)
+             for i in (1, 2)]
     hearthd.kill9()
     hearthd.start()
     workspace.client = hearthd.client()

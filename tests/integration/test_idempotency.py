@@ -84,7 +84,7 @@ def test_a_command_is_run_once_and_told_of(hearthd, made):
 
 def test_a_command_that_runs_over_the_crash_is_waited_for(hearthd, made):
     client = hearthd.client()
-    command = {"command": "echo ran >>runs; until [ -e go ]; do sleep 0.05; done; cat runs"}
+    command = {"command": "echo ran >>runs; until [ -e go ]; do sleep 0.05; done; cat runs", "timeout_seconds": 600}
     with contextlib.closing(client.connect()) as connection:
         connection.request("POST", f"{made}/exec", json.dumps({**command, "detach": False, "wait_ms": 600000}), {
             "Authorization": f"Bearer {client.token}", "Content-Type": "application/json", "Idempotency-Key": "the-key"})

@@ -17,7 +17,7 @@ from harness.daemon import BIN, ROOT
 CLIENTS = ROOT / "tests/clients"
 PYTHON1 = ROOT / ".venv/mcp1/bin/python"
 NODE_DIRECTORY = ROOT / ".venv/node"
-PATIENCE_S = 90
+PATIENCE_S = 300
 TRANSPORTS = ["stdio", "http"]
 
 

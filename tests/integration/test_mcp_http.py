@@ -47,6 +47,14 @@ def exec_of(workspace_id, command, **meta):
             **({"_meta": meta} if meta else {})}
 
 
+# A command that has been told of before it ends: by progress, else there would be no stream.
+UNTIL_TOLD = "until [ -e told ]; do sleep 0.1; done; rm told"
+
+
+def tell(http, workspace_id):
+    http.client.put(f"/v1/workspaces/{workspace_id}/files/content", {"path": "told", "text": ""})
+
+
 def code(reply, status):
     assert reply.status == status, reply
     return reply.json()["error"]["code"]
@@ -222,9 +230,13 @@ def test_read_only_tokens_read(daemon, client):
 
 
 def test_progress_makes_a_stream(http, shared):
-    request = message("tools/call", exec_of(shared, "sleep 1; echo done", progressToken=7), 1)
+    request = message("tools/call", exec_of(shared, f"{UNTIL_TOLD}; echo done", progressToken=7), 1)
     with http.stream("POST", request, VERSION) as events:
-        got = list(events)
+        got = []
+        for each in events:
+            got.append(each)
+            if len(got) == 2:
+                tell(http, shared)
     assert got[0][1] is None and all(number for number, _ in got)
     assert len({number for number, _ in got}) == len(got)
     values = [data["params"]["progress"] for _, data in got[1:-1]]
@@ -244,9 +256,10 @@ def test_large_results_come_as_json_and_fit_an_event_where_they_must(http, share
         "result"]
     assert len(result["structuredContent"]["stdout"]) == 900000
     for size, fits in ((400000, True), (800000, False)):
-        command = f"head -c {size} /dev/zero | tr '\\0' x | tee /dev/stderr; sleep 1"
+        command = f"head -c {size} /dev/zero | tr '\\0' x | tee /dev/stderr; {UNTIL_TOLD}"
         request = message("tools/call", exec_of(shared, command, progressToken=1), 1)
-        with http.stream("POST", request) as events:
+        with http.stream("POST", request) as events:  # which begins with the first progress
+            tell(http, shared)
             *_, (_, last) = events
         assert len(json.dumps(last)) <= 1 << 20
         assert last["result"]["isError"] is not fits
@@ -293,10 +306,11 @@ def test_the_end_of_a_session_ends_its_commands(anonymous, daemon, shared):
 # Streams that are taken up again
 
 def test_a_broken_stream_goes_on_where_it_was(http, shared):
-    request = message("tools/call", exec_of(shared, "sleep 2; echo late", progressToken=1), 9)
+    request = message("tools/call", exec_of(shared, f"{UNTIL_TOLD}; echo late", progressToken=1), 9)
     with http.stream("POST", request) as events:
         last, _ = events.first(lambda data: data and "params" in data)
     with http.stream("GET", headers={"Last-Event-ID": last}) as events:
+        tell(http, shared)
         got = [(number, data) for number, data in events if data]
     assert got[-1][1]["id"] == 9
     assert got[-1][1]["result"]["structuredContent"]["stdout"] == "late\n"

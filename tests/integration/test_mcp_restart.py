@@ -65,7 +65,7 @@ def test_what_is_asked_while_there_is_none_waits_for_the_next(daemon, stdio, wor
 def under_way(stdio, workspace_id, file, **meta):
     """A call whose command runs until it is told to end."""
     number = stdio.ask("tools/call", {"name": "workspace_exec", "_meta": meta, "arguments": {
-        "workspace_id": workspace_id,
+        "workspace_id": workspace_id, "timeout_seconds": 600,
         "command": f"echo x >>{file}; until [ -e {file}.go ]; do sleep 0.1; done; cat {file}"}})
     while stdio.call("workspace_exec", {"workspace_id": workspace_id, "command": f"cat {file}"})[
             "structuredContent"]["exit_code"]:

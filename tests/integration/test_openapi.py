@@ -58,7 +58,7 @@ def test_schemathesis_finds_nothing(own, tmp_path):
         [st, "run", f"{own.url}/openapi.json", "-H", f"Authorization: Bearer {own.token}",
          "--checks", "all", "--max-examples", os.environ.get("HEARTH_TEST_EXAMPLES", "10"),
          "--seed", "1", "--generation-deterministic", "--phases", "examples,coverage,fuzzing",
-         "--workers", "1", "--exclude-operation-id-regex", LEFT_OUT],
+         "--workers", "1", "--request-timeout", "120", "--exclude-operation-id-regex", LEFT_OUT],
         cwd=tmp_path, capture_output=True, text=True, timeout=1100,
         env={**os.environ, "SCHEMATHESIS_HOOKS": "openapi_hooks", "PYTHONPATH": str(HERE),
              "TEST_WORKSPACE": workspace, "NO_COLOR": "1"})

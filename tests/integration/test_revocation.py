@@ -134,7 +134,7 @@ def test_a_token_may_revoke_itself_and_is_answered(daemon, tenant):
 
 def test_what_is_open_ends_when_its_token_expires(daemon, tenant):
     workspace = tenant.web.workspace
-    short = tenant.admin.post(tenant.path, {"rights": "operate", "expires_in_seconds": 4})
+    short = tenant.admin.post(tenant.path, {"rights": "operate", "expires_in_seconds": 10})
     with daemon.client(token=short["token"]) as client:
         streams = [client.stream("POST", f"{workspace.path}/exec", {
             "command": "echo began; exec sleep 4718", "stream": True, "timeout_seconds": 4718})

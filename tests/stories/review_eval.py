@@ -14,7 +14,7 @@ SCORE = ("python3 -m unittest discover -s tests 2>&1 | tee /workspace/score.txt;
 def read_until(hearth, workspace_id, shell_id, text, cursor):
     """Reads on, plainly, until text has come or the shell has been idle for long."""
     seen = ""
-    for _ in range(60):
+    for _ in range(240):
         read = hearth.read_shell(workspace_id, shell_id, cursor=cursor, plain=True, wait_for_idle_ms=500)
         seen, cursor = seen + read["output"], read["next_cursor"]
         if text in seen:

@@ -124,7 +124,7 @@ END_TEST
 START_TEST(a_time_out_ends_the_whole_group_also_what_ignores_term)
 {
     Hearth__Agent__V1__ExecStartRequest request = NOTHING_MORE;
-    request.timeout_ms = 100;
+    request.timeout_ms = 2000; /* by then it has said something, on a busy host too */
     request.kill_grace_ms = 100;
     Hearth__Agent__V1__ExecState *state =
         run("trap '' TERM; echo kept; (while :; do sleep 600; done) & while :; do sleep 600; done",

@@ -37,7 +37,7 @@ START_TEST(a_call_cancelled_while_it_waits_ends_on_both_sides)
 {
     link_pair_open(&pair, _i);
     struct caller caller = {0};
-    caller_start(&caller, &pair, "Never", "x", _i % 2, 5000);
+    caller_start(&caller, &pair, "Never", "x", _i % 2, 600000);
     RUN_UNTIL(&pair, pair.echo.received);
     link_call_cancel(caller.call);
     ck_assert_int_eq(caller.ended, 1);
@@ -164,7 +164,7 @@ START_TEST(a_link_that_dies_ends_its_calls_first)
 {
     link_pair_open(&pair, 0);
     struct caller callers[3] = {0};
-    caller_start(&callers[0], &pair, "Never", "x", true, 1000);
+    caller_start(&callers[0], &pair, "Never", "x", true, 600000);
     caller_start(&callers[1], &pair, "Repeat", "1000000 1000", true, 0);
     caller_start(&callers[2], &pair, "Collect", "x", false, 0);
     RUN_UNTIL(&pair, callers[1].messages && pair.echo.started == 3);
