@@ -83,9 +83,10 @@ struct supervisor {
     struct list pool_kinds; // of pool.c
     struct timer pool_tick;
     unsigned char ranges[GUEST_RANGES_MAX / 8];
-    struct list snapshots; // list_snapshot::link, oldest first
+    struct list snapshots; // list_snapshot::link, the one used longest ago first
     unsigned snapshot_count;
-    struct list dirty; // workspace::dirty_link: activity not yet written
+    size_t snapshot_ids; /* in all of them */
+    struct list dirty;   // workspace::dirty_link: activity not yet written
     struct timer flush, event_prune;
     struct timer idle_look; /* of suspend.c */
     /* expiry.c */

@@ -26,6 +26,7 @@ struct tenant {
     struct list link;       // supervisor::tenants
     struct list workspaces; // workspace::link, last_activity_at descending
     uint64_t order;         // another one whenever that list has changed
+    size_t snapshot_ids;    /* workspace_list.c: in the orders that are kept for its cursors */
     /* events.c: the last number given, the last one that can be read. */
     uint64_t event_sequence, event_written;
     struct list followers; // event_follower::link

@@ -11,7 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SNAPSHOTS_MAX 64 /* of the whole daemon; the oldest gives way */
+/* Of the whole daemon. Past either bound the one gives way that was used longest ago, of the tenant
+ * who has most: nobody's pages end because of another's. */
+#define SNAPSHOTS_MAX 1024
+#define SNAPSHOT_IDS_MAX 131072 /* 3 MiB */
 #define SNAPSHOT_NAME_LENGTH 20
 
 struct list_snapshot {
@@ -47,10 +50,31 @@ static bool matches(const struct workspace *workspace, const struct workspace_fi
     return true;
 }
 
-static void snapshot_drop(struct list_snapshot *snapshot)
+static void snapshot_drop(struct supervisor *supervisor, struct list_snapshot *snapshot)
 {
     list_remove(&snapshot->link);
+    snapshot->tenant->snapshot_ids -= snapshot->count;
+    supervisor->snapshot_ids -= snapshot->count;
+    supervisor->snapshot_count--;
     free(snapshot);
+}
+
+/* The newest, which is about to be used, stays. */
+static void make_room(struct supervisor *supervisor)
+{
+    const struct list *newest = supervisor->snapshots.previous;
+    while (supervisor->snapshot_count > SNAPSHOTS_MAX ||
+           (supervisor->snapshot_ids > SNAPSHOT_IDS_MAX && supervisor->snapshot_count > 1)) {
+        struct list_snapshot *least = NULL;
+        list_for_each(cursor, next, &supervisor->snapshots)
+        {
+            struct list_snapshot *snapshot = container_of(cursor, struct list_snapshot, link);
+            if (cursor != newest &&
+                (!least || snapshot->tenant->snapshot_ids > least->tenant->snapshot_ids))
+                least = snapshot;
+        }
+        snapshot_drop(supervisor, least);
+    }
 }
 
 static bool is_of_everything(const struct workspace_filter *filter)
@@ -58,17 +82,28 @@ static bool is_of_everything(const struct workspace_filter *filter)
     return !filter->name && !filter->state && !filter->label_count;
 }
 
-/* The latest, if it is of everything and nothing has moved since: a tenant who lists again and
- * again is not copied all IDs each time. */
+/* One of everything, since which nothing has moved: a tenant who lists again and again is not
+ * copied all IDs each time. */
 static struct list_snapshot *snapshot_again(const struct supervisor *supervisor,
                                             const struct tenant *tenant,
                                             const struct workspace_filter *filter)
 {
-    if (list_empty(&supervisor->snapshots) || !is_of_everything(filter))
+    if (!is_of_everything(filter))
         return NULL;
-    struct list_snapshot *latest =
-        container_of(supervisor->snapshots.previous, struct list_snapshot, link);
-    return latest->tenant == tenant && latest->order == tenant->order ? latest : NULL;
+    for (struct list *cursor = supervisor->snapshots.previous; cursor != &supervisor->snapshots;
+         cursor = cursor->previous) {
+        struct list_snapshot *snapshot = container_of(cursor, struct list_snapshot, link);
+        if (snapshot->tenant == tenant && snapshot->order == tenant->order)
+            return snapshot;
+    }
+    return NULL;
+}
+
+static struct list_snapshot *used(struct supervisor *supervisor, struct list_snapshot *snapshot)
+{
+    list_remove(&snapshot->link);
+    list_append(&supervisor->snapshots, &snapshot->link);
+    return snapshot;
 }
 
 /* The IDs of what matches, in order. NULL: out of memory. */
@@ -77,7 +112,7 @@ static struct list_snapshot *snapshot_take(struct supervisor *supervisor, struct
 {
     struct list_snapshot *snapshot = snapshot_again(supervisor, tenant, filter);
     if (snapshot)
-        return snapshot;
+        return used(supervisor, snapshot);
     snapshot = malloc(sizeof *snapshot + tenant->workspace_count * sizeof *snapshot->ids);
     if (!snapshot)
         return NULL;
@@ -91,18 +126,21 @@ static struct list_snapshot *snapshot_take(struct supervisor *supervisor, struct
         if (snapshot->count < tenant->workspace_count && matches(workspace, filter))
             memcpy(snapshot->ids[snapshot->count++], workspace->workspace_id, ID_SIZE);
     }
+    struct list_snapshot *fitting =
+        realloc(snapshot, sizeof *snapshot + snapshot->count * sizeof *snapshot->ids);
+    snapshot = fitting ? fitting : snapshot;
     list_append(&supervisor->snapshots, &snapshot->link);
-    if (++supervisor->snapshot_count > SNAPSHOTS_MAX) {
-        snapshot_drop(container_of(supervisor->snapshots.next, struct list_snapshot, link));
-        supervisor->snapshot_count--;
-    }
+    tenant->snapshot_ids += snapshot->count;
+    supervisor->snapshot_ids += snapshot->count;
+    supervisor->snapshot_count++;
+    make_room(supervisor);
     return snapshot;
 }
 
 void workspace_list_free(struct supervisor *supervisor)
 {
     list_for_each(cursor, next, &supervisor->snapshots)
-        snapshot_drop(container_of(cursor, struct list_snapshot, link));
+        snapshot_drop(supervisor, container_of(cursor, struct list_snapshot, link));
 }
 
 static int first_page(struct supervisor *supervisor, struct tenant *tenant,
@@ -148,7 +186,7 @@ static struct list_snapshot *snapshot_find(struct supervisor *supervisor,
         if (snapshot->tenant == tenant &&
             memcmp(snapshot->name, cursor, SNAPSHOT_NAME_LENGTH) == 0 &&
             *ret_position <= snapshot->count)
-            return snapshot;
+            return used(supervisor, snapshot);
     }
     return NULL;
 }

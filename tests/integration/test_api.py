@@ -424,6 +424,14 @@ def test_pages_neither_repeat_nor_skip_while_rows_are_touched(client, many):
         assert sorted(seen) == sorted(many), "a row that was there throughout"
 
 
+def test_pages_go_on_while_others_are_begun(client, many):
+    begun = client.get("/v1/workspaces", label="page=yes", limit=6)
+    for number in range(200):  # each an order of its own, being of a filter
+        client.get("/v1/workspaces", label="page=yes", limit=1 + number % 5)
+    rest = client.get("/v1/workspaces", cursor=begun["next_cursor"], limit=6)
+    assert sorted(row["workspace_id"] for page in (begun, rest) for row in page["workspaces"]) == sorted(many)
+
+
 def test_environments_come_in_pages_too(client):
     whole = client.get("/v1/environments")
     assert whole["next_cursor"] is None and whole["count"] == len(whole["environments"]) >= 3
