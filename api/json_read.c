@@ -4,15 +4,18 @@
 
 #include <malloc.h>
 #include <math.h>
+#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define KEYS_MAX 4096 /* in one object */
+#define KEYS_MAX 4096     /* in one object */
+#define VALUES_MAX 100000 /* in all: each costs the tree many times its bytes */
 
 struct reader {
     const char *start, *at, *end;
-    unsigned depth;
+    unsigned depth, values;
+    uint64_t hash_key; /* of the keys; 0: not drawn yet */
     const char *problem;
     bool unwanted; /* the problem is no fault of the grammar */
 };
@@ -152,6 +155,7 @@ static bool check_value(struct reader *reader);
 
 struct key {
     const char *start; /* its opening quote */
+    uint64_t hash;     /* of what it means */
 };
 
 /* The next byte of a key as it is meant: escapes are UTF-8 too. pending holds the rest of one. */
@@ -210,23 +214,52 @@ static unsigned char next_byte(struct spelling *spelling)
     return (unsigned char)spelling->pending[spelling->pending_at++];
 }
 
-static int compare_keys(const void *left, const void *right)
+/* A polynomial over 2^61 - 1 at a point that nobody can guess: who writes keys cannot make them
+ * meet, so that each is read once and not once for each that it is held against. */
+static uint64_t hash_of(const struct reader *reader, const char *start)
 {
-    struct spelling a = {.at = ((const struct key *)left)->start + 1};
-    struct spelling b = {.at = ((const struct key *)right)->start + 1};
+    static const uint64_t prime = (UINT64_C(1) << 61) - 1;
+    struct spelling spelling = {.at = start + 1};
+    uint64_t hash = 0;
+    for (unsigned char byte; (byte = next_byte(&spelling));) {
+        unsigned __int128 product = (unsigned __int128)hash * reader->hash_key + byte;
+        hash = (uint64_t)(product & prime) + (uint64_t)(product >> 61);
+        hash = hash >= prime ? hash - prime : hash;
+    }
+    return hash;
+}
+
+static int compare_hashes(const void *left, const void *right)
+{
+    uint64_t one = ((const struct key *)left)->hash, other = ((const struct key *)right)->hash;
+    return one < other ? -1 : one > other;
+}
+
+static bool same_key(const struct key *left, const struct key *right)
+{
+    struct spelling a = {.at = left->start + 1}, b = {.at = right->start + 1};
+    if (left->hash != right->hash)
+        return false;
     for (;;) {
         unsigned char one = next_byte(&a), other = next_byte(&b);
         if (one != other || !one)
-            return one - other;
+            return one == other;
     }
 }
 
 static bool check_duplicates(struct reader *reader, struct key *keys, size_t count)
 {
-    if (count > 1)
-        qsort(keys, count, sizeof *keys, compare_keys);
+    if (count < 2)
+        return true;
+    while (!reader->hash_key) {
+        randombytes_buf(&reader->hash_key, sizeof reader->hash_key);
+        reader->hash_key >>= 4;
+    }
+    for (size_t i = 0; i < count; i++)
+        keys[i].hash = hash_of(reader, keys[i].start);
+    qsort(keys, count, sizeof *keys, compare_hashes);
     for (size_t i = 1; i < count; i++)
-        if (compare_keys(&keys[i - 1], &keys[i]) == 0) {
+        if (same_key(&keys[i - 1], &keys[i])) {
             reader->at = keys[i].start;
             return refuse(reader, "a key that stands twice");
         }
@@ -252,7 +285,7 @@ static bool check_members(struct reader *reader, struct key **keys, size_t *coun
                 return fail(reader, "more than there is memory for");
             *keys = grown;
         }
-        (*keys)[(*count)++] = (struct key){start};
+        (*keys)[(*count)++] = (struct key){.start = start};
         skip_blanks(reader);
         if (!take(reader, ":"))
             return fail(reader, "a key without a value");
@@ -295,6 +328,8 @@ static bool check_value(struct reader *reader)
     skip_blanks(reader);
     if (reader->at == reader->end)
         return fail(reader, "nothing where a value should be");
+    if (++reader->values > VALUES_MAX) /* no refusal: nothing of it is looked for in a tree */
+        return fail(reader, "more values than a request may have");
     switch (*reader->at) {
     case '{':
     case '[': {

@@ -1,9 +1,11 @@
 #include "api/json_read.h"
+#include "base/buf.h"
 #include "suite.h"
 
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 static int check(const char *text)
 {
@@ -174,6 +176,54 @@ START_TEST(an_integer_is_any_whole_number_that_a_double_holds)
 }
 END_TEST
 
+static clock_t time_of(const struct buf *text)
+{
+    clock_t began = clock();
+    ck_assert_int_eq(json_check(text->data, text->length, NULL), 0);
+    return clock() - began;
+}
+
+/* The loop stands still while a body is read: keys that begin alike are no more work than others.
+ */
+START_TEST(long_keys_that_begin_alike_are_read_in_time)
+{
+    struct buf keys = {0}, string = {0};
+    char key[2001] = {0};
+    memset(key, 'a', sizeof key - 1);
+    for (int i = 0; i < 4096; i++)
+        ck_assert_int_eq(buf_printf(&keys, "%c\"%s%d\":1", i ? ',' : '{', key, i * 7919 % 99991),
+                         0);
+    ck_assert_int_eq(buf_char(&keys, '}'), 0);
+    ck_assert_int_eq(buf_char(&string, '"'), 0);
+    while (string.length < keys.length)
+        ck_assert_int_eq(buf_text(&string, key), 0);
+    ck_assert_int_eq(buf_char(&string, '"'), 0);
+    clock_t limit = 20 * time_of(&string);
+    ck_assert_int_lt(time_of(&keys), limit);
+    buf_free(&keys);
+    buf_free(&string);
+}
+END_TEST
+
+START_TEST(values_are_bounded)
+{
+    struct buf text = {0};
+    cJSON *tree = NULL;
+    ck_assert_int_eq(buf_char(&text, '['), 0);
+    for (int i = 0; i < 99998; i++)
+        ck_assert_int_eq(buf_text(&text, "0,"), 0);
+    ck_assert_int_eq(buf_text(&text, "0]"), 0);
+    ck_assert_int_eq(json_check(text.data, text.length, NULL), 0);
+    text.data[text.length - 1] = ',';
+    ck_assert_int_eq(buf_text(&text, "0]"), 0);
+    ck_assert_int_eq(json_check(text.data, text.length, NULL), HEARTH_EMALFORMED);
+    /* Nor is a tree made of it to find an ID in. */
+    ck_assert_int_ne(json_parse_envelope(&tree, text.data, text.length, NULL), 0);
+    ck_assert_ptr_null(tree);
+    buf_free(&text);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("json_read");
@@ -185,6 +235,8 @@ int main(void)
     tcase_add_test(test_case, nesting_is_bounded);
     tcase_add_test(test_case, the_failure_says_where);
     tcase_add_test(test_case, an_integer_is_any_whole_number_that_a_double_holds);
+    tcase_add_test(test_case, long_keys_that_begin_alike_are_read_in_time);
+    tcase_add_test(test_case, values_are_bounded);
     suite_add_tcase(suite, test_case);
     return run_and_free(suite);
 }
