@@ -100,8 +100,8 @@ void buf_free(struct buf *buf)
 
 char *buf_steal(struct buf *buf)
 {
-    if (!buf->data && buf_reserve(buf, 0) == 0)
-        buf->data[0] = '\0';
+    if (buf_reserve(buf, 0) == 0) /* which leaves what it makes as it finds it */
+        buf->data[buf->length] = '\0';
     char *data = buf->data;
     *buf = (struct buf){.limit = buf->limit, .secret = buf->secret};
     return data;

@@ -172,6 +172,32 @@ START_TEST(test_a_part_shows_nothing_of_a_value_at_its_edges)
 }
 END_TEST
 
+/* Of memory that others have used. */
+START_TEST(test_an_empty_text_stays_one)
+{
+    struct redact_values *values = values_of("s3cr3t-value", NULL);
+    for (size_t size = 16; size <= 4096; size += 16) {
+        char *used[8];
+        for (size_t i = 0; i < sizeof used / sizeof *used; i++)
+            memset(used[i] = malloc(size), 'x', size);
+        for (size_t i = 0; i < sizeof used / sizeof *used; i++)
+            free(used[i]);
+    }
+    for (int i = 0; i < 8; i++) {
+        size_t length;
+        char *got = redact_text(values, "", 0, &length);
+        ck_assert_uint_eq(length, 0);
+        ck_assert_str_eq(got, "");
+        free(got);
+        got = redact_part(values, "s3cr3t", 6, 6, 0, &length);
+        ck_assert_uint_eq(length, 0);
+        ck_assert_str_eq(got, "");
+        free(got);
+    }
+    redact_values_free(values);
+}
+END_TEST
+
 START_TEST(test_a_mask_keeps_the_length)
 {
     struct redact_values *values = values_of("s3cr3t", "a-longer-s3cr3t-value");
@@ -194,6 +220,7 @@ int main(void)
     tcase_add_test(tests, test_bytes_that_are_no_text);
     tcase_add_test(tests, test_what_is_idle_is_shown_as_far_as_it_says_little);
     tcase_add_test(tests, test_a_part_shows_nothing_of_a_value_at_its_edges);
+    tcase_add_test(tests, test_an_empty_text_stays_one);
     tcase_add_test(tests, test_a_mask_keeps_the_length);
     suite_add_tcase(suite, tests);
     return run_and_free(suite);
