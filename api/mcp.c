@@ -1,6 +1,7 @@
 #include "api/mcp.h"
 
 #include "api/json_read.h"
+#include "base/json_digits.h"
 #include "base/log.h"
 
 #include <math.h>
@@ -10,6 +11,7 @@
 
 #define PROGRESS_FIRST_US (300 * US_PER_MS)
 #define PROGRESS_EVERY_US (500 * US_PER_MS)
+#define EXACT_MAX 9007199254740992.0 /* 2^53: whole numbers below it are their own doubles */
 #define META_VERSION "io.modelcontextprotocol/protocolVersion"
 
 /* Messages. */
@@ -19,6 +21,8 @@ static char *id_text(const cJSON *item)
 {
     int64_t number;
     char *text = NULL;
+    if (cJSON_IsRaw(item))
+        return strdup(item->valuestring);
     if (cJSON_IsString(item) || (cJSON_IsNumber(item) && !json_integer_of(item, &number) &&
                                  item->valuedouble == floor(item->valuedouble)))
         return cJSON_PrintUnformatted(item);
@@ -26,6 +30,28 @@ static char *id_text(const cJSON *item)
         asprintf(&text, "%lld", (long long)number) < 0)
         return NULL;
     return text;
+}
+
+/* What goes back to the client as it came: numbers that a double does not hold are texts from here
+ * on.
+ */
+static void keep_digits(cJSON *tree, const char *text, size_t length)
+{
+    static const char *const paths[][4] = {
+        {"id"}, {"params", "requestId"}, {"params", "_meta", "progressToken"}};
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
+        cJSON *item = tree;
+        const char *digits;
+        size_t count;
+        for (const char *const *name = paths[i]; *name; name++)
+            item = cJSON_GetObjectItemCaseSensitive(item, *name);
+        if (!cJSON_IsNumber(item) || fabs(item->valuedouble) < EXACT_MAX ||
+            !json_digits(text, length, paths[i], &digits, &count))
+            continue;
+        item->valuestring = strndup(digits, count);
+        if (item->valuestring)
+            item->type = cJSON_Raw;
+    }
 }
 
 static void unreadable(struct mcp_message *message, enum mcp_code code, const char *fault)
@@ -72,6 +98,7 @@ void mcp_message_parse(struct mcp_message *message, const char *text, size_t len
         unreadable(message, MCP_INVALID_REQUEST,
                    "a message is one JSON object; there are no batches");
     } else {
+        keep_digits(message->tree, text, length);
         classify(message);
         /* Past the fault nothing was looked at: an ID there may be no text to send back. */
         if (error && message->id && json_check(message->id, strlen(message->id), NULL)) {

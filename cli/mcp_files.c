@@ -242,6 +242,7 @@ bool mcp_files_take(struct mcp_files *files, const char *line, size_t length)
     pthread_t thread;
     pthread_attr_t attributes;
     cJSON *message = may_concern_us(line, length) ? cJSON_ParseWithLength(line, length) : NULL;
+    mcp_keep_ids(message, line, length);
     struct job *job = concerns_us(message, files->profile) ? malloc(sizeof *job) : NULL;
     bool started = false;
     if (job && !pthread_attr_init(&attributes)) {

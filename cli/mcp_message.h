@@ -9,6 +9,15 @@
 /* Does a request with these params (NULL: none) want answers of the protocol without a session? */
 bool mcp_is_modern(const cJSON *params);
 
+/* Whole numbers that a double does not hold become the digits that stand in the line (cJSON_Raw),
+ * so that they go back as they came: the item behind path; a message's id, and that of what it
+ * cancels.
+ */
+void mcp_keep_digits(cJSON *item, const char *const *path, const char *line, size_t length);
+void mcp_keep_ids(cJSON *message, const char *line, size_t length);
+bool mcp_is_id(const cJSON *id);
+bool mcp_same_id(const cJSON *one, const cJSON *other);
+
 /* An answer without its result: {"jsonrpc": "2.0", "id": a copy of id}, null for a NULL id. The
  * caller deletes it. */
 cJSON *mcp_answer(const cJSON *id);

@@ -69,19 +69,12 @@ static void waiting_free(struct mcp_replay *replay, struct waiting *waiting)
     free(waiting);
 }
 
-static bool same_id(const cJSON *one, const cJSON *other)
-{
-    return cJSON_IsString(one)
-               ? cJSON_IsString(other) && strcmp(one->valuestring, other->valuestring) == 0
-               : cJSON_IsNumber(other) && one->valuedouble == other->valuedouble;
-}
-
 static struct waiting *find(const struct mcp_replay *replay, const cJSON *id)
 {
     list_for_each(cursor, next, &replay->waiting)
     {
         struct waiting *waiting = container_of(cursor, struct waiting, link);
-        if (same_id(waiting->id, id))
+        if (mcp_same_id(waiting->id, id))
             return waiting;
     }
     return NULL;
@@ -173,9 +166,10 @@ void mcp_replay_take(struct mcp_replay *replay, const char *line, size_t length,
     /* What cannot be read is for the daemon to refuse, with no ID. */
     if (!message || strspn(end, " \t\r\n") < rest || !json_text(message, "method", NULL))
         return;
+    mcp_keep_ids(message, line, length);
     if (!id)
         take_notification(replay, message);
-    else if (cJSON_IsString(id) || cJSON_IsNumber(id))
+    else if (mcp_is_id(id))
         take_request(replay, message, line, length, sent);
 }
 
@@ -188,8 +182,12 @@ static cJSON *answered_id(const char *line, size_t length)
     const char *end = line + length, *at = line + sizeof prefix - 1, *from = at;
     if (length < sizeof prefix || memcmp(line, prefix, sizeof prefix - 1) != 0)
         return NULL;
-    if (*at != '"')
-        return cJSON_ParseWithLength(at, (size_t)(end - at));
+    if (*at != '"') {
+        static const char *const path[] = {"id", NULL};
+        cJSON *id = cJSON_ParseWithLength(at, (size_t)(end - at));
+        mcp_keep_digits(id, path, line, length);
+        return id;
+    }
     for (at++; at < end && *at != '"'; at++)
         if (*at == '\\')
             at++;
@@ -304,8 +302,9 @@ void mcp_replay_refuse(struct mcp_replay *replay, int64_t before_us,
 void mcp_replay_too_long(const char *line, size_t length, struct buf *to_client)
 {
     auto_json cJSON *message = cJSON_ParseWithLength(line, length);
+    mcp_keep_ids(message, line, length);
     const cJSON *id = json_member(message, "id");
-    bool known = cJSON_IsString(id) || cJSON_IsNumber(id);
+    bool known = mcp_is_id(id);
     if (message && !known)
         return; /* a notification has no answer */
     auto_json cJSON *answer = mcp_answer(known ? id : NULL);

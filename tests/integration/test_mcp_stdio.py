@@ -277,9 +277,28 @@ def test_pipelined_requests_blank_lines_and_carriage_returns(url):
 
 
 def test_ids_come_back_as_they_were(stdio):
-    for number in ("", "é\n\"", 0, -7, 9007199254740991):
+    for number in ("", "é\n\"", 0, -7, 9007199254740991, 2**53 + 1, 1764161518123456789, -(2**63), 2**64 - 1):
         stdio.send(message("ping", None, number))
         assert stdio.next()["id"] == number
+
+
+def test_ids_past_what_a_double_holds_are_kept_apart(stdio, shared):
+    """A client that counts in nanoseconds: what is cancelled, told of and answered by the command itself is its own."""
+    first = 1764161518123456789
+    for number in (first, first + 1):
+        stdio.send(message("tools/call", {"name": "workspace_exec", "_meta": {"progressToken": number},
+                                          "arguments": {"workspace_id": shared, "command": "sleep 2; echo $$"}}, number))
+    stdio.send(message("notifications/cancelled", {"requestId": first}))
+    answer = stdio.next()
+    while "method" in answer:
+        assert answer["params"]["progressToken"] in (first, first + 1)
+        answer = stdio.next()
+    assert answer["id"] == first + 1 and answer["result"]["isError"] is False
+    for path in ("/nonexistent", "/dev/null/x"):
+        stdio.send(message("tools/call", {"name": "workspace_sync_push", "arguments": {
+            "workspace_id": shared, "source_path": path}}, first + 2))
+        refused = stdio.next()
+        assert refused["id"] == first + 2 and refused["result"]["isError"] is True
 
 
 # The end
