@@ -2,6 +2,7 @@
 
 #include "base/text.h"
 #include "cli/endpoint.h"
+#include "cli/output.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -62,11 +63,14 @@ int cli_fail(const struct cli *cli, const struct hearth_failure *failure, const 
         puts(text ? text : "{}");
         cJSON_free(text);
     }
-    fprintf(stderr, "hearth: %s", failure->detail);
-    if (failure->field[0])
-        fprintf(stderr, " [%s]", failure->field);
-    if (*hint_of(failure))
-        fprintf(stderr, " (%s)", hint_of(failure));
+    /* A guest may have a say in it: what its agent answers, what its files are called. */
+    auto_buf struct buf line = {0};
+    int error = buf_printf(&line, "hearth: %s", failure->detail);
+    if (!error && failure->field[0])
+        error = buf_printf(&line, " [%s]", failure->field);
+    if (!error && *hint_of(failure))
+        error = buf_printf(&line, " (%s)", hint_of(failure));
+    output_words(stderr, line.data ? line.data : "", line.length);
     fputc('\n', stderr);
     return EXIT_PROBLEM;
 }

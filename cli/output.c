@@ -52,6 +52,15 @@ void output_text(const char *text)
     fputs(safe.length ? safe.data : "", stdout);
 }
 
+void output_words(FILE *out, const char *text, size_t length)
+{
+    auto_buf struct buf words = {0}, safe = {0};
+    if (buf_append(&words, text, length))
+        return;
+    append_safe(&safe, words.data, "");
+    fputs(safe.length ? safe.data : "", out);
+}
+
 static bool is_time(const char *name)
 {
     size_t length = strlen(name);

@@ -4,12 +4,15 @@
 
 #include <cjson/cJSON.h>
 #include <stdbool.h>
+#include <stdio.h>
 
 /* With --json: the reply's bytes and a newline. */
 void output_json(const char *text);
 
-/* Text of a tenant or guest, without its control characters. */
+/* Text of a tenant or guest, without its control characters but for the ends of lines and tabs. */
 void output_text(const char *text);
+/* The same of so many bytes, within a line of our own: without those too. */
+void output_words(FILE *out, const char *text, size_t length);
 
 /* Every member on a line, "name: value"; those of objects indented below it, and a line each for
  * the objects of a list. */

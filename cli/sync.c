@@ -81,7 +81,9 @@ static int unpack(void *arg, const void *data, size_t length)
 
 static void print_remark(const char *line, int length)
 {
-    fprintf(stderr, "hearth: %.*s\n", length, line);
+    fputs("hearth: ", stderr);
+    output_words(stderr, line, (size_t)length);
+    fputc('\n', stderr);
 }
 
 /* As the daemon tells it: absolute. */
