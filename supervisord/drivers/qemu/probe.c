@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #define PROGRAM "qemu-system-x86_64"
-#define VERSION_TIMEOUT_MS 5000
+#define VERSION_TIMEOUT_MS 30000 /* a program that is not in memory, on a busy host */
 #define INSTALL "apt-get install --no-install-recommends qemu-system-x86"
 
 struct probe {
