@@ -389,10 +389,12 @@ static void tick(void *arg)
 
 void pool_refill(struct supervisor *supervisor)
 {
-    if (supervisor->draining || list_empty(&supervisor->pool_kinds))
+    if (supervisor->draining)
+        return;
+    drop_unwanted(supervisor); /* what has come up may be of a kind that is not kept any more */
+    if (list_empty(&supervisor->pool_kinds))
         return;
     tick_later(supervisor);
-    drop_unwanted(supervisor);
     if (supervisor->pool_making || clock_monotonic_us() < supervisor->pool_retry_at)
         return;
     list_for_each(cursor, next, &supervisor->pool_kinds)
