@@ -15,6 +15,7 @@ from harness.agent import Agent, message
 from harness.waiting import until
 
 FILE, DIRECTORY, SYMLINK = 1, 2, 3
+TIME_TO_BEGIN_MS = 2000  # of a command that is to be ended by its time, and to have said something before
 
 
 @pytest.fixture
@@ -88,13 +89,13 @@ def test_what_cannot_be_started_says_so(agent):
 
 
 def test_a_time_out_ends_the_whole_group(agent):
-    state = agent.run("sleep 1000 & echo $!; wait", timeout_ms=300, kill_grace_ms=100)
+    state = agent.run("sleep 1000 & echo $!; wait", timeout_ms=TIME_TO_BEGIN_MS, kill_grace_ms=100)
     assert state.exit.timed_out and state.exit.exit_code == 124
     until(lambda: not pathlib.Path(f"/proc/{int(text(state.stdout))}").exists())
 
 
 def test_a_time_out_kills_what_ignores_term(agent):
-    state = agent.run("trap '' TERM; echo up; while :; do sleep 0.05; done", timeout_ms=300, kill_grace_ms=100)
+    state = agent.run("trap '' TERM; echo up; while :; do sleep 0.05; done", timeout_ms=TIME_TO_BEGIN_MS, kill_grace_ms=100)
     assert state.exit.timed_out and state.exit.signal == 9 and text(state.stdout) == b"up\n"
 
 
@@ -217,11 +218,11 @@ def test_what_does_not_end_is_killed(agent):
     stopping = agent.begin.Shutdown()
     while True:
         try:
-            agent.ExecStart(exec_id="b", argv=["/bin/true"])
+            agent.ExecStart(exec_id="b", argv=["/bin/true"], read={"wait_ms": 60000, "until_end": True})
+            agent.ExecForget(exec_id="b")
         except grpc.RpcError as error:
             assert error.code() is grpc.StatusCode.UNAVAILABLE and "stopping" in error.details()
             break
-        agent.ExecForget(exec_id="b")
     assert waiting.result().exit.signal == 9
     stopping.result()
     assert agent.process.wait(60) == 0

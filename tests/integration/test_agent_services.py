@@ -1,8 +1,10 @@
 """Services in the agent: ready by each kind of probe, ended as a group, restarted, watched, logged."""
 
 import contextlib
+import http.server
 import pathlib
 import socket
+import threading
 import time
 
 import grpc
@@ -92,12 +94,26 @@ def test_a_port_and_a_url_make_it_ready(agent, kind):
     stop(agent, kind)
 
 
+class Absent(http.server.BaseHTTPRequestHandler):
+    """Whatever it is asked for is not there."""
+
+    def do_GET(self):
+        self.send_error(404)
+        self.server.asked.append(self.path)
+
+
 def test_a_url_that_answers_with_an_error_is_not_ready(agent):
-    port = ports.free()
-    state = start(agent, "error", f"exec python3 -c \"{SERVER}\" {port}",
-                  ready_http=f"http://127.0.0.1:{port}/nothing", ready_timeout_ms=1500)
+    """It is the test's own, which is there before the service has so little time."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Absent) as server:
+        server.asked = []
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            state = start(agent, "error", "exec sleep 1000", ready_timeout_ms=1500,
+                          ready_http=f"http://127.0.0.1:{server.server_port}/nothing")
+        finally:
+            server.shutdown()
     assert (state.state, state.reason, state.ready) == ("failed", "readiness_timeout", False)
-    assert state.exit_code == 137 and "404" in logs(agent, "error")[1].decode()
+    assert state.exit_code == 137 and "/nothing" in server.asked
 
 
 def test_a_command_makes_it_ready(agent):

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import signal
+import time
 
 import grpc
 import pytest
@@ -206,7 +207,11 @@ def test_bad_requests(agent):
 
 
 def test_marks_tell_when_and_in_what_size(agent):
-    shell = Shell(agent, argv=["/bin/sh", "-c", "echo one; sleep 0.3; echo two; read x"])
+    go = agent.workspace / "go"
+    shell = Shell(agent, argv=["/bin/sh", "-c", f"echo one; while [ ! -e {go} ]; do sleep 0.02; done; echo two; read x"])
+    shell.until("one\r\n")
+    time.sleep(0.3)  # Not a wait for anything: what lies between the two.
+    go.touch()
     shell.until("two")
     agent.ShellResize(shell_id="sh", cols=100, rows=30)
     shell.type("x")

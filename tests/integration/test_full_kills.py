@@ -122,12 +122,14 @@ def test_what_was_answered_holds_over_kills(hearthd_factory, driver):
     rounds, soonest, latest = ROUNDS[driver]
     path = "/v1/workspaces/" + hearthd.client().post("/v1/workspaces", {
         "environment": ENVIRONMENT, "mem_mib": 256, "network_policy": "published-ports", "secrets": [{"name": "KEY", "value": VALUE}]})["workspace_id"]
-    answered = [0] * 5
-    for turn in range(rounds):
+    # What takes an emulated machine seconds may be cut off each time: it is whole or not there all the same.
+    wanted, answered = 5 if driver == "oci" else 1, [0] * 5
+    for turn in range(4 * rounds):
+        if turn >= rounds and all(answered[:wanted]):
+            break  # How much is answered in a round depends on the load.
         kill_under(hearthd, [functools.partial(work, hearthd, path, told, act, SEED * 1000 + turn)
                              for act in (shells, services, workspaces)], pick.uniform(soonest, latest))
         answered = [before + len(now) for before, now in zip(answered, (told.opened, told.closed, told.running, told.stopped, told.made))]
         check(hearthd.client(timeout=60), path, told)
     hearthd.client().request("DELETE", path)
-    # What takes an emulated machine seconds may be cut off each time: it is whole or not there all the same.
-    assert all(answered if driver == "oci" else answered[:1]), answered
+    assert all(answered[:wanted]), answered

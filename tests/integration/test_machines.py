@@ -16,7 +16,8 @@ MEM_MIB = 256
 @pytest.fixture(scope="module")
 def machine_daemon(images):
     from harness import daemon as harness_daemon
-    with harness_daemon.running(images, driver="qemu") as hearthd:
+    """Without a template: the machine that is booted for one would be among its processes for a while."""
+    with harness_daemon.running(images, driver="qemu", template="off") as hearthd:
         yield hearthd
 
 

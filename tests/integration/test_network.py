@@ -364,7 +364,7 @@ def test_a_plain_users_machine_has_it_too(network, tmp_path):
                 f"3<&{stream.fileno()}")], pass_fds=[stream.fileno()], capture_output=True, text=True,
                 env={**os.environ, "HEARTH_GUEST_ID": guest_id}, timeout=60)
         assert (done.stdout, done.stderr) == ("ready\n", "")
-        assert len(helpers(guest_id)) == 3
+        until(lambda: len(helpers(guest_id)) == 3, lambda: helpers(guest_id))  # which had others that are about to end
         head = bytes.fromhex("525400000202 52540000020f 0800")
         syn = (bytes.fromhex("450000280000000040060000") + socket.inet_aton("10.0.2.15") +
                socket.inet_aton(PRIVATE) + bytes.fromhex("4e201e61 00000005 00000000 50020000 00000000"))

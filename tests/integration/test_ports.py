@@ -177,13 +177,16 @@ def descriptors(pid):
 
 @contextlib.contextmanager
 def stopped(pids):
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
+    def tell(number):
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):  # of another test's, and has ended meanwhile
+                os.kill(pid, number)
+
+    tell(signal.SIGSTOP)
     try:
         yield
     finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
+        tell(signal.SIGCONT)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a network is entered by root alone")
@@ -213,7 +216,7 @@ def test_the_daemon_stays_in_its_own_network(shared, daemon):
     def networks():
         found = set()
         for thread in pathlib.Path(f"/proc/{daemon.pid}/task").iterdir():
-            with contextlib.suppress(FileNotFoundError):  # it has ended meanwhile
+            with contextlib.suppress(OSError):  # it has ended meanwhile: not there, or nobody's to be looked at
                 found.add(os.readlink(thread / "ns/net"))
         return found
 

@@ -9,6 +9,7 @@ import pytest
 
 from conftest import Workspace
 from harness.waiting import until
+from test_machine_faults import qemu_of
 
 DRAW = ("head -c 16 /dev/urandom | od -An -tx1 | tr -d ' '; cat /proc/sys/kernel/random/uuid; "
         "cat /etc/machine-id; hostname; "
@@ -64,6 +65,7 @@ def assert_apart(client, count, ready=lambda number: None):
         machine.delete()
 
 
+@pytest.mark.timeout(1200)
 def test_fifty_clones_share_nothing_that_is_random_or_theirs(cloning):
     before = cloning.metric("machine_template_clones_total")
     assert_apart(cloning, 50)
@@ -103,19 +105,18 @@ def test_a_clone_with_a_larger_disk_is_grown_while_it_runs(cloning):
     workspace.delete()
 
 
-def shown_bytes(hearthd):
-    """Of the kernel and the initramfs of the only machine there is."""
-    (pid,) = hearthd.guest_pids()
-    jail = pathlib.Path("/proc", str(pid), "root")
+def shown_bytes(hearthd, workspace):
+    """Of the kernel and the initramfs of its machine."""
+    jail = pathlib.Path("/proc", str(qemu_of(hearthd, workspace)), "root")
     return [(jail / name).stat().st_size for name in ("kernel", "initrd")]
 
 
 def test_a_clone_is_not_given_its_kernel_again(cloning_daemon, cloning):
     workspace = Workspace(cloning, mem_mib=256)
-    assert max(shown_bytes(cloning_daemon)) < 1 << 18
+    assert max(shown_bytes(cloning_daemon, workspace)) < 1 << 18
     cloning.post(f"{workspace.path}/stop")
     cloning.post(f"{workspace.path}/start")
-    assert min(shown_bytes(cloning_daemon)) > 1 << 20
+    assert min(shown_bytes(cloning_daemon, workspace)) > 1 << 20
     assert workspace.exec("echo up")["stdout"] == "up\n"
     workspace.delete()
 
