@@ -141,8 +141,9 @@ static int decode_string(struct call *call, const struct field *field, const cJS
     if (!*text && !(field->flags & FIELD_BLANK_OK))
         return invalid(failure, pointer, "blank_argument", "it must not be empty");
     bool characters = field->flags & FIELD_CHARACTERS;
+    size_t length = strlen(text);
     int error =
-        check_length(field, characters ? utf8_length(text) : strlen(text), STRING_MAX_DEFAULT,
+        check_length(field, characters ? utf8_length(text, length) : length, STRING_MAX_DEFAULT,
                      characters ? "characters" : "bytes", pointer, failure);
     if (error)
         return error;

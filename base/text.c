@@ -73,11 +73,11 @@ int utf8_repair(struct buf *out, const char *data, size_t length)
     return buf_append(out, data + start, length - start);
 }
 
-size_t utf8_length(const char *text)
+size_t utf8_length(const char *data, size_t length)
 {
     size_t characters = 0;
-    for (; *text; text++)
-        characters += ((unsigned char)*text & 0xc0) != 0x80;
+    for (size_t i = 0; i < length; i++)
+        characters += ((unsigned char)data[i] & 0xc0) != 0x80;
     return characters;
 }
 

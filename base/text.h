@@ -19,7 +19,7 @@ size_t utf8_begun(const char *data, size_t length);
 int utf8_repair(struct buf *out, const char *data, size_t length);
 
 /* Characters in well-formed UTF-8. */
-size_t utf8_length(const char *text);
+size_t utf8_length(const char *data, size_t length);
 
 /* Where the character begins that is so many on from the one at `at`, in well-formed UTF-8; length
  * where there are fewer. */

@@ -83,5 +83,8 @@ void exec_cancel(struct workspace *workspace, const struct principal *principal,
 void exec_when_recorded(struct workspace *workspace, void (*fn)(void *arg), void *arg);
 /* History, oldest first, ended ones only; HEARTH_EINVALID `bad_cursor`. */
 typedef void (*exec_visit)(void *arg, const struct exec_status *status);
-int exec_history(struct workspace *workspace, unsigned limit, const char *cursor, exec_visit visit,
-                 void *arg, char ret_cursor[32], struct hearth_failure *failure);
+/* false: the page is full, and the next one begins with it. */
+typedef bool (*exec_page_visit)(void *arg, const struct exec_status *status);
+int exec_history(struct workspace *workspace, unsigned limit, const char *cursor,
+                 exec_page_visit visit, void *arg, char ret_cursor[32],
+                 struct hearth_failure *failure);

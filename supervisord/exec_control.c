@@ -10,7 +10,6 @@
 
 #define CONTROL_TIMEOUT_MS 30000
 #define KILL_GRACE_MS 2000
-#define HISTORY_PAGE_BYTES ((size_t)1 << 20) /* of output in one page, beyond its first entry */
 
 struct control {
     struct supervisor *supervisor;
@@ -143,10 +142,9 @@ void exec_when_recorded(struct workspace *workspace, void (*fn)(void *arg), void
 }
 
 struct page {
-    exec_visit visit;
+    exec_page_visit visit;
     void *arg;
     unsigned count, limit;
-    size_t bytes;
     uint64_t last;
     bool more;
 };
@@ -156,24 +154,22 @@ enum { PAGE_FULL = HEARTH_ECANCELLED };
 static int visit_row(void *arg, const struct row_exec *row)
 {
     struct page *page = arg;
-    size_t bytes = row->stdout_length + row->stderr_length;
     if (strcmp(row->state, "running") == 0)
         return 0;
-    if (page->count && (page->count == page->limit || page->bytes + bytes > HISTORY_PAGE_BYTES)) {
+    struct exec_status status;
+    exec_status_from_row(row, 0, 0, &status);
+    if (page->count == page->limit || !page->visit(page->arg, &status)) {
         page->more = true;
         return PAGE_FULL;
     }
-    struct exec_status status;
-    exec_status_from_row(row, 0, 0, &status);
-    page->visit(page->arg, &status);
     page->count++;
-    page->bytes += bytes;
     page->last = row->sequence;
     return 0;
 }
 
-int exec_history(struct workspace *workspace, unsigned limit, const char *cursor, exec_visit visit,
-                 void *arg, char ret_cursor[32], struct hearth_failure *failure)
+int exec_history(struct workspace *workspace, unsigned limit, const char *cursor,
+                 exec_page_visit visit, void *arg, char ret_cursor[32],
+                 struct hearth_failure *failure)
 {
     struct page page = {.visit = visit, .arg = arg, .limit = limit};
     unsigned long long after = 0;

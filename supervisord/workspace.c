@@ -52,7 +52,7 @@ static bool printable(const char *text)
 int workspace_name_check(const char *name, struct hearth_failure *failure)
 {
     size_t length = strlen(name);
-    if (length >= 1 && printable(name) && utf8_length(name) <= WORKSPACE_NAME_MAX &&
+    if (length >= 1 && printable(name) && utf8_length(name, length) <= WORKSPACE_NAME_MAX &&
         name[0] != ' ' && name[length - 1] != ' ')
         return 0;
     int error = hearth_fail(
@@ -86,7 +86,7 @@ int workspace_labels_check(const struct row_label *labels, size_t count,
             detail = "a label's name is 1 to 64 of A-Z, a-z, 0-9 and ._/-, beginning with a letter "
                      "or digit";
         else if (!printable(labels[i].value) ||
-                 utf8_length(labels[i].value) > WORKSPACE_LABEL_VALUE_MAX)
+                 utf8_length(labels[i].value, strlen(labels[i].value)) > WORKSPACE_LABEL_VALUE_MAX)
             detail = "a label's value is at most 256 characters, none of them a control one";
         wrong = labels[i].key;
     }

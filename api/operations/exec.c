@@ -412,16 +412,19 @@ static const struct field logs_output[] = {
 
 struct logs_writer {
     struct json_writer json;
-    size_t text_room;
+    size_t text_room, used;
     enum text_encoding encoding;
     unsigned count;
 };
 
-static void write_entry(void *arg, const struct exec_status *status)
+static bool write_entry(void *arg, const struct exec_status *status)
 {
     struct logs_writer *writer = arg;
     struct json_writer *json = &writer->json;
     bool cut = status->truncated;
+    writer->used += streams_size(status, writer->encoding, writer->text_room);
+    if (writer->count && writer->used > writer->text_room)
+        return false;
     writer->count++;
     json_object_begin(json, NULL);
     json_unsigned(json, "sequence", status->sequence);
@@ -436,6 +439,7 @@ static void write_entry(void *arg, const struct exec_status *status)
     json_boolean(json, "truncated", cut);
     json_boolean(json, "timed_out", status->timed_out);
     json_object_end(json);
+    return true;
 }
 
 struct logs_reading {

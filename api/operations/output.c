@@ -36,6 +36,12 @@ static size_t text_fits(const char *data, size_t length, size_t room, size_t *re
     return at;
 }
 
+size_t text_that_fits(const char *data, size_t length, size_t room)
+{
+    size_t used;
+    return text_fits(data, length, room, &used);
+}
+
 static size_t bytes_fit(size_t length, size_t room)
 {
     return length < room / 4 * 3 ? length : room / 4 * 3;
@@ -136,4 +142,12 @@ bool write_streams(struct json_writer *json, const struct exec_status *status,
                         status->stderr_head, status->stderr_omitted, encoding,
                         err_room < stream_room ? err_room : stream_room) ||
            cut;
+}
+
+size_t streams_size(const struct exec_status *status, enum text_encoding encoding,
+                    size_t stream_room)
+{
+    return output_size(status->command, strlen(status->command), SIZE_MAX, ENCODING_UTF8) +
+           output_size(status->stdout_data, status->stdout_length, stream_room, encoding) +
+           output_size(status->stderr_data, status->stderr_length, stream_room, encoding);
 }

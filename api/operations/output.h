@@ -18,3 +18,8 @@ bool write_content(struct json_writer *json, const char *data, size_t length,
  * anything is. */
 bool write_streams(struct json_writer *json, const struct exec_status *status,
                    enum text_encoding encoding, size_t stream_room);
+/* Bytes of JSON that they and the command take. */
+size_t streams_size(const struct exec_status *status, enum text_encoding encoding,
+                    size_t stream_room);
+/* How many bytes from the beginning take at most room bytes of JSON. */
+size_t text_that_fits(const char *data, size_t length, size_t room);

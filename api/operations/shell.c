@@ -1,6 +1,7 @@
 #include "api/operations/shell.h"
 #include "api/operations/families.h"
 #include "api/operations/views.h"
+#include "base/text.h"
 #include "supervisord/secret.h"
 
 #include <signal.h>
@@ -100,6 +101,7 @@ void write_shell(struct json_writer *json, const struct shell_status *status)
 /* A call that waits for the guest, with what its answer adds to the shell. */
 struct waiting {
     struct call *call;
+    size_t room; /* of a read's output */
     bool plain, append_newline;
     uint64_t input_length;
     const char *signal;
@@ -278,10 +280,15 @@ static const struct field read_input[] = {
 static void write_read(struct json_writer *json, const struct waiting *waiting,
                        const struct shell_status *status)
 {
+    size_t length = status->output_length;
+    uint64_t next = status->next_cursor;
+    size_t told = waiting->plain ? length : text_that_fits(status->output, length, waiting->room);
+    if (told < length)
+        next = status->cursor + utf8_length(status->output, told);
     json_unsigned(json, "cursor", status->cursor);
-    json_unsigned(json, "next_cursor", status->next_cursor);
-    json_bytes(json, "output", status->output, status->output_length);
-    json_boolean(json, "truncated", status->lost || status->next_cursor < status->total);
+    json_unsigned(json, "next_cursor", next);
+    json_bytes(json, "output", status->output, told);
+    json_boolean(json, "truncated", status->lost || next < status->total);
     json_unsigned(json, "lost_characters", status->lost);
     json_unsigned(json, "total_characters", status->total);
     json_boolean(json, "plain", waiting->plain);
@@ -302,6 +309,7 @@ static void read_(struct call *call, const void *arg)
     if (!waiting)
         return;
     waiting->plain = input->plain;
+    waiting->room = call_text_room(call);
     struct shell_read_spec spec = {
         .cursor = (uint64_t)input->cursor,
         .max_characters = (unsigned)input->max_chars,

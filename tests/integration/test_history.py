@@ -40,6 +40,18 @@ def test_the_newest_commands_are_kept_and_told_in_pages(hearthd_factory, workspa
     assert workspace.exec("echo again")["sequence"] == 1
 
 
+def test_a_page_stays_under_two_mebibytes_whatever_the_commands_hold(workspace):
+    for number in range(12):  # a command's own text counts, and what JSON makes of its bytes
+        workspace.exec(f"head -c 50000 /dev/zero; : {'x' * 100000}" if number % 2 else f": {chr(1) * 100000}")
+    told, cursor = [], None
+    while cursor or not told:
+        reply = workspace.client.request("GET", f"{workspace.path}/logs", query={"cursor": cursor} if cursor else {})
+        assert len(reply.body) < 2 << 20
+        told += [row["sequence"] for row in reply.json()["entries"]]
+        cursor = reply.json()["next_cursor"]
+    assert told == list(range(1, 13))
+
+
 def test_a_command_that_outlived_its_daemon_is_told_like_any_other(hearthd_factory, workspace_factory):
     hearthd = hearthd_factory()
     workspace = workspace_factory(on=hearthd.client())

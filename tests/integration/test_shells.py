@@ -392,6 +392,22 @@ def test_a_ring_that_overflowed_says_how_much_is_gone(shell):
     assert numbers == list(range(numbers[0], 110001))
 
 
+@pytest.mark.in_a_container  # as above
+def test_an_answer_stays_under_two_mebibytes_and_is_read_on(shell):
+    shell.type("stty -opost -echo; head -c 600000 /dev/zero | tr '\\0' '\\1'; echo the-e''nd")
+    until(lambda: shell.read(max_chars=1)["total_characters"] > 600000)
+    shell.read(max_chars=1, wait_for_idle_ms=300)
+    said, cursor = "", 0
+    while True:
+        reply = shell.client.request("GET", shell.path, query={"cursor": cursor, "max_chars": 1048576})
+        page = reply.json()
+        assert len(reply.body) < 2 << 20 and page["next_cursor"] == cursor + len(page["output"])
+        said, cursor = said + page["output"], page["next_cursor"]
+        if not page["truncated"]:
+            break
+    assert said.count("\x01") == 600000 and "the-end" in said
+
+
 def test_a_model_can_use_it_as_tools(module_workspace):
     client = module_workspace.client
 
