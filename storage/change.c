@@ -42,14 +42,20 @@ struct change *change_new(void)
     return change;
 }
 
-void change_free(struct change *change)
+static void free_rows(struct change *change)
 {
-    if (!change || change == &no_memory)
-        return;
     for (struct chunk *chunk = change->chunks, *next; chunk; chunk = next) {
         next = chunk->next;
         free(chunk);
     }
+    change->chunks = NULL;
+}
+
+void change_free(struct change *change)
+{
+    if (!change || change == &no_memory)
+        return;
+    free_rows(change);
     free(change);
 }
 
@@ -688,5 +694,6 @@ void change_commit(struct change *change, struct writer *writer, writer_done don
     }
     change->done = done;
     change->arg = arg;
-    writer_submit(writer, apply_all, change, committed);
+    if (!writer_submit(writer, apply_all, change, committed))
+        free_rows(change); /* it only waits to be told so: many may, while a disk hangs */
 }

@@ -18,6 +18,7 @@ struct submission {
     writer_apply apply;
     writer_done done;
     void *arg;
+    bool refused; /* it is only told so, in its turn */
     int error;
     struct hearth_failure failure; /* where error */
 };
@@ -104,7 +105,7 @@ static int commit_all(struct db *db, struct submission *batch, struct hearth_fai
                            "a failed disk or a damaged file has stopped all writing");
     int error = db_do(db, "BEGIN IMMEDIATE", failure);
     for (struct submission *submission = batch; submission && !error; submission = submission->next)
-        error = apply_one(db, submission, failure);
+        error = submission->refused ? 0 : apply_one(db, submission, failure);
     return error ? error : db_do(db, "COMMIT", failure);
 }
 
@@ -122,18 +123,21 @@ static void commit_batch(struct db *db, struct submission *batch)
     if (!was_broken)
         log_error("commit_failed", "code=%s detail=\"%s\"", failure.code, failure.detail);
     for (struct submission *submission = batch; submission; submission = submission->next) {
+        if (submission->refused)
+            continue;
         submission->error = error;
         submission->failure = failure;
     }
 }
 
+/* Gives how many of it were queued to be written. */
 static struct submission *take_batch(struct writer *writer, unsigned *ret_count)
 {
     struct submission *batch = writer->first, **end = &writer->first;
     unsigned count = 0;
     while (*end && count < WRITER_BATCH_MAX) {
+        count += !(*end)->refused;
         end = &(*end)->next;
-        count++;
     }
     writer->first = *end;
     *end = NULL;
@@ -255,7 +259,7 @@ int writer_start(struct writer **ret_writer, const char *path, enum db_kind kind
     return 0;
 }
 
-void writer_submit(struct writer *writer, writer_apply apply, void *arg, writer_done done)
+bool writer_submit(struct writer *writer, writer_apply apply, void *arg, writer_done done)
 {
     struct submission *submission = malloc(sizeof *submission);
     if (!submission)
@@ -268,18 +272,17 @@ void writer_submit(struct writer *writer, writer_apply apply, void *arg, writer_
     submission->failure.error = HEARTH_OK;
     pthread_mutex_lock(&writer->lock);
     bool full = writer->stats.queued >= WRITER_QUEUE_MAX;
-    if (!full) {
-        *writer->last = submission;
-        writer->last = &submission->next;
-        writer->stats.queued++;
-        pthread_cond_signal(&writer->wake);
-    }
-    pthread_mutex_unlock(&writer->lock);
-    if (full) {
+    submission->refused = full;
+    if (full)
         submission->error = hearth_fail(&submission->failure, HEARTH_EUNAVAILABLE, "storage_busy",
                                         "%d changes wait to be written already", WRITER_QUEUE_MAX);
-        writer->post(writer->post_arg, tell, submission);
-    }
+    else
+        writer->stats.queued++;
+    *writer->last = submission;
+    writer->last = &submission->next;
+    pthread_cond_signal(&writer->wake);
+    pthread_mutex_unlock(&writer->lock);
+    return !full;
 }
 
 void writer_stop(struct writer *writer)

@@ -25,10 +25,11 @@ typedef void (*writer_post)(void *post_arg, void (*fn)(void *arg), void *arg);
 int writer_start(struct writer **ret_writer, const char *path, enum db_kind kind, writer_post post,
                  void *post_arg, struct hearth_failure *failure) must_check;
 
-/* Queues; borrows arg until done is called. Where the queue is full done is posted with
- * HEARTH_EUNAVAILABLE `storage_busy`. Aborts the process where there is no memory to owe a
- * completion with. done may be NULL. */
-void writer_submit(struct writer *writer, writer_apply apply, void *arg, writer_done done);
+/* Queues; borrows arg until done is called. Where the queue is full (false) apply is not called,
+ * and done comes with HEARTH_EUNAVAILABLE `storage_busy`, in its turn too: who is told of a later
+ * submission has been told of every earlier one. Aborts the process where there is no memory to owe
+ * a completion with. done may be NULL. */
+bool writer_submit(struct writer *writer, writer_apply apply, void *arg, writer_done done);
 
 /* Commits what is queued, checkpoints, closes, joins. Completions not yet posted are posted. */
 void writer_stop(struct writer *writer);

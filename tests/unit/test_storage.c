@@ -218,6 +218,55 @@ START_TEST(many_changes_share_few_commits)
 }
 END_TEST
 
+static int told[2], told_count, holding;
+
+static int hold(struct db *db, void *arg, struct hearth_failure *failure)
+{
+    char byte;
+    (void)db;
+    (void)arg;
+    (void)failure;
+    return read(holding, &byte, 1) == 1 ? 0 : HEARTH_EIO;
+}
+
+static void note_turn(void *arg, int error, const struct hearth_failure *failure)
+{
+    (void)failure;
+    told[told_count++] = error ? error : (int)(intptr_t)arg;
+    note(NULL, 0, NULL);
+}
+
+/* Who has submitted two changes of one thing may let it go with the second. */
+START_TEST(what_a_full_queue_refuses_is_told_in_its_turn)
+{
+    int ends[2];
+    struct change *change;
+    struct writer *writer = start(DB_STATE);
+    ck_assert_int_eq(pipe(ends), 0);
+    holding = ends[0];
+    told_count = 0;
+    ck_assert(writer_submit(writer, hold, NULL, note));
+    for (int i = 0; i < WRITER_QUEUE_MAX - 2; i++) {
+        change = change_new();
+        change_touch_workspace(change, "ws_none", i, 0);
+        change_commit(change, writer, NULL, NULL);
+    }
+    change = change_new();
+    change_touch_workspace(change, "ws_none", 1, 0);
+    change_commit(change, writer, note_turn, (void *)(intptr_t)1);
+    change = change_new();
+    change_touch_workspace(change, "ws_none", 2, 0);
+    change_commit(change, writer, note_turn, (void *)(intptr_t)2);
+    ck_assert_int_eq(write(ends[1], "x", 1), 1);
+    run(3);
+    ck_assert_int_eq(told[0], 1);
+    ck_assert_int_eq(told[1], HEARTH_EUNAVAILABLE);
+    writer_stop(writer);
+    close(ends[0]);
+    close(ends[1]);
+}
+END_TEST
+
 /* A child acknowledges through a pipe what its writer has committed, and is killed in the middle.
  */
 static int acknowledge_fd;
@@ -479,6 +528,7 @@ int main(void)
     tcase_add_test(test_case, a_tenants_settings_are_changed_one_by_one);
     tcase_add_test(test_case, a_failing_change_does_not_undo_its_neighbours);
     tcase_add_test(test_case, many_changes_share_few_commits);
+    tcase_add_test(test_case, what_a_full_queue_refuses_is_told_in_its_turn);
     tcase_add_test(test_case, what_was_acknowledged_survives_a_kill);
     tcase_add_test(test_case, a_full_disk_fails_what_does_not_fit_and_nothing_else);
     tcase_add_test(test_case, history_is_paged_pruned_and_found);
