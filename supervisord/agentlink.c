@@ -145,6 +145,8 @@ static void greeted(void *arg, enum link_status status, const struct hearth_fail
                     const ProtobufCMessage *reply)
 {
     struct agentlink *link = arg;
+    if (!link->link) /* it was hung up: who did that goes on */
+        return;
     if (status != LINK_STATUS_OK) {
         broken(link, failure);
         return;

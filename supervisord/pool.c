@@ -160,7 +160,7 @@ static void row_removed(void *arg, int error, const struct hearth_failure *failu
     (void)arg;
 }
 
-static void discard(struct sandbox *sandbox)
+void pool_discard(struct sandbox *sandbox)
 {
     struct change *change = change_new();
     change_delete_guest(change, sandbox->guest.guest_id);
@@ -177,7 +177,7 @@ struct sandbox *pool_replace(struct sandbox *failed, const struct hearth_failure
     log_warning("pool_claim_failed", "guest=%s code=%s detail=\"%s\"", failed->guest.guest_id,
                 failure->code, failure->detail);
     failed->workspace = NULL;
-    discard(failed);
+    pool_discard(failed);
     return fresh;
 }
 
@@ -187,7 +187,7 @@ static void booted(void *arg, int error, const struct hearth_failure *failure)
     struct supervisor *supervisor = sandbox->supervisor;
     supervisor->pool_making--;
     if (!error && supervisor->draining) {
-        discard(sandbox);
+        pool_discard(sandbox);
         return;
     }
     if (error) {
@@ -196,7 +196,7 @@ static void booted(void *arg, int error, const struct hearth_failure *failure)
                         failure->detail);
             supervisor->pool_retry_at = clock_monotonic_us() + RETRY_US;
         }
-        discard(sandbox);
+        pool_discard(sandbox);
         return;
     }
     sandbox_record(sandbox, NULL, NULL);
@@ -227,7 +227,7 @@ static void intended(void *arg, int error, const struct hearth_failure *failure)
 void pool_empty(struct supervisor *supervisor)
 {
     list_for_each(cursor, next, &supervisor->pool)
-        discard(container_of(cursor, struct sandbox, pool_link));
+        pool_discard(container_of(cursor, struct sandbox, pool_link));
 }
 
 void pool_free(struct supervisor *supervisor)
@@ -269,7 +269,7 @@ static void drop_outdated(struct supervisor *supervisor)
         struct sandbox *sandbox = container_of(cursor, struct sandbox, pool_link);
         struct driver *driver = sandbox->guest.driver;
         if (driver->operations->outdated && driver->operations->outdated(driver, &sandbox->guest))
-            discard(sandbox);
+            pool_discard(sandbox);
     }
 }
 
@@ -285,7 +285,7 @@ static void drop_unwanted(struct supervisor *supervisor)
             wanted = wanted || equal(container_of(place, struct pool_kind, link), &kind);
         }
         if (!wanted)
-            discard(sandbox);
+            pool_discard(sandbox);
     }
 }
 

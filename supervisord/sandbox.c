@@ -85,6 +85,17 @@ struct sandbox *sandbox_new(struct supervisor *supervisor, struct driver *driver
     return sandbox;
 }
 
+/* A row that could not be removed may have come back with a range that another had by then. */
+static void give_range(const struct sandbox *sandbox)
+{
+    list_for_each(cursor, next, &sandbox->supervisor->sandboxes)
+    {
+        if (container_of(cursor, struct sandbox, all_link)->guest.index == sandbox->guest.index)
+            return;
+    }
+    supervisor_give_range(sandbox->supervisor, sandbox->guest.index);
+}
+
 void sandbox_free(struct sandbox *sandbox)
 {
     agentlink_free(&sandbox->link);
@@ -94,7 +105,7 @@ void sandbox_free(struct sandbox *sandbox)
     list_remove(&sandbox->pool_link);
     sandbox->guest.driver->operations->forget(sandbox->guest.driver, &sandbox->guest);
     pidref_close(&sandbox->guest.process);
-    supervisor_give_range(sandbox->supervisor, sandbox->guest.index);
+    give_range(sandbox);
     free(sandbox->guest.driver_state);
     free(sandbox);
 }

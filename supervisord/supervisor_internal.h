@@ -269,6 +269,7 @@ void suspend_start(struct supervisor *supervisor);
 struct steps *workspace_resume_suspend(struct workspace *workspace,
                                        const struct row_operation *row);
 /* workspace_life.c: a start that counts as nobody's activity. */
+extern const struct steps_kind resume_kind;
 void workspace_resume(struct workspace *workspace, workspace_done done, void *arg);
 
 /* pool.c */
@@ -280,6 +281,8 @@ struct sandbox *pool_claim(struct supervisor *supervisor, struct driver *driver,
 /* One that was claimed has come to harm: it is ended, and a new one given in its place, to be made
  * as if there were no pool. NULL where there can be none; then it is the caller's still. */
 struct sandbox *pool_replace(struct sandbox *failed, const struct hearth_failure *failure);
+/* Ends one that nobody has, and removes its row. */
+void pool_discard(struct sandbox *sandbox);
 /* Refills in the background towards what config has of each kind that was asked for last. */
 void pool_refill(struct supervisor *supervisor);
 /* Environments that it holds. */

@@ -155,12 +155,12 @@ static void settled(void *arg, int error, const struct hearth_failure *failure)
     {
         wanted = wanted || container_of(cursor, struct waker, link)->resume;
     }
-    if (workspace->steps) /* a resume already, which tells them */
-        return;
     workspace_guest_missed(workspace);
-    if (workspace->state == WORKSPACE_SUSPENDED && wanted)
+    if (workspace->steps && workspace->steps->kind == &resume_kind)
+        return; /* it tells them */
+    if (workspace->state == WORKSPACE_SUSPENDED && wanted && !workspace->steps)
         resume(workspace);
-    else
+    else /* a delete or reset may have begun: who asks is told so */
         tell_wakers(workspace);
 }
 

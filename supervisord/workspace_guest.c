@@ -46,7 +46,7 @@ void workspace_guest_died(struct guest *guest, const char *detail)
     agentlink_close(&sandbox->link);
     if (!workspace) {
         if (!list_empty(&sandbox->pool_link))
-            sandbox_destroy(sandbox, NULL, NULL);
+            pool_discard(sandbox);
         return;
     }
     exec_abandon_all(workspace, HEARTH_ECONFLICT, "guest_died", died);

@@ -482,12 +482,12 @@ static void resume_done(struct steps *steps, void *subject, int error,
 
 static const struct step resume_steps[] = {{.name = "resume", .run = run_resume}};
 
-static const struct steps_kind resume_kind = {.name = "resume",
-                                              .steps = resume_steps,
-                                              .count = 1,
-                                              .forward_only = true,
-                                              .request = life_request,
-                                              .done = resume_done};
+const struct steps_kind resume_kind = {.name = "resume",
+                                       .steps = resume_steps,
+                                       .count = 1,
+                                       .forward_only = true,
+                                       .request = life_request,
+                                       .done = resume_done};
 
 void workspace_resume(struct workspace *workspace, workspace_done done, void *arg)
 {

@@ -168,6 +168,7 @@ static void swap_back(struct reset *reset)
     workspace->exec_sequence = reset->before.exec_sequence;
     workspace->reset_count = reset->before.reset_count;
     workspace->last_reset_at = reset->before.last_reset_at;
+    delete_guest_row(reset->supervisor, fresh->guest.guest_id);
     sandbox_destroy(fresh, old_gone, NULL);
 }
 

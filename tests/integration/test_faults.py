@@ -130,6 +130,17 @@ def test_what_cannot_be_written_is_not_done(hearthd_factory, act):
         assert len(hearthd.guest_pids()) == 1
 
 
+def test_a_guest_that_dies_while_it_waits_leaves_no_row(hearthd_factory):
+    """By which the next daemon would give away what another guest has by then: its user IDs."""
+    hearthd = hearthd_factory(driver="oci", pool=1)
+    client = hearthd.client()
+    create(client)
+    until(lambda: client.metric("guests_pooled") == 1 and client.metric("guests_pool_making") == 0)
+    ((waiting,),) = hearthd.rows("SELECT guest_id FROM guest WHERE workspace_id IS NULL")
+    hearthd.kill_guests()
+    until(lambda: (waiting,) not in hearthd.rows("SELECT guest_id FROM guest"), "the row stays")
+
+
 def test_a_delete_that_goes_on_after_a_kill_ends_the_commands(hearthd_factory):
     hearthd = hearthd_factory(driver="oci", max_running_execs=1)
     client = hearthd.client()
