@@ -109,6 +109,8 @@ int link_call_send_bytes(struct link_call *call, const void *data, size_t length
 uint8_t *link_message_new(size_t room);
 void link_message_free(uint8_t *message);
 int link_call_send_message(struct link_call *call, uint8_t *message, size_t length) must_check;
+/* Server: of what was answered here nothing is left to be sent. */
+bool link_answers_sent(const struct link *link);
 /* Calls that have not ended. */
 unsigned link_calls(const struct link *link);
 size_t link_call_queued(const struct link_call *call);

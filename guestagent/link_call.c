@@ -453,6 +453,17 @@ int link_call_send_message(struct link_call *call, uint8_t *message, size_t leng
     return send_chunk(call, chunk_of(message));
 }
 
+bool link_answers_sent(const struct link *link)
+{
+    list_for_each(cursor, next, &link->calls)
+    {
+        const struct link_call *call = container_of(cursor, struct link_call, siblings);
+        if (call->local_closed && call->queued)
+            return false;
+    }
+    return true;
+}
+
 unsigned link_calls(const struct link *link)
 {
     return link->call_count;

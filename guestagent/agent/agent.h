@@ -71,6 +71,7 @@ struct agent {
         enum stop_phase phase;
         struct awaited awaited; /* the call that asked */
         struct event *timer;
+        int64_t done_us; /* since when nothing runs any more */
     } stop;
     struct map execs;
     struct list running, finished; // exec::link; finished oldest first
@@ -114,6 +115,7 @@ struct link_call *awaited_take(struct awaited *awaited);
 
 /* stop.c: begins the end; call (may be NULL) is answered when nothing runs any more. Once. */
 void stop_begin(struct agent *agent, struct link_call *call);
+/* A child was reaped, or the end of a command has been told. */
 void stop_child_ended(struct agent *agent);
 void stop_free(struct agent *agent);
 

@@ -117,6 +117,7 @@ static void maybe_finish(struct exec *exec)
     free_event(&exec->drainer);
     keep_finished(exec);
     exec_answer_satisfied(exec);
+    stop_child_ended(exec->agent);
 }
 
 /* One piece of what the pipe holds. False: there is nothing more for now, or ever. */

@@ -236,6 +236,17 @@ def test_a_stop_gives_commands_the_time_to_end_by_themselves(workspace):
     assert (final["exit_code"], final["stdout"]) == (3, "bye\n")
 
 
+@pytest.mark.parametrize("size", [10, 900_000])
+def test_what_many_commands_say_last_before_a_stop_is_told_whole(workspace, size):
+    command = (f"trap 'head -c {size} /dev/zero | tr \"\\0\" x; exit 3' TERM; echo up >>up; "
+               "while :; do sleep 0.05; done")
+    begun = [workspace.exec(command, detach=True) for _ in range(10)]
+    workspace.exec("while [ $(wc -l <up) -lt 10 ]; do sleep 0.05; done")
+    workspace.client.post(f"{workspace.path}/stop")
+    told = [ended(workspace, state["exec_id"]) for state in begun]
+    assert [(state["exit_code"], state["stdout"]) for state in told] == [(3, "x" * size)] * 10
+
+
 # And what commands do that nobody expects of them.
 
 def test_a_daemon_that_has_left_its_session_holds_nothing_up(workspace):
