@@ -94,6 +94,24 @@ int cli_open(struct cli *cli, struct hearth_failure *failure)
     return error;
 }
 
+/* A text of cJSON ends at a NUL, and what came after it would not be shown: U+FFFD stands for it.
+ */
+static cJSON *parse(const struct buf *body)
+{
+    auto_buf struct buf text = {.limit = SIZE_MAX};
+    if (!body->data || !memmem(body->data, body->length, "\\u0000", 6))
+        return body->data ? cJSON_ParseWithLength(body->data, body->length) : NULL;
+    if (buf_append(&text, body->data, body->length))
+        return NULL;
+    for (size_t i = 0; i + 6 <= text.length; i++)
+        if (text.data[i] == '\\') {
+            if (memcmp(text.data + i, "\\u0000", 6) == 0)
+                memcpy(text.data + i + 2, "fffd", 4);
+            i++; /* what is escaped may be a backslash */
+        }
+    return cJSON_ParseWithLength(text.data, text.length);
+}
+
 int cli_call(struct cli *cli, const struct http_request *request, struct buf *ret_body,
              cJSON **ret_result)
 {
@@ -108,7 +126,7 @@ int cli_call(struct cli *cli, const struct http_request *request, struct buf *re
         return cli_fail(cli, &failure, body);
     if (!ret_result)
         return 0;
-    *ret_result = body->data ? cJSON_ParseWithLength(body->data, body->length) : NULL;
+    *ret_result = parse(body);
     if (!*ret_result) {
         hearth_fail(&failure, HEARTH_EIO, "bad_reply", "the daemon's answer is not JSON");
         return cli_fail(cli, &failure, NULL);

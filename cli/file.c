@@ -50,9 +50,10 @@ static int file_list(struct cli *cli, int argc, char **argv)
         output_json(body.data);
     else
         output_table(entries, columns);
-    fprintf(stderr, "[workspace-file-list] path=%s count=%d%s\n", json_text(result, "path", ""),
-            cJSON_GetArraySize(entries),
-            json_text(result, "next_cursor", NULL) ? " (there are more: --cursor)" : "");
+    const char *next = json_text(result, "next_cursor", NULL);
+    fprintf(stderr, "[workspace-file-list] path=%s count=%d%s%s%s\n", json_text(result, "path", ""),
+            cJSON_GetArraySize(entries), next ? " (there are more: --cursor " : "",
+            next ? next : "", next ? ")" : "");
     return 0;
 }
 

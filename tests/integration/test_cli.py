@@ -15,6 +15,7 @@ import threading
 import pytest
 
 from harness.images import ENVIRONMENT
+from harness.waiting import until
 
 WORKSPACE_ID = re.compile(r"ws_[a-z2-7]{16}")
 
@@ -400,6 +401,17 @@ def test_a_command_that_is_not_there_is_one_line_and_exit_1(hearth, workspace, v
 def test_logs_show_what_ran(hearth, workspace):
     hearth.ok("workspace", "exec", workspace.id, "--", "echo first-command")
     assert "first-command" in hearth.ok("workspace", "logs", workspace.id).stdout
+
+
+def test_what_comes_after_a_nul_is_shown_too(hearth, workspace):
+    command = r"printf 'a\0b\\u0000\n'; printf 'e\0f\n' >&2"
+    hearth.ok("workspace", "exec", workspace.id, "--", command + "; printf 'g\\0h' >file")
+    assert "a\ufffdb\\u0000\ne\ufffdf\n" in hearth.ok("workspace", "logs", workspace.id).stdout
+    hearth.ok("workspace", "service", "start", workspace.id, "web", "--", command + "; sleep 60")
+    until(lambda: "e\ufffdf\n" in hearth.ok("workspace", "service", "logs", workspace.id, "web").stderr)
+    assert hearth.ok("workspace", "service", "logs", workspace.id, "web").stdout == "a\ufffdb\\u0000\n"
+    hearth.ok("workspace", "stop", workspace.id)
+    assert hearth.ok("workspace", "disk", "read", workspace.id, "file").stdout == "g\ufffdh"
 
 
 def test_logs_say_how_to_go_on_where_there_are_more(hearth, workspace):
