@@ -6,6 +6,8 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #define SYMLINKS_MAX 40 /* as the kernel's own limit */
 
@@ -143,4 +145,17 @@ int inside_open_parent(const struct agent *agent, const char *path, const char *
     if (fd >= 0)
         *ret_name = slash + 1;
     return fd;
+}
+
+void inside_find_root(const struct agent *agent)
+{
+    const char *path = agent->options.workspace;
+    struct stat held, there;
+    if (!path || fstat(agent->root_fd, &held) < 0 ||
+        (lstat(path, &there) == 0 && held.st_dev == there.st_dev && held.st_ino == there.st_ino))
+        return;
+    mkdir(path, 0755);
+    auto_close int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd >= 0)
+        dup3(fd, agent->root_fd, O_CLOEXEC);
 }

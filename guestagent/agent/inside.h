@@ -17,3 +17,9 @@ int inside_resolve(const struct agent *agent, const char *path, bool follow,
 /* path_open_beneath and path_open_parent by that. */
 int inside_open(const struct agent *agent, const char *path, int flags);
 int inside_open_parent(const struct agent *agent, const char *path, const char **ret_name);
+
+/* Where the workspace's directory was removed and made anew (`rm -rf /workspace && git clone …`),
+ * root_fd leads to the new one from now on; where none was made, to an empty one. A symlink in its
+ * place is not followed. root_fd keeps its number: what runs on another thread sees one or the
+ * other. */
+void inside_find_root(const struct agent *agent);

@@ -3,6 +3,7 @@
 #include "base/id.h"
 #include "base/log.h"
 #include "guestagent/agent/agent.h"
+#include "guestagent/agent/inside.h"
 #include "guestagent/agent/jobs.h"
 #include "guestagent/agent/secrets.h"
 
@@ -330,6 +331,7 @@ static void on_call(struct link *link, void *arg, struct link_call *call, const 
                            ? path + strlen(AGENT_SERVICE)
                            : "";
     (void)link;
+    inside_find_root(stream->agent);
     for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
         if (strcmp(methods[i].name, name) != 0)
             continue;

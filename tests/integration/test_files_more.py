@@ -1,5 +1,8 @@
 """Files made, moved, deleted and searched; lists and reads of what is no plain file."""
 
+import io
+import tarfile
+
 import pytest
 
 from test_cli import Cli
@@ -117,3 +120,37 @@ def test_the_command_line_does_the_same(bin_dir, daemon, workspace):
     hearth.ok("workspace", "file", "move", workspace.id, "made", "d/moved")
     hearth.ok("workspace", "file", "delete", workspace.id, "d", "--recursive")
     assert workspace.exec("ls")["stdout"] == ""
+
+
+# The directory itself
+
+def seen(workspace):
+    """What each way of looking at the files tells of: their names."""
+    whole = workspace.client.request("GET", f"{workspace.path}/export", query={"path": "."}).body
+    return [sorted(names) for names in (
+        [entry["path"].removeprefix("/workspace/") for entry in workspace.client.get(f"{workspace.path}/files")["entries"]],
+        [entry["path"] for entry in workspace.client.get(f"{workspace.path}/diff")["entries"]],
+        [name for name in tarfile.open(fileobj=io.BytesIO(whole)).getnames() if name != "."])]
+
+
+def test_a_directory_made_anew_is_the_workspace(workspace):
+    workspace.write("old", "1")
+    workspace.exec("cd / && rm -rf /workspace && mkdir /workspace && echo new >/workspace/new")
+    assert seen(workspace) == [["new"]] * 3 and workspace.read("new")["content"] == "new\n"
+    workspace.write("written", "2")
+    assert workspace.exec("pwd; ls")["stdout"] == "/workspace\nnew\nwritten\n"
+    assert workspace.client.post(f"{workspace.path}/snapshots", {"snapshot_name": "kept"})["entry_count"] == 2
+    workspace.exec("rm -rf /workspace")
+    assert workspace.exec("pwd; ls")["stdout"] == "/workspace\n" and seen(workspace) == [[]] * 3
+    workspace.client.post(f"{workspace.path}/reset", {"snapshot": "kept"})
+    assert seen(workspace) == [["new", "written"]] * 3
+
+
+def test_a_symlink_in_its_place_leads_nowhere(workspace):
+    workspace.exec("cd / && rm -rf /workspace && ln -s /etc /workspace")
+    reply = workspace.client.request("GET", f"{workspace.path}/files/content", query={"path": "passwd"})
+    assert (reply.status, reply.json()["code"]) == (404, "file_not_found")
+    assert seen(workspace) == [[]] * 3
+    workspace.exec("rm /workspace", cwd="/")
+    workspace.write("mine", "1")
+    assert seen(workspace) == [["mine"]] * 3
