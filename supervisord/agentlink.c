@@ -227,6 +227,7 @@ void agentlink_close(struct agentlink *link)
     hang_up(link);
     port_dials_cut(link->sandbox);
     link->state = AGENTLINK_CLOSED;
+    timer_unset(&link->retry); /* a Hello that was under way has just failed, and would try again */
     struct hearth_failure failure;
     hearth_fail(&failure, HEARTH_EUNAVAILABLE, "agent_unreachable", "the guest is not running");
     finish_waiters(link, failure.error, &failure);
