@@ -21,7 +21,7 @@
 
 /* The content of a raw body as it passes by. */
 struct content_hash {
-    crypto_generichash_state state;
+    unsigned char state[sizeof(crypto_generichash_state) + _Alignof(crypto_generichash_state)];
     unsigned char digest[32];
     bool whole;
     struct call *call;
@@ -29,6 +29,13 @@ struct content_hash {
     void (*on_end)(void *arg);
     void *arg;
 };
+
+/* Aligned as libsodium wants it, which is more than a call's memory is. */
+static crypto_generichash_state *state_of(struct content_hash *content)
+{
+    uintptr_t mask = _Alignof(crypto_generichash_state) - 1;
+    return (void *)(((uintptr_t)content->state + mask) & ~mask);
+}
 
 /* The first request with the key, as it is found. */
 struct earlier {
@@ -165,7 +172,7 @@ static void begin(struct call *call)
     if (call->raw_body && !(call->content = call_allocate_or_fail(call, sizeof *call->content)))
         return;
     if (call->content)
-        crypto_generichash_init(&call->content->state, hash_key(call), SECRET_HASH_KEY_SIZE,
+        crypto_generichash_init(state_of(call->content), hash_key(call), SECRET_HASH_KEY_SIZE,
                                 sizeof call->content->digest);
     call->principal.intent = answer_new_intent();
     hold(call);
@@ -189,7 +196,7 @@ static void content_kept(void *arg, int error, const struct hearth_failure *fail
 static void content_data(void *arg, const void *data, size_t length)
 {
     struct content_hash *content = arg;
-    crypto_generichash_update(&content->state, data, length);
+    crypto_generichash_update(state_of(content), data, length);
     if (content->on_data)
         content->on_data(content->arg, data, length);
 }
@@ -198,7 +205,7 @@ static void content_end(void *arg)
 {
     struct content_hash *content = arg;
     struct call *call = content->call;
-    crypto_generichash_final(&content->state, content->digest, sizeof content->digest);
+    crypto_generichash_final(state_of(content), content->digest, sizeof content->digest);
     content->whole = true;
     if (!call->holds_key) {
         content->on_end(content->arg);
@@ -313,7 +320,7 @@ static void compare(struct call *call, struct earlier *earlier, enum verdict ver
         return;
     }
     *comparing = (struct comparing){call, *earlier, verdict};
-    crypto_generichash_init(&call->content->state, hash_key(call), SECRET_HASH_KEY_SIZE,
+    crypto_generichash_init(state_of(call->content), hash_key(call), SECRET_HASH_KEY_SIZE,
                             sizeof call->content->digest);
     call_on_gone(call, comparing_gone, comparing);
     idempotency_read_body(call, NULL, compared, comparing);
