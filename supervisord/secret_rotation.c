@@ -112,6 +112,12 @@ static size_t seal_state_key(struct workspace *workspace, struct change *change)
     return row.state_key_length;
 }
 
+/* One that takes a guest that waited has its first rows at the end of its making. */
+static bool has_rows(const struct workspace *workspace)
+{
+    return workspace->state != WORKSPACE_CREATING || workspace->steps;
+}
+
 /* Some of it, into change; gives its bytes, and adds how many secrets to count. */
 static size_t seal_piece(struct supervisor *supervisor, struct change *change, size_t *count)
 {
@@ -121,7 +127,7 @@ static size_t seal_piece(struct supervisor *supervisor, struct change *change, s
              entry = entry->next) {
             struct workspace *workspace = container_of(entry, struct workspace, entry);
             size_t sealed = sealed_before(workspace) ? seal_again(workspace) : 0;
-            if (sealed) {
+            if (sealed && has_rows(workspace)) {
                 secrets_put(workspace, change);
                 *count += workspace->secret_count;
             }

@@ -57,13 +57,43 @@ static void report(struct creation *creation, int error, const struct hearth_fai
 
 /* The end when all went well: state, guest and audit in one commit, then the answer. */
 
+static void claim_failed(void *arg, int error, const struct hearth_failure *failure);
+
+/* The row of a guest that has waited names no workspace: it does not go with this one's. */
+static void end_guest(struct creation *creation)
+{
+    struct sandbox *sandbox = creation->workspace->sandbox;
+    struct change *change = change_new();
+    change_delete_guest(change, sandbox->guest.guest_id);
+    change_commit(change, creation->supervisor->writer, NULL, NULL);
+    sandbox_destroy(sandbox, claim_failed, creation);
+}
+
+/* It was there for a moment, and could not be made durable: nobody keeps it. */
+static void unpublish(struct creation *creation, const struct hearth_failure *failure)
+{
+    static const char gone[] = "the workspace could not be made durable";
+    struct workspace *workspace = creation->workspace;
+    log_error("create_not_recorded", "workspace=%s detail=\"%s\"", workspace->workspace_id,
+              failure->detail);
+    if (workspace->steps) { /* whose are somebody else's: the next start undoes it */
+        report(creation, (int)failure->error, failure);
+        return;
+    }
+    creation->failure = *failure;
+    creation->has_baseline = false; /* it is the workspace's */
+    workspace_move(workspace, WORKSPACE_EVENT_DELETE);
+    exec_abandon_all(workspace, HEARTH_ENOTFOUND, "workspace_not_found", gone);
+    services_guest_ended(workspace, NULL, NULL);
+    files_abort_all(workspace, HEARTH_ENOTFOUND, "workspace_not_found", gone);
+    end_guest(creation);
+}
+
 static void published(void *arg, int error, const struct hearth_failure *failure)
 {
     struct creation *creation = arg;
-    if (error) { /* storage is broken: what runs is found and undone at the next start */
-        log_error("create_not_recorded", "workspace=%s detail=\"%s\"",
-                  creation->workspace->workspace_id, failure->detail);
-        report(creation, error, failure);
+    if (error) {
+        unpublish(creation, failure);
         return;
     }
     crash_point("create:published");
@@ -339,7 +369,7 @@ static void claimed(void *arg, int error, const struct hearth_failure *failure)
         return;
     }
     creation->failure = *failure;
-    sandbox_destroy(creation->workspace->sandbox, claim_failed, creation);
+    end_guest(creation);
 }
 
 static void taken(void *arg, int error, const struct hearth_failure *failure)

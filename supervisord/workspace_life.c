@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define SETTLE_AGAIN_US (2 * US_PER_S)
+
 /* A delete, stop or start under way. */
 struct life {
     struct supervisor *supervisor;
@@ -24,6 +26,7 @@ struct life {
     bool resumes;       /* its guest was suspended, and is wanted: no activity by itself */
     enum workspace_state before; /* of a delete */
     const char *happened;        /* what the event says at the end */
+    char operation_id[ID_SIZE];  /* at the end */
     struct hearth_failure failure;
     workspace_done done; /* NULL once told, or when nobody waits */
     void *arg;
@@ -72,10 +75,64 @@ static void tell(struct life *life, int error, const struct hearth_failure *fail
         done(life->arg, error, failure, error ? NULL : life->workspace);
 }
 
+/* What a workspace has come to could not be written. Its operation's row says that it is still
+ * under way: the next start would stop what runs by then. So it is tried until it can be. */
+struct unsettled {
+    struct supervisor *supervisor;
+    char workspace_id[ID_SIZE], operation_id[ID_SIZE];
+    struct timer again;
+};
+
+static void rewritten(void *arg, int error, const struct hearth_failure *failure)
+{
+    struct unsettled *unsettled = arg;
+    (void)failure;
+    if (error) {
+        timer_set(&unsettled->again, clock_monotonic_us() + SETTLE_AGAIN_US);
+        return;
+    }
+    timer_free(&unsettled->again);
+    free(unsettled);
+}
+
+static void settle_again(void *arg)
+{
+    struct unsettled *unsettled = arg;
+    struct row_workspace row;
+    struct row_guest guest_row;
+    struct change *change = change_new();
+    const struct workspace *workspace =
+        supervisor_workspace(unsettled->supervisor, unsettled->workspace_id);
+    change_delete_operation(change, unsettled->operation_id);
+    if (workspace && !workspace->steps) { /* else what is under way writes its own end */
+        workspace_row(workspace, &row);
+        change_put_workspace(change, &row);
+        if (workspace->sandbox) {
+            sandbox_row(workspace->sandbox, &guest_row);
+            change_put_guest(change, &guest_row);
+        }
+    }
+    change_commit(change, unsettled->supervisor->writer, rewritten, unsettled);
+}
+
+static void settle_later(const struct life *life)
+{
+    struct unsettled *unsettled = calloc(1, sizeof *unsettled);
+    if (!unsettled)
+        abort();
+    unsettled->supervisor = life->supervisor;
+    memcpy(unsettled->workspace_id, life->workspace->workspace_id, sizeof unsettled->workspace_id);
+    memcpy(unsettled->operation_id, life->operation_id, sizeof unsettled->operation_id);
+    timer_init(&unsettled->again, life->supervisor->loop, settle_again, unsettled);
+    timer_set(&unsettled->again, clock_monotonic_us() + SETTLE_AGAIN_US);
+}
+
 /* Stop and start have come to their end, and it is durable. */
 static void settled(void *arg, int error, const struct hearth_failure *failure)
 {
     struct life *life = arg;
+    if (error)
+        settle_later(life);
     if (!error && !life->revoked)
         workspace_event(life->workspace, life->happened, life->reason);
     if (!error && life->failure.error) {
@@ -302,6 +359,7 @@ static void settle(struct life *life, struct steps *steps, enum workspace_event 
         sandbox_row(workspace->sandbox, &guest_row);
         change_put_guest(change, &guest_row);
     }
+    memcpy(life->operation_id, steps->operation_id, sizeof life->operation_id);
     steps_finish(steps, change);
     workspace_audit(workspace, change, &life->principal, life->request_id, life->operation,
                     life->failure.error ? life->failure.code

@@ -7,8 +7,9 @@
 #include <string.h>
 
 #define SCAN_BYTES_MAX ((size_t)256 << 20)
-#define READ_PATHS 512              /* of a request message */
-#define READ_HIGH ((size_t)8 << 20) /* what waits for a worker, before the agent is held up */
+#define CALL_TIMEOUT_MS (60 * 60 * 1000) /* no guest has a reset or a create wait for ever */
+#define READ_PATHS 512                   /* of a request message */
+#define READ_HIGH ((size_t)8 << 20)      /* what waits for a worker, before the agent is held up */
 
 int agent_message_append(struct buf *out, const void *data, size_t length)
 {
@@ -54,7 +55,7 @@ static int start_call(struct link_call **ret_call, struct agentlink *link, const
     if (!link->link)
         return hearth_fail(failure, HEARTH_EUNAVAILABLE, "agent_unreachable",
                            "the link to the guest is down");
-    return link_call_start(ret_call, link->link, method, 0, events, arg, failure);
+    return link_call_start(ret_call, link->link, method, CALL_TIMEOUT_MS, events, arg, failure);
 }
 
 /* Scans. */

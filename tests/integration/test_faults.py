@@ -130,6 +130,40 @@ def test_what_cannot_be_written_is_not_done(hearthd_factory, act):
         assert len(hearthd.guest_pids()) == 1
 
 
+def test_a_create_that_cannot_be_written_leaves_nothing(hearthd_factory):
+    """It has taken a guest that waited, and was there for a moment."""
+    hearthd = hearthd_factory(driver="oci", pool=1)
+    client = hearthd.client(timeout=60)
+    kept = create(client).json()["workspace_id"]
+    until(lambda: client.metric("guests_pooled") == 1 and client.metric("guests_pool_making") == 0)
+    before = set(hearthd.guest_pids())
+    with unwritable(hearthd):
+        assert create(client).status == 503
+        assert [row["workspace_id"] for row in client.get("/v1/workspaces")["workspaces"]] == [kept]
+    until(lambda: len(before & set(hearthd.guest_pids())) == 1)
+
+
+def test_an_end_that_could_not_be_written_is_written_later(hearthd_factory):
+    """Else the next daemon would find a stop under way, and stop what was started since."""
+    hearthd = hearthd_factory(driver="oci")
+    client = hearthd.client(timeout=60)
+    path = f"/v1/workspaces/{create(client).json()['workspace_id']}"
+    client.post(f"{path}/exec", {"command": "trap '' TERM; echo up; while :; do sleep 0.1; done", "timeout_seconds": 600,
+                                 "wait_ms": 500})
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        stopping = pool.submit(client.request, "POST", f"{path}/stop", {})
+        until(lambda: hearthd.rows("SELECT 1 FROM operation WHERE kind = 'stop'"))
+        with unwritable(hearthd):
+            assert stopping.result().status == 503
+    until(lambda: client.request("POST", f"{path}/start", {}).status == 200)
+    until(lambda: not hearthd.rows("SELECT 1 FROM operation"))
+    pids = hearthd.guest_pids()
+    hearthd.kill9()
+    hearthd.start()
+    client = hearthd.client()
+    assert client.get(path)["state"] == "started" and hearthd.guest_pids() == pids
+
+
 def test_a_guest_that_dies_while_it_waits_leaves_no_row(hearthd_factory):
     """By which the next daemon would give away what another guest has by then: its user IDs."""
     hearthd = hearthd_factory(driver="oci", pool=1)
