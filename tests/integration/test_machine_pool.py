@@ -16,7 +16,7 @@ POOL = 2
 
 def wait_for_pool(hearthd, client, count=POOL):
     until(lambda: client.metric("guests_pooled") == count and client.metric("guests_pool_making") == 0,
-          f"not {count} guests wait: {hearthd.log()[-3000:]}")
+          lambda: f"not {count} guests wait: {hearthd.log()[-3000:]}", 120)
 
 
 def make_template(hearthd, client):
@@ -79,7 +79,7 @@ def test_one_that_ends_while_it_waits_is_replaced(pooling, client):
     wait_for_pool(pooling, client)
     victims = pooling.guest_pids()
     os.kill(victims[0], signal.SIGKILL)
-    until(lambda: victims[0] not in pooling.guest_pids() and len(pooling.guest_pids()) == POOL, "none in its place")
+    until(lambda: victims[0] not in pooling.guest_pids() and len(pooling.guest_pids()) == POOL, "none in its place", 120)
     wait_for_pool(pooling, client)
     machine = Workspace(client, mem_mib=256)
     assert machine.exec("echo up")["stdout"] == "up\n"

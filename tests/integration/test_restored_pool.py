@@ -24,7 +24,7 @@ WAIT_S = 6
 
 def wait_for_paused(hearthd, client, count=POOL):
     until(lambda: client.metric("guests_pooled") == client.metric("guests_paused") == count
-          and client.metric("guests_pool_making") == 0, f"not {count} guests wait: {hearthd.log()[-3000:]}", 120)
+          and client.metric("guests_pool_making") == 0, lambda: f"not {count} guests wait: {hearthd.log()[-3000:]}", 120)
 
 
 def ticks(pid):
@@ -132,7 +132,7 @@ def test_a_reset_takes_one_and_another_tenant_none(restoring, client):
 def test_one_that_ends_while_it_is_paused_is_replaced(restoring, client):
     victim = restoring.guest_pids()[0]
     os.kill(victim, signal.SIGKILL)
-    until(lambda: victim not in restoring.guest_pids() and client.metric("guests_paused") == POOL, "none in its place")
+    until(lambda: victim not in restoring.guest_pids() and client.metric("guests_paused") == POOL, "none in its place", 120)
     machine = Workspace(client, mem_mib=256)
     assert machine.exec("echo up")["stdout"] == "up\n"
     machine.delete()
