@@ -470,9 +470,14 @@ int workspace_ready(struct workspace *workspace, struct hearth_failure *failure)
         hearth_failure_hint(
             failure, "Start it again with workspace_start, or delete it and create another.");
     } else if (workspace->state == WORKSPACE_SUSPENDED && workspace->failure_code) {
-        error = hearth_fail(failure, HEARTH_EINTERNAL, workspace->failure_code, "%s",
+        bool locked = strcmp(workspace->failure_code, "suspend_unreadable") == 0;
+        error = hearth_fail(failure, locked ? HEARTH_EINTERNAL : HEARTH_EUNAVAILABLE,
+                            workspace->failure_code, "%s",
                             workspace->failure_detail ? workspace->failure_detail : "");
-        hearth_failure_hint(failure, STATE_KEY_HINT);
+        hearth_failure_hint(failure, "%s",
+                            locked ? STATE_KEY_HINT
+                                   : "It is saved as it was: try again. workspace_stop gives its "
+                                     "memory up and keeps its disk.");
     } else {
         error = hearth_fail(failure, HEARTH_ECONFLICT, "workspace_not_started",
                             "the workspace is %s", workspace_state_name(workspace->state));

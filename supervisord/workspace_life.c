@@ -494,6 +494,12 @@ static void resumed(void *arg, int error, const struct hearth_failure *failure)
         steps_next(life->steps);
 }
 
+static bool is_saved(struct sandbox *sandbox)
+{
+    struct driver *driver = sandbox->guest.driver;
+    return driver->operations->saved && driver->operations->saved(driver, &sandbox->guest);
+}
+
 /* Forward only: a guest whose process is noted runs on, or begins to, and what is saved is still
  * there for one that has never run. Nothing else takes its place unasked. */
 static void run_resume(struct steps *steps, void *subject)
@@ -501,8 +507,7 @@ static void run_resume(struct steps *steps, void *subject)
     struct life *life = subject;
     struct sandbox *sandbox = life->workspace->sandbox;
     bool noted = sandbox && sandbox->guest.process.pid;
-    if (noted || (sandbox && sandbox->guest.driver->operations->saved(sandbox->guest.driver,
-                                                                      &sandbox->guest))) {
+    if (noted || (sandbox && is_saved(sandbox))) {
         sandbox->resumes = true;
         if (noted)
             sandbox_finish_resume(sandbox, resumed, life);
@@ -528,10 +533,10 @@ static void resume_done(struct steps *steps, void *subject, int error,
         not_begun(life, failure);
         return;
     }
-    const struct sandbox *sandbox = life->workspace->sandbox;
+    struct sandbox *sandbox = life->workspace->sandbox;
     bool failed = life->failure.error != 0;
-    /* It waits for its key as it is, and says so. */
-    life->revoked = failed && sandbox && state_key_locked(sandbox);
+    /* It waits as it is, and says so: for its key, or for what the host was short of. */
+    life->revoked = failed && sandbox && (state_key_locked(sandbox) || is_saved(sandbox));
     if (failed && !life->revoked)
         workspace_guest_lost(life->workspace);
     settle(life, steps, failed ? WORKSPACE_EVENT_BOOT_FAILED : WORKSPACE_EVENT_BOOTED,

@@ -549,3 +549,33 @@ def test_a_disk_that_is_full_lets_it_run_on(anyones_path, hearthd_factory):
         finally:
             if hearthd.running:
                 hearthd.stop()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system")
+def test_a_host_that_is_short_of_something_lets_it_wait_as_it_is(anyones_path, hearthd_factory):
+    hearthd = hearthd_factory(driver="qemu", template="off", start=False)
+    hearthd.runtime_dir = anyones_path / "run"
+    hearthd.runtime_dir.mkdir(mode=0o755)
+    with disks.small(hearthd.runtime_dir, "mode=0755,size=16m,nr_inodes=200"):
+        try:
+            with hearthd.start().client(timeout=300) as client:
+                machine = Workspace(client, mem_mib=256)
+                machine.exec("echo in memory > /dev/shm/note")
+                suspend(machine)
+                fillers = []
+                with contextlib.suppress(OSError):
+                    while True:
+                        filler = hearthd.runtime_dir / f"filler{len(fillers)}"
+                        filler.touch()
+                        fillers.append(filler)
+                assert refused_for(client, machine, "exec", {"command": "true"}) == (503, "start_failed")
+                status = machine.status()
+                assert (status["state"], status["metadata"]["failure_code"]) == ("suspended", "start_failed")
+                for filler in fillers:
+                    filler.unlink()
+                assert machine.exec("cat /dev/shm/note", timeout_seconds=120)["stdout"] == "in memory\n"
+                assert machine.status()["metadata"]["failure_code"] is None
+                assert machine.delete().status == 200
+        finally:
+            if hearthd.running:
+                hearthd.stop()

@@ -194,7 +194,9 @@ static int launch(struct qemu_guest *guest)
         .capture_limit = 64,
         .timeout_ms = LAUNCH_TIMEOUT_MS,
     };
-    return spawn(&guest->child, qemu_loop(guest), &spec, on_launched, guest, failure);
+    error = spawn(&guest->child, qemu_loop(guest), &spec, on_launched, guest, failure);
+    guest->launched = !error;
+    return error;
 }
 
 /* What an earlier daemon was about to resume may still be there: it has never run, or it would have
@@ -335,7 +337,7 @@ static void on_boot_work(void *arg)
 void boot_once(struct qemu_guest *guest)
 {
     guest->boots++;
-    guest->linked = false;
+    guest->linked = guest->launched = false;
     guest->phase.failure = HEARTH_FAILURE_NONE;
     tail_free(&guest->console);
     tail_init(&guest->console, qemu_loop(guest));

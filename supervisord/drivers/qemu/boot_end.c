@@ -40,12 +40,13 @@ static void on_cleared(void *arg)
     boot_end(guest, guest->phase.error);
 }
 
-/* What could not be gone on from is of no use to anybody; its disk is. */
+/* What could not be gone on from is of no use to anybody; its disk is. Where nothing has tried to,
+ * for the host was short of something, it waits as it was. */
 static void clear_work(void *arg)
 {
     const struct qemu_guest *guest = arg;
     qemu_clear_runtime(arg);
-    if (guest->held && qemu_saved_remove(guest))
+    if (guest->held && guest->launched && qemu_saved_remove(guest))
         log_warning("saved_machine_left", "guest=%s", guest->guest_id);
 }
 

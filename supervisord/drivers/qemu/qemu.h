@@ -119,6 +119,7 @@ struct qemu_guest {
     struct template *template; /* held: what is started, or of the pool, is its clone; NULL */
     bool resuming;             /* what is being started was saved by qemu_suspend, or is a copy */
     bool held;                 /* the former: it is loaded, and does not run before qemu_carry_on */
+    bool launched;             /* QEMU was begun: it may have taken some of that */
     const struct guest_copy *copy; /* what it begins with (borrowed); NULL */
     struct saving *saving;         /* suspend.c; NULL */
     struct unsealing *unsealing;   /* load.c: what it begins with, not proved yet; NULL */
