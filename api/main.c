@@ -4,6 +4,7 @@
 #include "api/notify.h"
 #include "api/optable.h"
 #include "base/log.h"
+#include "base/standard_fds.h"
 #include "supervisord/lifecycle.h"
 
 #include <event2/event.h>
@@ -163,6 +164,7 @@ int main(int argc, char **argv)
 {
     struct daemon daemon = {0};
     struct hearth_failure failure;
+    standard_fds_hold();
     /* What guests' memory and secrets pass through here is nobody's core dump: the limit does not
      * hold for a program that the kernel would give one to. */
     setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});

@@ -1,5 +1,6 @@
 /* hearth: nouns, verbs, and who takes them. */
 
+#include "base/standard_fds.h"
 #include "cli/command.h"
 
 #include <signal.h>
@@ -157,6 +158,7 @@ int main(int argc, char **argv)
 {
     struct cli cli = {0};
     int first = 1;
+    standard_fds_hold(); /* or what a guest prints would go to the daemon, as a request of ours */
     if (argc > first && !strcmp(argv[first], "--json")) {
         cli.json = true;
         first++;
@@ -183,7 +185,9 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     int status = command->run(&cli, argc - first - used, argv + first + used);
     http_close(cli.http);
-    if (fflush(stdout) != 0 && status == 0)
+    if ((fflush(stdout) != 0 || ferror(stdout)) && status == 0) {
+        fputs("hearth: output cannot be written\n", stderr);
         status = EXIT_PROBLEM;
+    }
     return status;
 }

@@ -1,16 +1,11 @@
 """hearth, the program: what it prints, what it exits with, whom it talks to."""
 
-import contextlib
-import http.server
-import io
 import json
 import os
 import pty
 import re
 import signal
 import subprocess
-import tarfile
-import threading
 
 import pytest
 
@@ -516,50 +511,6 @@ def test_file_list_is_a_table(hearth, workspace):
 def test_names_cannot_move_the_cursor(hearth, workspace):
     workspace.exec(r"touch \"$(printf 'a\033[2Jb')\"".replace('\\"', '"'))
     assert "\033" not in hearth.ok("workspace", "file", "list", workspace.id).stdout
-
-
-@pytest.fixture
-def answering(bin_dir):
-    """answering(status, type, body) is hearth with a daemon that answers everything with this."""
-    with contextlib.ExitStack() as stack:
-        def make(status, media_type, body):
-            class Handler(http.server.BaseHTTPRequestHandler):
-                def answer(self):
-                    self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                    self.send_response(status)
-                    self.send_header("Content-Type", media_type)
-                    self.send_header("Content-Length", str(len(body)))
-                    self.end_headers()
-                    self.wfile.write(body)
-
-                do_GET = do_POST = answer
-
-                def log_message(self, *_):
-                    pass
-            server = stack.enter_context(http.server.HTTPServer(("127.0.0.1", 0), Handler))
-            threading.Thread(target=server.serve_forever, daemon=True).start()
-            stack.callback(server.shutdown)
-            return Cli(bin_dir, HEARTH_URL="http://127.0.0.1:%d" % server.server_port, HEARTH_TOKEN="t")
-        yield make
-
-
-def test_what_a_guest_says_in_an_error_cannot_move_the_cursor(answering):
-    problem = {"type": "about:blank", "title": "Bad", "status": 500, "code": "agent_failed",
-               "detail": "no \033]0;mine\007 \u009b2J\nhearth: all is well", "hint": "a\033[2Jb", "field": "/\rp"}
-    done = answering(500, "application/problem+json", json.dumps(problem).encode())("workspace", "status", "ws")
-    assert done.returncode == 1
-    assert done.stderr == "hearth: no ]0;mine 2Jhearth: all is well [/p] (a[2Jb)\n"
-
-
-def test_what_a_guest_calls_its_files_cannot_move_the_cursor(answering, tmp_path):
-    tar = io.BytesIO()
-    with tarfile.open(fileobj=tar, mode="w", format=tarfile.PAX_FORMAT,
-                      pax_headers={"comment": "changed while it was read: a\033[2Jb"}) as archive:
-        directory = tarfile.TarInfo("./")
-        directory.type = tarfile.DIRTYPE
-        archive.addfile(directory)
-    done = answering(200, "application/x-tar", tar.getvalue())("workspace", "export", "ws", ".", "--output", tmp_path / "out")
-    assert "changed while it was read: a[2Jb" in done.stderr and "\033" not in done.stderr
 
 
 # Environments, tenants, doctor
