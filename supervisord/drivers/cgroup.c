@@ -242,8 +242,21 @@ static int kill_members(const char *group)
     return count;
 }
 
+/* To end takes processor time: thousands of processes that are held to a share of it do not end in
+ * minutes. */
+static void free_cpu(const struct cgroups *cgroups, const char *guest_id)
+{
+    char group[CGROUP_PATH_SIZE];
+    bool v1 = cgroups->kind == CGROUP_V1;
+    if (!cgroups->cpu)
+        return;
+    group_path(cgroups, v1 ? cgroups->base_count - 1 : 0, guest_id, group);
+    (void)write_value(group, v1 ? "cpu.cfs_quota_us" : "cpu.max", v1 ? "-1" : "max");
+}
+
 void cgroup_kill(const struct cgroups *cgroups, const char *guest_id)
 {
+    free_cpu(cgroups, guest_id);
     for (size_t i = 0; i < cgroups->base_count; i++) {
         char group[CGROUP_PATH_SIZE];
         group_path(cgroups, i, guest_id, group);
@@ -272,6 +285,7 @@ int cgroup_destroy(const struct cgroups *cgroups, const char *guest_id,
                    struct hearth_failure *failure)
 {
     int result = 0;
+    free_cpu(cgroups, guest_id);
     for (size_t i = 0; i < cgroups->base_count; i++) {
         char group[CGROUP_PATH_SIZE];
         group_path(cgroups, i, guest_id, group);

@@ -45,7 +45,8 @@ void cgroup_prioritise(const struct cgroups *cgroups, const char *guest_id, bool
 void cgroup_join_file(const struct cgroups *cgroups, size_t index, const char *guest_id,
                       char out[CGROUP_PATH_SIZE]);
 
-/* Sends SIGKILL to all in there, once. */
+/* Sends SIGKILL to all in there, once, and frees them of their processor's limit, that they end:
+ * cgroup_make sets it again. */
 void cgroup_kill(const struct cgroups *cgroups, const char *guest_id);
 /* Kills until empty (for at most a few seconds) and removes. 0 or HEARTH_EIO; none is no error. */
 int cgroup_destroy(const struct cgroups *cgroups, const char *guest_id,

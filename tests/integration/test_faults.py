@@ -6,10 +6,11 @@ import http.client
 import os
 import sqlite3
 import subprocess
+import time
 
 import pytest
 
-from harness import disks
+from harness import disks, leaks
 from harness.waiting import until
 
 ENVIRONMENT = "debian:12"
@@ -248,3 +249,23 @@ def test_what_is_awaited_past_the_drain_does_not_trouble_the_end(hearthd_factory
     # Nobody has left: the commands go on, as over a kill.
     client = hearthd.client()
     until(lambda: b"hearth_execs_running 2" in client.request("GET", "/metrics").body)
+
+
+def processes_of_guests(node_tag):
+    """How many there are. Not by their command lines: to read that of one that is held up takes until it is not."""
+    found = 0
+    for group in leaks.cgroups(node_tag):
+        with contextlib.suppress(OSError), open(f"{group.removeprefix('cgroup: ')}/cgroup.procs") as members:
+            found = max(found, len(members.readlines()))
+    return found
+
+
+@pytest.mark.in_a_container  # A machine's are its QEMU's.
+def test_a_delete_ends_a_fork_bomb(hearthd_factory, workspace_factory):
+    hearthd = hearthd_factory()
+    workspace = workspace_factory(on=hearthd.client(), mem_mib=256)
+    workspace.exec("bomb() { bomb | bomb & }; bomb", detach=True)
+    until(lambda: processes_of_guests(hearthd.node_tag) > 1000)
+    time.sleep(5)  # held to one processor they do nothing but wait for it
+    workspace.delete()
+    until(lambda: not processes_of_guests(hearthd.node_tag), patience_s=10)
