@@ -84,7 +84,8 @@ def test_limits_hold_by_the_second_version_of_control_groups(nested):
     assert re.search(r'"limits":{"memory":true,"pids":true,"cpu":true', told), told
     group = nested("find /sys/fs/cgroup -name 'gu_*'").strip()
     assert nested(f"cd {group} && cat memory.max pids.max cpu.max") == f"{256 << 20}\n4096\n100000 100000\n"
-    told = nested(f"hearth workspace exec {workspace} -- sh -c 'head -c 600000000 /dev/zero | sort | head -c 1; echo over'")
+    told = nested(f"""hearth workspace exec {workspace} --timeout 300 -- sh -c '
+        head -c 600000000 /dev/zero | sort | head -c 1; echo over'""")
     assert told == "over\n"
     nested(f"""hearth workspace exec {workspace} --timeout 100 -- sh -c '
         i=0; while [ $i -lt 5000 ]; do sleep 1000 & i=$((i+1)); done' || :""")

@@ -306,7 +306,7 @@ def test_a_tree_is_unpacked_as_it_is(tmp_path):
     [(".", DIRECTORY, ""), ("d", SYMLINK, "/"), ("d/evil", FILE, b"x")],
     [("d", DIRECTORY, ""), ("d/up", SYMLINK, "../.."), ("d/up/evil", FILE, b"x")],
     [(".", DIRECTORY, ""), ("h", HARDLINK, "../../etc/passwd")],
-    [(".", DIRECTORY, ""), ("d", SYMLINK, "/tmp"), ("d", DIRECTORY, "")],
+    [(".", DIRECTORY, ""), ("d", SYMLINK, ".."), ("d", DIRECTORY, "")],
     [("one", FILE, b"x"), ("two", FILE, b"x")],
     [("pipe", tarfile.FIFOTYPE, "")],
     [],
