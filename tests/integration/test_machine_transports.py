@@ -44,7 +44,9 @@ def machine(request, transports_daemon):
 
 @pytest.fixture
 def workspace(machine):
-    """The machine, cleared of what the test before has left."""
+    """The machine, running and cleared of what the test before has left."""
+    if machine.status()["state"] == "stopped":
+        machine.client.post(f"{machine.path}/start")
     machine.exec("find /workspace -mindepth 1 -delete; pkill -x sleep; true")
     return machine
 
