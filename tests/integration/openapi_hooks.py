@@ -20,8 +20,9 @@ def a_tar():
 
 
 def fit_body(name, body):
-    if isinstance(body.get("labels"), list):  # A name stands once.
-        body["labels"] = list({pair["name"]: pair for pair in body["labels"]}.values())
+    for field in ("labels", "env"):
+        if isinstance(body.get(field), list):  # A name stands once.
+            body[field] = list({pair["name"]: pair for pair in body[field]}.values())
     if "environment" in body:
         body["environment"] = "debian:12"
         for name_of_data in ("seed_upload", "seed_path", "secrets"):

@@ -32,6 +32,15 @@ def shared(daemon):
             yield workspace
 
 
+def take_request(client):
+    """All of it: where some is not read, the end of the connection takes along what was sent."""
+    request, length = client.makefile("rb"), 0
+    while (line := request.readline()).strip():
+        if line.lower().startswith(b"content-length:"):
+            length = int(line.split(b":")[1])
+    request.read(length)
+
+
 @pytest.fixture
 def served():
     """served(answer) gives the URL of a server that gives every connection to answer."""
@@ -44,7 +53,7 @@ def served():
                     while True:
                         client = listener.accept()[0]
                         with client:
-                            client.recv(65536)
+                            take_request(client)
                             answer(client)
             threading.Thread(target=serve, daemon=True).start()
             return "http://127.0.0.1:%d" % listener.getsockname()[1]
