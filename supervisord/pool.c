@@ -152,22 +152,6 @@ struct sandbox *pool_claim(struct supervisor *supervisor, struct driver *driver,
     return NULL;
 }
 
-static void row_removed(void *arg, int error, const struct hearth_failure *failure)
-{
-    (void)failure;
-    if (error)
-        log_warning("pool_row_not_removed", "%s", "a guest's row stays until the next start");
-    (void)arg;
-}
-
-void pool_discard(struct sandbox *sandbox)
-{
-    struct change *change = change_new();
-    change_delete_guest(change, sandbox->guest.guest_id);
-    change_commit(change, sandbox->supervisor->writer, row_removed, NULL);
-    sandbox_destroy(sandbox, NULL, NULL);
-}
-
 struct sandbox *pool_replace(struct sandbox *failed, const struct hearth_failure *failure)
 {
     struct hearth_failure own;
@@ -177,7 +161,7 @@ struct sandbox *pool_replace(struct sandbox *failed, const struct hearth_failure
     log_warning("pool_claim_failed", "guest=%s code=%s detail=\"%s\"", failed->guest.guest_id,
                 failure->code, failure->detail);
     failed->workspace = NULL;
-    pool_discard(failed);
+    sandbox_discard(failed, NULL, NULL);
     return fresh;
 }
 
@@ -187,7 +171,7 @@ static void booted(void *arg, int error, const struct hearth_failure *failure)
     struct supervisor *supervisor = sandbox->supervisor;
     supervisor->pool_making--;
     if (!error && supervisor->draining) {
-        pool_discard(sandbox);
+        sandbox_discard(sandbox, NULL, NULL);
         return;
     }
     if (error) {
@@ -196,7 +180,7 @@ static void booted(void *arg, int error, const struct hearth_failure *failure)
                         failure->detail);
             supervisor->pool_retry_at = clock_monotonic_us() + RETRY_US;
         }
-        pool_discard(sandbox);
+        sandbox_discard(sandbox, NULL, NULL);
         return;
     }
     sandbox_record(sandbox, NULL, NULL);
@@ -227,7 +211,7 @@ static void intended(void *arg, int error, const struct hearth_failure *failure)
 void pool_empty(struct supervisor *supervisor)
 {
     list_for_each(cursor, next, &supervisor->pool)
-        pool_discard(container_of(cursor, struct sandbox, pool_link));
+        sandbox_discard(container_of(cursor, struct sandbox, pool_link), NULL, NULL);
 }
 
 void pool_free(struct supervisor *supervisor)
@@ -269,7 +253,7 @@ static void drop_outdated(struct supervisor *supervisor)
         struct sandbox *sandbox = container_of(cursor, struct sandbox, pool_link);
         struct driver *driver = sandbox->guest.driver;
         if (driver->operations->outdated && driver->operations->outdated(driver, &sandbox->guest))
-            pool_discard(sandbox);
+            sandbox_discard(sandbox, NULL, NULL);
     }
 }
 
@@ -285,7 +269,7 @@ static void drop_unwanted(struct supervisor *supervisor)
             wanted = wanted || equal(container_of(place, struct pool_kind, link), &kind);
         }
         if (!wanted)
-            pool_discard(sandbox);
+            sandbox_discard(sandbox, NULL, NULL);
     }
 }
 

@@ -371,6 +371,22 @@ void sandbox_destroy(struct sandbox *sandbox, guest_done done, void *arg)
                                        work_new(sandbox, done, arg));
 }
 
+static void row_removed(void *arg, int error, const struct hearth_failure *failure)
+{
+    (void)arg;
+    (void)failure;
+    if (error)
+        log_warning("guest_row_not_removed", "%s", "a guest's row stays until the next start");
+}
+
+void sandbox_discard(struct sandbox *sandbox, guest_done done, void *arg)
+{
+    struct change *change = change_new();
+    change_delete_guest(change, sandbox->guest.guest_id);
+    change_commit(change, sandbox->supervisor->writer, row_removed, NULL);
+    sandbox_destroy(sandbox, done, arg);
+}
+
 static void stopped(void *arg, int error, const struct hearth_failure *failure)
 {
     struct sandbox_work *work = arg;

@@ -238,6 +238,8 @@ void sandbox_claim(struct sandbox *sandbox, guest_done done, void *arg);
 void sandbox_destroy(struct sandbox *sandbox,
                      void (*done)(void *arg, int error, const struct hearth_failure *failure),
                      void *arg);
+/* The same with its row: that of one that has waited names no workspace, and goes with none. */
+void sandbox_discard(struct sandbox *sandbox, guest_done done, void *arg);
 void sandbox_stop(struct sandbox *sandbox, guest_done done, void *arg);
 /* The rest of a resume that an earlier daemon has begun, and come to the note of its process: it
  * runs, is linked and configured. */
@@ -281,8 +283,6 @@ struct sandbox *pool_claim(struct supervisor *supervisor, struct driver *driver,
 /* One that was claimed has come to harm: it is ended, and a new one given in its place, to be made
  * as if there were no pool. NULL where there can be none; then it is the caller's still. */
 struct sandbox *pool_replace(struct sandbox *failed, const struct hearth_failure *failure);
-/* Ends one that nobody has, and removes its row. */
-void pool_discard(struct sandbox *sandbox);
 /* Refills in the background towards what config has of each kind that was asked for last. */
 void pool_refill(struct supervisor *supervisor);
 /* Environments that it holds. */

@@ -59,16 +59,6 @@ static void report(struct creation *creation, int error, const struct hearth_fai
 
 static void claim_failed(void *arg, int error, const struct hearth_failure *failure);
 
-/* The row of a guest that has waited names no workspace: it does not go with this one's. */
-static void end_guest(struct creation *creation)
-{
-    struct sandbox *sandbox = creation->workspace->sandbox;
-    struct change *change = change_new();
-    change_delete_guest(change, sandbox->guest.guest_id);
-    change_commit(change, creation->supervisor->writer, NULL, NULL);
-    sandbox_destroy(sandbox, claim_failed, creation);
-}
-
 /* It was there for a moment, and could not be made durable: nobody keeps it. */
 static void unpublish(struct creation *creation, const struct hearth_failure *failure)
 {
@@ -86,7 +76,7 @@ static void unpublish(struct creation *creation, const struct hearth_failure *fa
     exec_abandon_all(workspace, HEARTH_ENOTFOUND, "workspace_not_found", gone);
     services_guest_ended(workspace, NULL, NULL);
     files_abort_all(workspace, HEARTH_ENOTFOUND, "workspace_not_found", gone);
-    end_guest(creation);
+    sandbox_discard(creation->workspace->sandbox, claim_failed, creation);
 }
 
 static void published(void *arg, int error, const struct hearth_failure *failure)
@@ -369,7 +359,7 @@ static void claimed(void *arg, int error, const struct hearth_failure *failure)
         return;
     }
     creation->failure = *failure;
-    end_guest(creation);
+    sandbox_discard(creation->workspace->sandbox, claim_failed, creation);
 }
 
 static void taken(void *arg, int error, const struct hearth_failure *failure)

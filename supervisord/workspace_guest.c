@@ -46,7 +46,7 @@ void workspace_guest_died(struct guest *guest, const char *detail)
     agentlink_close(&sandbox->link);
     if (!workspace) {
         if (!list_empty(&sandbox->pool_link))
-            pool_discard(sandbox);
+            sandbox_discard(sandbox, NULL, NULL);
         return;
     }
     exec_abandon_all(workspace, HEARTH_ECONFLICT, "guest_died", died);
